@@ -1,0 +1,40 @@
+//! The world that the core may see: a clock, a file system, randomness.
+//!
+//! Comes in: nothing. Goes out: [`World`], a bundle of three trait objects that reader, registry and engine take
+//! instead of calling the operating system. [`World::real`] is the machine; the simulation (`pillion-sim`) makes one
+//! whose every step follows from a seed.
+//!
+//! Always holds: no other crate of the core reads a clock, a file or a random number by itself (clippy's
+//! `disallowed-methods` says so), so that one seed replays a run.
+//!
+//! Tested in `real.rs` against the real file system, and everywhere by the simulation.
+
+mod clock;
+mod fs;
+mod random;
+mod real;
+
+use std::sync::Arc;
+
+pub use clock::{Clock, Mono, UnixMillis};
+pub use fs::{DirEntry, File, FileKind, Fs, FsKind, Lock, Meta, OpenHow};
+pub use random::Random;
+pub use real::{RealClock, RealFs, RealRandom};
+
+/// The clock, the file system and the randomness that a component may see. Cheap to clone.
+#[derive(Clone)]
+pub struct World {
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// What the files hold.
+    pub fs: Arc<dyn Fs>,
+    /// Bytes that nobody can guess, or that a seed determines.
+    pub random: Arc<dyn Random>,
+}
+
+impl World {
+    /// The machine that this process runs on.
+    pub fn real() -> World {
+        World { clock: Arc::new(RealClock::new()), fs: Arc::new(RealFs), random: Arc::new(RealRandom) }
+    }
+}

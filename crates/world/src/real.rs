@@ -1,0 +1,293 @@
+//! The real machine behind [`crate::World`].
+//!
+//! Comes in: paths and byte ranges. Goes out: system calls, each interrupted one (`EINTR`) tried again.
+//! Always holds: files are opened close-on-exec and non-blocking; nothing here blocks on a FIFO.
+//! Tested below.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use rustix::io::retry_on_intr;
+
+use crate::clock::{Clock, Mono, UnixMillis};
+use crate::fs::{DirEntry, File, FileKind, Fs, FsKind, Lock, Meta, OpenHow};
+use crate::random::Random;
+
+/// The machine's clocks.
+pub struct RealClock {
+    origin: Instant,
+}
+
+impl RealClock {
+    /// A clock whose monotonic time begins now.
+    #[expect(clippy::disallowed_methods, reason = "this is where the core's time comes from")]
+    #[expect(clippy::new_without_default, reason = "a clock that starts isn't a default value")]
+    pub fn new() -> RealClock {
+        RealClock { origin: Instant::now() }
+    }
+}
+
+impl Clock for RealClock {
+    fn mono(&self) -> Mono {
+        Mono(u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is where the core's time comes from")]
+    fn wall(&self) -> UnixMillis {
+        match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(d) => UnixMillis(i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
+            Err(before) => UnixMillis(i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms)),
+        }
+    }
+}
+
+/// The operating system's random numbers.
+pub struct RealRandom;
+
+impl Random for RealRandom {
+    fn fill(&self, buf: &mut [u8]) {
+        if aws_lc_rs::rand::fill(buf).is_err() {
+            // Going on without randomness could give two incarnations one name: see the trait.
+            std::process::abort();
+        }
+    }
+}
+
+/// The machine's file system.
+pub struct RealFs;
+
+struct RealFile(OwnedFd);
+
+struct RealLock {
+    _fd: OwnedFd,
+}
+
+impl Lock for RealLock {}
+
+fn kind_of_mode(mode: u32) -> FileKind {
+    match rustix::fs::FileType::from_raw_mode(mode) {
+        rustix::fs::FileType::RegularFile => FileKind::File,
+        rustix::fs::FileType::Directory => FileKind::Dir,
+        rustix::fs::FileType::Symlink => FileKind::Symlink,
+        _ => FileKind::Other,
+    }
+}
+
+fn statx(dir: impl AsFd, path: &Path, flags: AtFlags) -> io::Result<Meta> {
+    let s = retry_on_intr(|| rustix::fs::statx(dir.as_fd(), path, flags, StatxFlags::BASIC_STATS))?;
+    Ok(Meta {
+        kind: kind_of_mode(u32::from(s.stx_mode)),
+        len: s.stx_size,
+        ino: s.stx_ino,
+        dev: rustix::fs::makedev(s.stx_dev_major, s.stx_dev_minor),
+        mtime_ns: i128::from(s.stx_mtime.tv_sec) * 1_000_000_000 + i128::from(s.stx_mtime.tv_nsec),
+        mode: u32::from(s.stx_mode) & 0o7777,
+        uid: s.stx_uid,
+        gid: s.stx_gid,
+        nlink: u64::from(s.stx_nlink),
+    })
+}
+
+impl Fs for RealFs {
+    fn open(&self, path: &Path, how: OpenHow) -> io::Result<Box<dyn File>> {
+        let base = OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let (flags, mode) = match how {
+            OpenHow::Read => (base | OFlags::RDONLY, 0),
+            OpenHow::ReadNoFollow => (base | OFlags::RDONLY | OFlags::NOFOLLOW, 0),
+            OpenHow::Append(mode) => (base | OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE, mode),
+            OpenHow::Truncate(mode) => (base | OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::TRUNC, mode),
+        };
+        let fd = retry_on_intr(|| rustix::fs::open(path, flags, Mode::from_raw_mode(mode)))?;
+        Ok(Box::new(RealFile(fd)))
+    }
+
+    fn stat(&self, path: &Path, follow: bool) -> io::Result<Meta> {
+        let link = if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
+        statx(CWD, path, AtFlags::STATX_FORCE_SYNC | link)
+    }
+
+    fn read_dir(&self, path: &Path, each: &mut dyn FnMut(DirEntry<'_>) -> bool) -> io::Result<()> {
+        use std::os::unix::ffi::OsStrExt;
+        let flags = OFlags::CLOEXEC | OFlags::RDONLY | OFlags::DIRECTORY;
+        let fd = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
+        let mut buf = Vec::with_capacity(16 * 1024);
+        let mut dir = rustix::fs::RawDir::new(fd, buf.spare_capacity_mut());
+        while let Some(entry) = dir.next() {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(e) => return Err(e.into()),
+            };
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            let kind = match entry.file_type() {
+                rustix::fs::FileType::RegularFile => FileKind::File,
+                rustix::fs::FileType::Directory => FileKind::Dir,
+                rustix::fs::FileType::Symlink => FileKind::Symlink,
+                rustix::fs::FileType::Unknown => FileKind::Unknown,
+                _ => FileKind::Other,
+            };
+            if !each(DirEntry { name: std::ffi::OsStr::from_bytes(name), kind, ino: entry.ino() }) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the real file system")]
+    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
+        std::fs::canonicalize(path)
+    }
+
+    fn kind(&self, path: &Path) -> io::Result<FsKind> {
+        let s = retry_on_intr(|| rustix::fs::statfs(path))?;
+        // linux/magic.h and the file systems' own sources. f_type is sign-extended on some targets: compare 32 bits.
+        Ok(match s.f_type as u32 {
+            0x6969 // NFS
+            | 0x517b | 0xff53_4d42 | 0xfe53_4d42 // SMB, CIFS, SMB2
+            | 0x6573_5546 // FUSE: sshfs, GlusterFS, s3fs, …
+            | 0x0102_1997 // 9p
+            | 0x00c3_6400 // Ceph
+            | 0x0bd0_0bd0 | 0x0bd0_0bd3 // Lustre
+            | 0x4750_4653 // GPFS
+            | 0x5346_414f | 0x6b41_4653 // AFS
+            | 0x7375_7245 // Coda
+            | 0x013a_adf5 // vboxsf
+            | 0x7461_636f // OCFS2
+            | 0x0116_1970 // GFS2
+            => FsKind::Network,
+            _ => FsKind::Local,
+        })
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Ok(rustix::fs::rename(from, to)?)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Ok(rustix::fs::unlink(path)?)
+    }
+
+    fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<()> {
+        match rustix::fs::mkdir(path, Mode::from_raw_mode(mode)) {
+            Ok(()) => Ok(()),
+            Err(rustix::io::Errno::EXIST) if self.stat(path, true)?.kind == FileKind::Dir => Ok(()),
+            Err(rustix::io::Errno::NOENT) => match path.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => {
+                    self.create_dir_all(parent, mode)?;
+                    Ok(rustix::fs::mkdir(path, Mode::from_raw_mode(mode))?)
+                }
+                _ => Err(rustix::io::Errno::NOENT.into()),
+            },
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let fd = retry_on_intr(|| {
+            rustix::fs::open(path, OFlags::CLOEXEC | OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
+        })?;
+        Ok(rustix::fs::fsync(fd)?)
+    }
+
+    fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+        let flags = OFlags::CLOEXEC | OFlags::RDWR | OFlags::CREATE;
+        let fd = retry_on_intr(|| rustix::fs::open(path, flags, Mode::from_raw_mode(0o600)))?;
+        match retry_on_intr(|| rustix::fs::flock(&fd, rustix::fs::FlockOperation::NonBlockingLockExclusive)) {
+            Ok(()) => Ok(Some(Box::new(RealLock { _fd: fd }))),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+impl File for RealFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        Ok(retry_on_intr(|| rustix::io::pread(&self.0, &mut *buf, offset))?)
+    }
+
+    fn write_all(&self, mut buf: &[u8]) -> io::Result<()> {
+        while !buf.is_empty() {
+            match retry_on_intr(|| rustix::io::write(&self.0, buf))? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                n => buf = &buf[n..],
+            }
+        }
+        Ok(())
+    }
+
+    fn stat(&self) -> io::Result<Meta> {
+        statx(&self.0, Path::new(""), AtFlags::EMPTY_PATH)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(retry_on_intr(|| rustix::fs::fdatasync(&self.0))?)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        Ok(retry_on_intr(|| rustix::fs::ftruncate(&self.0, len))?)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing call is a failing test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_reads_lists_and_renames() {
+        let tmp = tempfile::tempdir().unwrap();
+        let fs: &dyn Fs = &RealFs;
+        let dir = tmp.path().join("a/b");
+        fs.create_dir_all(&dir, 0o700).unwrap();
+        fs.create_dir_all(&dir, 0o700).unwrap();
+        let path = dir.join("f");
+        fs.replace(&path, b"one", 0o600).unwrap();
+        let f = fs.open(&path, OpenHow::Append(0o600)).unwrap();
+        f.write_all(b" two").unwrap();
+        f.sync().unwrap();
+        assert_eq!(fs.read(&path, 100).unwrap(), b"one two");
+        assert_eq!(fs.read(&path, 3).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        let meta = fs.stat(&path, true).unwrap();
+        assert_eq!((meta.kind, meta.len, meta.mode, meta.nlink), (FileKind::File, 7, 0o600, 1));
+        assert_eq!(f.stat().unwrap(), meta);
+        let mut names = Vec::new();
+        fs.read_dir(&dir, &mut |e| {
+            names.push((e.name.to_owned(), e.kind, e.ino));
+            true
+        })
+        .unwrap();
+        assert_eq!(names, [("f".into(), FileKind::File, meta.ino)]);
+        fs.remove(&path).unwrap();
+        assert_eq!(f.stat().unwrap().nlink, 0);
+        assert_eq!(fs.stat(&path, true).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_fifo_does_not_block_and_a_link_is_not_followed() {
+        let tmp = tempfile::tempdir().unwrap();
+        let fifo = tmp.path().join("fifo");
+        rustix::fs::mknodat(CWD, &fifo, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        let f = RealFs.open(&fifo, OpenHow::Read).unwrap();
+        assert_eq!(f.stat().unwrap().kind, FileKind::Other);
+        let link = tmp.path().join("link");
+        std::os::unix::fs::symlink(&fifo, &link).unwrap();
+        assert!(RealFs.open(&link, OpenHow::ReadNoFollow).is_err());
+        assert_eq!(RealFs.stat(&link, false).unwrap().kind, FileKind::Symlink);
+    }
+
+    #[test]
+    fn a_lock_is_held_by_one() {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join("filebeat.lock");
+        let held = RealFs.try_lock(&path).unwrap().unwrap();
+        assert!(RealFs.try_lock(&path).unwrap().is_none());
+        drop(held);
+        assert!(RealFs.try_lock(&path).unwrap().is_some());
+    }
+}
