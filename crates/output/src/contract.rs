@@ -1,45 +1,16 @@
 //! What all outputs have in common: where their work comes from, and whom they tell what became of it.
 //!
-//! Always holds: see [`Requests::take`] and [`AckSink::settled`], the two promises that queue and outputs make each
-//! other. Tested by each output's own tests, which stand on both sides.
+//! Always holds: see [`Requests::take`] and [`pillion_queue::AckSink::settled`], the two promises that queue and outputs
+//! make each other. Tested by each output's own tests, which stand on both sides.
 
-use std::any::Any;
-use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pillion_event::{Fate, Slice};
+use pillion_queue::{Queue, Request};
 use pillion_world::World;
-
-/// Some events to be sent together.
-#[derive(Default)]
-pub struct Request {
-    /// The events, in the order of their reading for each source; none of the slices is empty.
-    pub slices: Vec<Slice>,
-    /// Dropped when the request is answered or given up: the queue's way of knowing that it is no longer in flight.
-    pub in_flight: Option<Box<dyn Any + Send + Sync>>,
-}
-
-impl Request {
-    /// How many events it holds.
-    pub fn len(&self) -> usize {
-        self.slices.iter().map(Slice::len).sum()
-    }
-
-    /// Whether there is no event in it.
-    pub fn is_empty(&self) -> bool {
-        self.slices.iter().all(Slice::is_empty)
-    }
-}
-
-impl fmt::Debug for Request {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request").field("slices", &self.slices).finish_non_exhaustive()
-    }
-}
 
 /// What [`Requests::take`] gives: wait on it.
 pub type Taking<'a> = Pin<Box<dyn Future<Output = Option<Request>> + Send + 'a>>;
@@ -52,31 +23,10 @@ pub trait Requests: Send + Sync {
     fn take(&self, max_events: usize) -> Taking<'_>;
 }
 
-/// Whom outputs tell what became of events.
-pub trait AckSink: Send + Sync {
-    /// The events of this slice are settled. The slice may be a part of one that was taken; each event of every taken
-    /// slice is settled exactly once, in any order. Called from the output's task: must not block.
-    fn settled(&self, slice: &Slice, fates: Fates);
-}
-
-/// What became of the events of a slice.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fates {
-    /// The same for all.
-    All(Fate),
-    /// These events (index into the batch's `events`, ascending, within the slice), and what became of all others.
-    Each(Vec<(usize, Fate)>, Fate),
-}
-
-impl Fates {
-    /// What became of the event at this index of the batch.
-    pub fn of(&self, index: usize) -> &Fate {
-        match self {
-            Fates::All(fate) => fate,
-            Fates::Each(some, rest) => {
-                some.binary_search_by_key(&index, |(i, _)| *i).map_or(rest, |at| some.get(at).map_or(rest, |(_, f)| f))
-            }
-        }
+impl Requests for Arc<Queue> {
+    fn take(&self, max_events: usize) -> Taking<'_> {
+        // Outputs bound a request's bytes by themselves, after rendering.
+        Box::pin(Queue::take(self, max_events, usize::MAX))
     }
 }
 
@@ -144,20 +94,5 @@ impl Counter {
     /// The number now.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use pillion_event::Fate;
-
-    use super::Fates;
-
-    #[test]
-    fn the_fate_of_an_event_is_its_own_or_that_of_the_rest() {
-        let fates = Fates::Each(vec![(3, Fate::Duplicate)], Fate::Acked);
-        assert_eq!(*fates.of(3), Fate::Duplicate);
-        assert_eq!(*fates.of(2), Fate::Acked);
-        assert_eq!(*fates.of(4), Fate::Acked);
     }
 }

@@ -12,4 +12,5 @@
 
 mod contract;
 
-pub use contract::{AckSink, Agent, Counter, Fates, OutputContext, Request, Requests, Stats, Taking};
+pub use contract::{Agent, Counter, OutputContext, Requests, Stats, Taking};
+pub use pillion_queue::{AckSink, Fates, Request};

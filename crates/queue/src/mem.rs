@@ -23,12 +23,12 @@ pub struct Limits {
 }
 
 /// The events of one request to a target, never none.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Request {
     /// The events, in order.
     pub slices: Vec<Slice>,
-    /// Held until the request is answered.
-    pub part: Option<Part>,
+    /// Dropped when the request is answered or given up: the queue's way of knowing that it is no longer in flight.
+    pub in_flight: Option<Part>,
 }
 
 impl Request {
@@ -214,7 +214,7 @@ impl Queue {
         part &= s.waiting.is_empty();
         s.part_in_flight |= part;
         drop(s);
-        Take::Request(Request { slices, part: part.then(|| Part(Arc::clone(self))) })
+        Take::Request(Request { slices, in_flight: part.then(|| Part(Arc::clone(self))) })
     }
 }
 
