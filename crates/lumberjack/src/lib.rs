@@ -1,1 +1,19 @@
-//! Placeholder.
+//! The Beats protocol, version 2 ("Lumberjack"): what Filebeat speaks to Logstash. No knowledge of Pillion.
+//!
+//! - [`WindowWriter`]: rendered events in, the bytes of one window out, plain or compressed.
+//! - [`Client`]: sends windows over one connection and reports their acknowledgements.
+//!
+//! A client announces a window of n events, sends them with sequences 1 to n, and is told by the server up to which
+//! sequence they are done. Always holds: what is kept of the other side's bytes is bounded; what isn't acknowledged is
+//! to be sent again, so that events may come twice but aren't lost.
+
+mod ack;
+mod client;
+mod frame;
+mod window;
+
+pub use ack::{AckDecoder, fuzz_acks};
+pub use client::{Client, ClientError, ClientOptions, Progress, WindowId};
+pub use frame::ProtocolError;
+pub use pillion_deflate::Level;
+pub use window::WindowWriter;
