@@ -10,7 +10,12 @@
 //!
 //! Tested in each module against scripted servers.
 
+pub mod backoff;
 mod contract;
+pub mod hosts;
+pub mod net;
+mod problem;
 
 pub use contract::{Agent, Counter, OutputContext, Requests, Stats, Taking};
 pub use pillion_queue::{AckSink, Fates, Request};
+pub use problem::Problem;
