@@ -1,1 +1,7 @@
-//! Placeholder.
+//! The engine.
+
+pub mod account;
+pub mod ack;
+pub mod drain;
+#[cfg(test)]
+mod testing;

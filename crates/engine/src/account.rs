@@ -1,0 +1,149 @@
+//! The account of every file: what was read, what the target has, what it hasn't and why.
+//!
+//! Comes in: batches as they are read, and every fate that isn't a plain acknowledgement. Goes out: numbers and byte
+//! ranges for the receipt. It holds paths, types, field names and counts, never values.
+//!
+//! Always holds: for each file, events read = acknowledged + duplicates + dropped + dead-lettered + open. The tables
+//! are bounded ([`MAX_FILES`], [`MAX_REASONS`], [`MAX_RANGES`]); beyond that only the totals go on, and how many files
+//! were left out is said.
+//!
+//! Tested below and with `ack.rs`.
+
+use std::collections::{BTreeMap, HashMap};
+
+use pillion_event::{Batch, Drop, Event};
+
+/// Files with an account of their own; further ones are only in the totals.
+pub const MAX_FILES: usize = 20_000;
+/// Different reasons for drops of a file; further ones count as the last.
+pub const MAX_REASONS: usize = 16;
+/// Byte ranges kept for each reason and for what isn't acknowledged: the first ones, then a count.
+pub const MAX_RANGES: usize = 16;
+
+/// Counts of events and bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Bytes of files that were read into batches.
+    pub bytes: u64,
+    /// Events read.
+    pub events: u64,
+    /// Events the target acknowledged, duplicates included.
+    pub acked: u64,
+    /// Of the acknowledged ones: the target had them already.
+    pub duplicates: u64,
+    /// Events the target refused, kept in a dead-letter index or file.
+    pub dead_lettered: u64,
+    /// Events the target refused for good; they are nowhere.
+    pub dropped: u64,
+    /// Bytes that were destroyed before they could be read (truncated, or deleted beyond the descriptor limit).
+    pub lost_bytes: u64,
+}
+
+impl Counts {
+    fn add(&mut self, more: &Counts) {
+        self.bytes += more.bytes;
+        self.events += more.events;
+        self.acked += more.acked;
+        self.duplicates += more.duplicates;
+        self.dead_lettered += more.dead_lettered;
+        self.dropped += more.dropped;
+        self.lost_bytes += more.lost_bytes;
+    }
+
+    /// Events that nobody has decided about.
+    pub fn unacked(&self) -> u64 {
+        self.events.saturating_sub(self.acked + self.dead_lettered + self.dropped)
+    }
+}
+
+/// Events that shared a reason: the first ranges, and how many there were.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// How many events.
+    pub count: u64,
+    /// The byte ranges of the first ones.
+    pub ranges: Vec<(u64, u64)>,
+}
+
+/// The account of one path. Its incarnations (truncations, rotations onto it) are added up.
+#[derive(Clone, Debug, Default)]
+pub struct FileAccount {
+    /// The numbers.
+    pub counts: Counts,
+    /// Refused events by reason; dead-lettered ones are marked by the flag.
+    pub drops: BTreeMap<(Drop, bool), Dropped>,
+}
+
+/// The accounts of all files.
+#[derive(Clone, Debug, Default)]
+pub struct Accounts {
+    files: HashMap<String, FileAccount>,
+    totals: Counts,
+    omitted: u64,
+}
+
+impl Accounts {
+    fn file(&mut self, path: &str) -> Option<&mut FileAccount> {
+        if !self.files.contains_key(path) {
+            if self.files.len() >= MAX_FILES {
+                self.omitted += 1;
+                return None;
+            }
+            self.files.insert(path.to_owned(), FileAccount::default());
+        }
+        self.files.get_mut(path)
+    }
+
+    fn add(&mut self, path: &str, more: &Counts) {
+        self.totals.add(more);
+        if let Some(file) = self.file(path) {
+            file.counts.add(more);
+        }
+    }
+
+    /// A batch was read.
+    pub(crate) fn read(&mut self, batch: &Batch) {
+        let more = Counts { bytes: batch.to - batch.from, events: batch.events.len() as u64, ..Counts::default() };
+        self.add(&batch.source.path, &more);
+    }
+
+    /// Events of a batch were settled.
+    pub(crate) fn settled(&mut self, batch: &Batch, more: &Counts) {
+        self.add(&batch.source.path, more);
+    }
+
+    /// The target refused an event; the counts are added by [`Accounts::settled`].
+    pub(crate) fn refused(&mut self, batch: &Batch, event: &Event, why: &Drop, dead_lettered: bool) {
+        let Some(file) = self.file(&batch.source.path) else { return };
+        let reason = (why.clone(), dead_lettered);
+        let full = file.drops.len() >= MAX_REASONS && !file.drops.contains_key(&reason);
+        let entry = match full.then(|| file.drops.last_entry()).flatten() {
+            Some(last) => last.into_mut(),
+            None => file.drops.entry(reason).or_default(),
+        };
+        entry.count += 1;
+        if entry.ranges.len() < MAX_RANGES {
+            entry.ranges.push((event.offset, event.offset + u64::from(event.len)));
+        }
+    }
+
+    /// Bytes of a file were destroyed before they could be read.
+    pub fn lost(&mut self, path: &str, bytes: u64) {
+        self.add(path, &Counts { lost_bytes: bytes, ..Counts::default() });
+    }
+
+    /// All files together.
+    pub fn totals(&self) -> &Counts {
+        &self.totals
+    }
+
+    /// Each file, in no order.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &FileAccount)> {
+        self.files.iter().map(|(path, account)| (path.as_str(), account))
+    }
+
+    /// How many entries went only into the totals because [`MAX_FILES`] was reached.
+    pub fn omitted(&self) -> u64 {
+        self.omitted
+    }
+}

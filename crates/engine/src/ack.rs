@@ -1,0 +1,327 @@
+//! Acknowledgements: from what became of single events to how far each source is delivered.
+//!
+//! Comes in: every batch once, in the order in which its reader made it ([`Books::accept`]), and what outputs say of
+//! its events, in any order and any pieces ([`Books::settle`]). Goes out: [`Acked`] cursors for the registry, and the
+//! account of every file for the receipt ([`crate::account`]).
+//!
+//! Always holds:
+//! - This is the only place that makes an [`Acked`].
+//! - A cursor stands before the first byte of its incarnation that isn't settled: it moves over the contiguous part
+//!   alone, and never back.
+//! - An event is settled once; a second time is a defect of the output, is counted, and changes nothing.
+//! - Dropped and dead-lettered events are settled: the target refused them for good, and asking again would only be
+//!   refused again. The receipt names them.
+//! - Only batches that aren't finished, and sources with such, take memory here; the queue bounds them.
+//!
+//! Tested below against a model, and by the simulation.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use pillion_event::{Acked, Batch, BatchId, Cursor, Fate, Incarnation, Slice};
+use pillion_queue::Fates;
+
+use crate::account::{Accounts, Counts};
+
+/// What a settlement brought about.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// The source's cursor moved to here.
+    pub cursor: Option<Acked<Cursor>>,
+    /// All events of the batch are settled: its space in the queue is free.
+    pub finished: bool,
+}
+
+struct OpenBatch {
+    from: u64,
+    to: u64,
+    remaining: usize,
+    /// One bit an event: settled.
+    settled: Vec<u64>,
+}
+
+struct OpenSource {
+    path: String,
+    batches: VecDeque<BatchId>,
+}
+
+/// A part of a file that was read and isn't acknowledged as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unacked {
+    /// The file's path when it was read.
+    pub path: String,
+    /// The life of its content.
+    pub incarnation: Incarnation,
+    /// The first byte.
+    pub from: u64,
+    /// The first byte behind it.
+    pub to: u64,
+    /// How many of the events in it aren't settled.
+    pub events: u64,
+}
+
+/// The books of what is on its way.
+#[derive(Default)]
+pub struct Books {
+    batches: HashMap<BatchId, OpenBatch>,
+    sources: HashMap<(Arc<str>, Incarnation), OpenSource>,
+    accounts: Accounts,
+    settled_twice: u64,
+}
+
+impl Books {
+    /// Enters a batch. One without events is settled at once, in its turn: its cursor may be given back here.
+    pub fn accept(&mut self, batch: &Batch) -> Settled {
+        self.accounts.read(batch);
+        let n = batch.events.len();
+        let open = OpenBatch { from: batch.from, to: batch.to, remaining: n, settled: vec![0; n.div_ceil(64)] };
+        let before = self.batches.insert(batch.id, open);
+        debug_assert!(before.is_none(), "batch {:?} was accepted twice", batch.id);
+        let source = self
+            .sources
+            .entry(source_of(batch))
+            .or_insert_with(|| OpenSource { path: batch.source.path.clone(), batches: VecDeque::new() });
+        source.batches.push_back(batch.id);
+        if n == 0 { Settled { cursor: self.advance(batch), finished: true } } else { Settled::default() }
+    }
+
+    /// Enters what became of the events of a slice.
+    pub fn settle(&mut self, slice: &Slice, fates: &Fates) -> Settled {
+        let batch = &*slice.batch;
+        let Some(open) = self.batches.get_mut(&batch.id) else {
+            self.settled_twice += slice.len() as u64;
+            return Settled::default();
+        };
+        let mut counts = Counts::default();
+        for (index, event) in slice.events.clone().zip(slice.events()) {
+            let (word, bit) = (index / 64, 1_u64 << (index % 64));
+            match open.settled.get_mut(word) {
+                Some(w) if *w & bit == 0 => *w |= bit,
+                _ => {
+                    self.settled_twice += 1;
+                    continue;
+                }
+            }
+            open.remaining -= 1;
+            match fates.of(index) {
+                Fate::Acked => counts.acked += 1,
+                Fate::Duplicate => {
+                    counts.acked += 1;
+                    counts.duplicates += 1;
+                }
+                Fate::DeadLettered(why) => {
+                    counts.dead_lettered += 1;
+                    self.accounts.refused(batch, event, why, true);
+                }
+                Fate::Dropped(why) => {
+                    counts.dropped += 1;
+                    self.accounts.refused(batch, event, why, false);
+                }
+            }
+        }
+        self.accounts.settled(batch, &counts);
+        if open.remaining > 0 {
+            return Settled::default();
+        }
+        Settled { cursor: self.advance(batch), finished: true }
+    }
+
+    /// Moves the cursor of a source over the settled batches at its front.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place where an acknowledgement becomes a cursor")]
+    fn advance(&mut self, batch: &Batch) -> Option<Acked<Cursor>> {
+        let at = source_of(batch);
+        let source = self.sources.get_mut(&at)?;
+        let mut offset = None;
+        while let Some(first) = source.batches.front() {
+            match self.batches.get(first) {
+                Some(open) if open.remaining > 0 => break,
+                Some(open) => offset = Some(open.to),
+                None => debug_assert!(false, "batch {first:?} left the books before its turn"),
+            }
+            self.batches.remove(first);
+            source.batches.pop_front();
+        }
+        if source.batches.is_empty() {
+            self.sources.remove(&at);
+        }
+        let offset = offset?;
+        let (key, incarnation) = at;
+        Some(Acked::by_target(Cursor { key, incarnation, offset }))
+    }
+
+    /// Whether everything that was accepted is settled.
+    pub fn all_settled(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// What is read and not acknowledged, sorted by path.
+    pub fn unacked(&self) -> Vec<Unacked> {
+        let mut all: Vec<Unacked> = self
+            .sources
+            .iter()
+            .filter_map(|((_, incarnation), source)| {
+                let first = self.batches.get(source.batches.front()?)?;
+                let last = self.batches.get(source.batches.back()?)?;
+                let open = |id: &BatchId| self.batches.get(id).map_or(0, |b| b.remaining as u64);
+                Some(Unacked {
+                    path: source.path.clone(),
+                    incarnation: *incarnation,
+                    from: first.from,
+                    to: last.to,
+                    events: source.batches.iter().map(open).sum(),
+                })
+            })
+            .collect();
+        all.sort_by(|a, b| (&a.path, a.from).cmp(&(&b.path, b.from)));
+        all
+    }
+
+    /// The accounts of all files so far.
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    /// The accounts, to add what only the reader knows.
+    pub fn accounts_mut(&mut self) -> &mut Accounts {
+        &mut self.accounts
+    }
+
+    /// How many events were settled more than once: a defect of an output.
+    pub fn settled_twice(&self) -> u64 {
+        self.settled_twice
+    }
+}
+
+fn source_of(batch: &Batch) -> (Arc<str>, Incarnation) {
+    (Arc::clone(&batch.source.key), batch.source.incarnation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{batch, source};
+    use pillion_event::{Drop, DropKind};
+    use proptest::prelude::*;
+
+    fn slice(batch: &Arc<Batch>, events: std::ops::Range<usize>) -> Slice {
+        Slice { batch: Arc::clone(batch), events }
+    }
+
+    fn offset(s: &Settled) -> Option<u64> {
+        s.cursor.as_ref().map(|c| c.get().offset)
+    }
+
+    #[test]
+    fn a_cursor_moves_over_the_contiguous_part_alone() {
+        let src = source("/x/a.log");
+        let (one, two) = (batch(&src, 1, 0, &[10, 10]), batch(&src, 2, 20, &[5]));
+        let mut books = Books::default();
+        assert!(!books.accept(&one).finished);
+        books.accept(&two);
+        let s = books.settle(&slice(&two, 0..1), &Fates::All(Fate::Acked));
+        assert_eq!((offset(&s), s.finished), (None, true));
+        let s = books.settle(&slice(&one, 1..2), &Fates::All(Fate::Acked));
+        assert_eq!((offset(&s), s.finished), (None, false));
+        assert_eq!(
+            books.unacked()[0],
+            Unacked { path: "/x/a.log".into(), incarnation: src.incarnation, from: 0, to: 25, events: 1 }
+        );
+        let s = books.settle(&slice(&one, 0..1), &Fates::All(Fate::Duplicate));
+        assert_eq!((offset(&s), s.finished), (Some(25), true));
+        assert!(books.all_settled() && books.unacked().is_empty());
+        let c = books.accounts().totals();
+        assert_eq!((c.bytes, c.events, c.acked, c.duplicates, c.unacked()), (25, 3, 3, 1, 0));
+    }
+
+    #[test]
+    fn a_batch_without_events_moves_the_cursor_in_its_turn() {
+        let src = source("/x/a.log");
+        let (one, two) = (batch(&src, 1, 0, &[10]), batch(&src, 2, 10, &[]));
+        let mut books = Books::default();
+        books.accept(&one);
+        let s = books.accept(&two);
+        assert_eq!((offset(&s), s.finished), (None, true));
+        let s = books.settle(&slice(&one, 0..1), &Fates::All(Fate::Acked));
+        assert_eq!(offset(&s), Some(two.to));
+        assert!(books.all_settled());
+    }
+
+    #[test]
+    fn what_is_settled_twice_changes_nothing() {
+        let src = source("/x/a.log");
+        let one = batch(&src, 1, 0, &[10, 10]);
+        let mut books = Books::default();
+        books.accept(&one);
+        books.settle(&slice(&one, 0..1), &Fates::All(Fate::Acked));
+        let s = books.settle(&slice(&one, 0..1), &Fates::All(Fate::Acked));
+        assert_eq!((offset(&s), s.finished, books.settled_twice()), (None, false, 1));
+        assert!(books.settle(&slice(&one, 1..2), &Fates::All(Fate::Acked)).finished);
+        books.settle(&slice(&one, 0..2), &Fates::All(Fate::Acked));
+        assert_eq!((books.settled_twice(), books.accounts().totals().acked), (3, 2));
+    }
+
+    #[test]
+    fn refused_events_are_settled_and_named() {
+        let src = source("/x/a.log");
+        let one = batch(&src, 1, 100, &[10, 20, 30]);
+        let why = Drop {
+            kind: DropKind::Rejected(400),
+            type_name: "mapper_parsing_exception".into(),
+            field: Some("n".into()),
+        };
+        let mut books = Books::default();
+        books.accept(&one);
+        let fates =
+            Fates::Each(vec![(0, Fate::Dropped(why.clone())), (2, Fate::DeadLettered(why.clone()))], Fate::Acked);
+        assert_eq!(offset(&books.settle(&slice(&one, 0..3), &fates)), Some(one.to));
+        let c = *books.accounts().totals();
+        assert_eq!((c.acked, c.dropped, c.dead_lettered, c.unacked()), (1, 1, 1, 0));
+        let (_, file) = books.accounts().files().next().unwrap();
+        assert_eq!(file.drops[&(why.clone(), false)].ranges, [(100, 110)]);
+        assert_eq!(file.drops[&(why, true)].ranges, [(130, 160)]);
+    }
+
+    proptest! {
+        /// Any batches of any sources, settled in any order and any pieces: each cursor stands where the model has it.
+        #[test]
+        fn cursors_stand_before_the_first_unsettled_byte(
+            sizes in prop::collection::vec((0..3_usize, prop::collection::vec(1..50_u32, 0..6)), 1..30),
+            order in prop::collection::vec(any::<prop::sample::Index>(), 200),
+        ) {
+            let sources = ["/a", "/b", "/c"].map(source);
+            let mut ends = [0_u64; 3];
+            let mut books = Books::default();
+            let mut cursors = [0_u64; 3];
+            let mut batches = Vec::new();
+            let mut left = Vec::new();
+            let mut moved = |s: &Settled, which: usize| -> Result<(), TestCaseError> {
+                if let Some(c) = &s.cursor {
+                    prop_assert!(c.get().offset > cursors[which], "a cursor went back");
+                    cursors[which] = c.get().offset;
+                }
+                Ok(())
+            };
+            for (id, (which, lens)) in sizes.iter().enumerate() {
+                let b = batch(&sources[*which], id as u64, ends[*which], lens);
+                ends[*which] = b.to;
+                moved(&books.accept(&b), *which)?;
+                left.extend((0..b.events.len()).map(|e| (id, e)));
+                batches.push((*which, b));
+            }
+            for pick in order {
+                if left.is_empty() { break; }
+                let (id, event) = left.swap_remove(pick.index(left.len()));
+                let (which, b) = &batches[id];
+                moved(&books.settle(&slice(b, event..event + 1), &Fates::All(Fate::Acked)), *which)?;
+            }
+            drop(moved);
+            for which in 0..3 {
+                let open = |id: usize| left.iter().any(|(i, _)| *i == id);
+                let first_open = batches.iter().enumerate().filter(|(_, (w, _))| *w == which).find(|(id, _)| open(*id));
+                let expected = first_open.map_or(ends[which], |(_, (_, b))| b.from);
+                prop_assert_eq!(cursors[which], expected);
+            }
+            prop_assert_eq!(books.all_settled(), left.is_empty());
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Batches for this crate's tests.
+
+use std::sync::{Arc, OnceLock};
+
+use pillion_event::{Batch, BatchId, Event, FileStat, Flags, Incarnation, InputDesc, InputKind, Source, Stream};
+
+pub(crate) fn source(path: &str) -> Arc<Source> {
+    let input = InputDesc {
+        kind: InputKind::Log,
+        id: String::new(),
+        tags: Vec::new(),
+        fields: serde_json::Map::new(),
+        root_fields: serde_json::Map::new(),
+        pipeline: None,
+        index: None,
+        service_type: None,
+        document_type: "log".into(),
+    };
+    Arc::new(Source {
+        input: Arc::new(input),
+        path: path.into(),
+        key: format!("filebeat::logs::path::{path}").into(),
+        incarnation: Incarnation(7),
+        stat: FileStat::default(),
+        render: OnceLock::new(),
+    })
+}
+
+/// A batch at `from` with events of these lengths; without events it covers one filtered byte.
+pub(crate) fn batch(source: &Arc<Source>, id: u64, from: u64, lens: &[u32]) -> Arc<Batch> {
+    let mut at = 0;
+    let events: Vec<Event> = lens
+        .iter()
+        .map(|&len| {
+            let text = at..at + len;
+            at += len;
+            let offset = from + u64::from(text.start);
+            Event { text, offset, len, time_ms: 0, stream: Stream::None, flags: Flags::default(), overlay: None }
+        })
+        .collect();
+    let to = from + u64::from(at.max(1));
+    let data = vec![b'x'; at as usize];
+    Arc::new(Batch { id: BatchId(id), source: Arc::clone(source), from, to, read_ms: 0, data, events, replayed: false })
+}
