@@ -3,5 +3,6 @@
 pub mod account;
 pub mod ack;
 pub mod drain;
+pub mod receipt;
 #[cfg(test)]
 mod testing;
