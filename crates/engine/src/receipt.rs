@@ -13,6 +13,7 @@
 use std::fmt::Write as _;
 
 use pillion_event::{Drop, DropKind};
+use pillion_world::{UnixMillis, rfc3339};
 use serde_json::{Map, Value, json};
 
 use crate::account::{Accounts, Counts, FileAccount};
@@ -201,8 +202,8 @@ impl Receipt {
             "registry_error": self.registry_error,
             "target_error": self.target_error,
             "resumable": self.resumable,
-            "started": rfc3339(self.started_ms),
-            "written": rfc3339(self.written_ms),
+            "started": rfc3339(UnixMillis(self.started_ms)),
+            "written": rfc3339(UnixMillis(self.written_ms)),
             "drain_ms": self.drain_ms,
             "agent": {"id": self.agent_id, "version": self.version},
             "files": files_json,
@@ -288,22 +289,6 @@ fn cut(s: &str, max: usize) -> &str {
     s.get(..s.floor_char_boundary(max)).unwrap_or(s)
 }
 
-/// `2026-11-23T18:40:23.656Z`.
-pub fn rfc3339(unix_ms: i64) -> String {
-    let (days, ms) = (unix_ms.div_euclid(86_400_000), unix_ms.rem_euclid(86_400_000));
-    // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days.
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let doe = z.rem_euclid(146_097);
-    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let (d, m) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
-    let y = yoe + era * 400 + i64::from(m <= 2);
-    let (h, min, s) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
-    format!("{y:04}-{m:02}-{d:02}T{h:02}:{min:02}:{s:02}.{:03}Z", ms % 1000)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -377,13 +362,5 @@ mod tests {
         }
         let message = receipt(&books, Phase::TimedOut).termination_message();
         assert!(message.len() <= TERMINATION_MESSAGE_MAX && message.ends_with("…\n"), "{message}");
-    }
-
-    #[test]
-    fn times_are_written_as_rfc_3339() {
-        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(rfc3339(1_795_459_223_656), "2026-11-23T18:40:23.656Z");
-        assert_eq!(rfc3339(951_782_400_000), "2000-02-29T00:00:00.000Z");
-        assert_eq!(rfc3339(-1), "1969-12-31T23:59:59.999Z");
     }
 }

@@ -30,3 +30,32 @@ pub trait Clock: Send + Sync {
     /// The wall clock: for time stamps of events, registry entries and receipts, and to compare with a file's mtime.
     fn wall(&self) -> UnixMillis;
 }
+
+/// The form of RFC 3339 in which logs and receipts have times: `2026-11-23T18:40:23.656Z`.
+pub fn rfc3339(time: UnixMillis) -> String {
+    let (days, ms) = (time.0.div_euclid(86_400_000), time.0.rem_euclid(86_400_000));
+    // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days.
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let doe = z.rem_euclid(146_097);
+    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let (d, m) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
+    let y = yoe + era * 400 + i64::from(m <= 2);
+    let (h, min, s) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
+    format!("{y:04}-{m:02}-{d:02}T{h:02}:{min:02}:{s:02}.{:03}Z", ms % 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_rfc_3339() {
+        assert_eq!(rfc3339(UnixMillis(0)), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(UnixMillis(1_795_459_223_656)), "2026-11-23T18:40:23.656Z");
+        assert_eq!(rfc3339(UnixMillis(951_782_400_000)), "2000-02-29T00:00:00.000Z");
+        assert_eq!(rfc3339(UnixMillis(-1)), "1969-12-31T23:59:59.999Z");
+    }
+}

@@ -16,7 +16,7 @@ mod real;
 
 use std::sync::Arc;
 
-pub use clock::{Clock, Mono, UnixMillis};
+pub use clock::{Clock, Mono, UnixMillis, rfc3339};
 pub use fs::{DirEntry, File, FileKind, Fs, FsKind, Lock, Meta, OpenHow};
 pub use random::Random;
 pub use real::{RealClock, RealFs, RealRandom};
