@@ -235,7 +235,6 @@ impl File for RealFile {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failing call is a failing test")]
 mod tests {
     use super::*;
 
