@@ -5,10 +5,14 @@
 
 /// The version byte of the Beats protocol.
 pub(crate) const V2: u8 = b'2';
+/// The version byte of the protocol of logstash-forwarder, whose `D` frames servers still read.
+pub(crate) const V1: u8 = b'1';
 /// Window size: u32 count of the data frames that follow.
 pub(crate) const WINDOW: u8 = b'W';
 /// JSON data: u32 sequence, u32 length, bytes.
 pub(crate) const JSON: u8 = b'J';
+/// Key/value data of version 1: u32 sequence, u32 pairs, for each: u32 length and key, u32 length and value.
+pub(crate) const DATA: u8 = b'D';
 /// Compressed: u32 length, a zlib stream of whole frames.
 pub(crate) const COMPRESSED: u8 = b'C';
 /// Acknowledgement: u32 sequence; all up to it are done.
