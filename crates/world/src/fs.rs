@@ -35,6 +35,9 @@ pub struct Meta {
     pub dev: u64,
     /// Modification time, nanoseconds since 1970.
     pub mtime_ns: i128,
+    /// Birth of the inode, nanoseconds since 1970; `None` where the file system doesn't keep it. Another birth under
+    /// the same inode number is another file.
+    pub birth_ns: Option<i128>,
     /// Permission bits (`0o7777`).
     pub mode: u32,
     /// Owner.

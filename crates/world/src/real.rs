@@ -77,13 +77,15 @@ fn kind_of_mode(mode: u32) -> FileKind {
 }
 
 fn statx(dir: impl AsFd, path: &Path, flags: AtFlags) -> io::Result<Meta> {
-    let s = retry_on_intr(|| rustix::fs::statx(dir.as_fd(), path, flags, StatxFlags::BASIC_STATS))?;
+    let s = retry_on_intr(|| rustix::fs::statx(dir.as_fd(), path, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME))?;
+    let ns = |t: rustix::fs::StatxTimestamp| i128::from(t.tv_sec) * 1_000_000_000 + i128::from(t.tv_nsec);
     Ok(Meta {
         kind: kind_of_mode(u32::from(s.stx_mode)),
         len: s.stx_size,
         ino: s.stx_ino,
         dev: rustix::fs::makedev(s.stx_dev_major, s.stx_dev_minor),
-        mtime_ns: i128::from(s.stx_mtime.tv_sec) * 1_000_000_000 + i128::from(s.stx_mtime.tv_nsec),
+        mtime_ns: ns(s.stx_mtime),
+        birth_ns: (s.stx_mask & StatxFlags::BTIME.bits() != 0).then(|| ns(s.stx_btime)),
         mode: u32::from(s.stx_mode) & 0o7777,
         uid: s.stx_uid,
         gid: s.stx_gid,
