@@ -314,7 +314,6 @@ mod tests {
                 let (which, b) = &batches[id];
                 moved(&books.settle(&slice(b, event..event + 1), &Fates::All(Fate::Acked)), *which)?;
             }
-            drop(moved);
             for which in 0..3 {
                 let open = |id: usize| left.iter().any(|(i, _)| *i == id);
                 let first_open = batches.iter().enumerate().filter(|(_, (w, _))| *w == which).find(|(id, _)| open(*id));

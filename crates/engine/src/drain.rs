@@ -30,8 +30,6 @@ use pillion_world::Mono;
 pub enum Cause {
     /// The completion flag appeared; a number in it is the main container's exit code.
     Flag(Option<i32>),
-    /// The lock that the main container's wrapper held was released; what the wrapper left as its exit code.
-    Lock(Option<i32>),
     /// The watched process ended.
     ProcessEnd,
     /// The wrapped command ended, with this code as a shell would tell it.
@@ -51,7 +49,6 @@ impl Cause {
     pub fn as_str(&self) -> &'static str {
         match self {
             Cause::Flag(_) => "flag",
-            Cause::Lock(_) => "lock",
             Cause::ProcessEnd => "process_end",
             Cause::CommandEnd(_) => "command_end",
             Cause::StdinEnd => "stdin_end",
@@ -64,7 +61,7 @@ impl Cause {
     /// The exit code of the work that the cause tells of.
     pub fn work_exit_code(&self) -> Option<i32> {
         match self {
-            Cause::Flag(code) | Cause::Lock(code) => *code,
+            Cause::Flag(code) => *code,
             Cause::CommandEnd(code) => Some(*code),
             _ => None,
         }
@@ -180,6 +177,13 @@ impl Drain {
 
     fn is_late(&self, now: Mono) -> bool {
         self.phase != Phase::Following && self.deadline.is_some_and(|d| now >= d)
+    }
+
+    /// What is known by now of the work's exit code: a flag may be seen before it is written.
+    pub fn work_exited(&mut self, exit_code: i32) {
+        if let Some(Cause::Flag(code @ None)) = &mut self.cause {
+            *code = Some(exit_code);
+        }
     }
 
     /// Where it stands.

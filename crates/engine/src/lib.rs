@@ -6,3 +6,4 @@ pub mod drain;
 pub mod receipt;
 #[cfg(test)]
 mod testing;
+pub mod trigger;

@@ -9,7 +9,7 @@
 //! Tested below.
 
 use std::fmt::{self, Write as _};
-use std::io::Write;
+use std::io::Write as _;
 use std::sync::Arc;
 
 use pillion_world::{Clock, UnixMillis};
@@ -47,10 +47,12 @@ pub fn init(options: Options, clock: Arc<dyn Clock>) -> bool {
     tracing::subscriber::set_global_default(log).is_ok()
 }
 
+type Write = Box<dyn Fn(&[u8]) + Send + Sync>;
+
 struct Log {
     options: Options,
     clock: Arc<dyn Clock>,
-    write: Box<dyn Fn(&[u8]) + Send + Sync>,
+    write: Write,
 }
 
 impl Subscriber for Log {

@@ -1,0 +1,160 @@
+//! The completion flag: a file that the main container makes when its work is done.
+//!
+//! Comes in: a path. Goes out: when it is there, and the number in it, which is the work's exit code.
+//!
+//! Always holds:
+//! - A flag that is older than the pod is another run's: it is refused loudly, once, and waited for to be made again.
+//! - A flag may be seen before its content: [`Flag::exit_code`] can be asked again later.
+//! - Looking costs one call every [`LOCAL_PERIOD`], or two every [`NETWORK_PERIOD`] on a network file system, where
+//!   the folder is listed too: a client may have cached that the file isn't there, for half a minute.
+//!
+//! Tested below.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pillion_world::{FsKind, OpenHow, UnixMillis, World};
+
+/// How often a local path is looked at.
+pub const LOCAL_PERIOD: Duration = Duration::from_millis(20);
+/// How often a path on a network file system is looked at.
+pub const NETWORK_PERIOD: Duration = Duration::from_millis(250);
+
+/// A flag to wait for.
+#[derive(Clone)]
+pub struct Flag {
+    world: World,
+    path: PathBuf,
+    not_before: Option<UnixMillis>,
+}
+
+/// What a look at the flag's place found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Nothing there, or nothing that could be seen.
+    Absent,
+    /// There, but made before the pod: of another run.
+    Stale,
+    /// There.
+    Present,
+}
+
+impl Flag {
+    /// A flag at `path`; one that was last changed before `not_before` doesn't count.
+    pub fn new(world: World, path: PathBuf, not_before: Option<UnixMillis>) -> Flag {
+        Flag { world, path, not_before }
+    }
+
+    /// Waits until the flag is there. Cancel safe.
+    pub async fn wait(&self) {
+        let mut told = false;
+        let period = if self.is_network() { NETWORK_PERIOD } else { LOCAL_PERIOD };
+        loop {
+            match self.look() {
+                Look::Present => return,
+                Look::Stale if !told => {
+                    told = true;
+                    tracing::error!(
+                        path = %self.path.display(),
+                        "the completion flag is older than this pod and is not believed: it was left by another run, \
+                         or several pods share its place; give each pod a path of its own (subPathExpr), or remove \
+                         the flag before the work starts. Waiting for it to be made again"
+                    );
+                }
+                Look::Stale | Look::Absent => {}
+            }
+            tokio::time::sleep(period).await;
+        }
+    }
+
+    /// Looks once.
+    pub fn look(&self) -> Look {
+        let meta = match self.world.fs.stat(&self.path, true) {
+            Ok(meta) => meta,
+            Err(_) if self.is_listed() => return Look::Present,
+            Err(_) => return Look::Absent,
+        };
+        match self.not_before {
+            Some(least) if meta.mtime_ns < i128::from(least.0) * 1_000_000 => Look::Stale,
+            _ => Look::Present,
+        }
+    }
+
+    /// The number in the flag, if there is one by now.
+    pub fn exit_code(&self) -> Option<i32> {
+        let file = self.world.fs.open(&self.path, OpenHow::Read).ok()?;
+        let mut buf = [0; 64];
+        let n = file.read_at(&mut buf, 0).ok()?;
+        std::str::from_utf8(buf.get(..n)?).ok()?.trim().parse().ok()
+    }
+
+    fn folder(&self) -> &Path {
+        self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    }
+
+    fn is_network(&self) -> bool {
+        self.world.fs.kind(self.folder()).is_ok_and(|k| k == FsKind::Network)
+    }
+
+    fn is_listed(&self) -> bool {
+        if self.not_before.is_some() || !self.is_network() {
+            return false; // its age would be unknown
+        }
+        let mut found = false;
+        let _ = self.world.fs.read_dir(self.folder(), &mut |entry| {
+            found = Some(entry.name) == self.path.file_name();
+            !found
+        });
+        found
+    }
+}
+
+/// When this pod began, as far as it can be told from inside: kubelet and the container engine write `/etc/hostname`
+/// anew for each pod. `None` outside of Kubernetes.
+pub fn pod_start(world: &World, in_kubernetes: bool) -> Option<UnixMillis> {
+    if !in_kubernetes {
+        return None;
+    }
+    let meta = world.fs.stat(Path::new("/etc/hostname"), true).ok()?;
+    // Two seconds for file systems that count time in seconds and for servers whose clock differs a little.
+    i64::try_from(meta.mtime_ns / 1_000_000 - 2000).ok().map(UnixMillis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn touch(path: &Path, content: &[u8]) {
+        World::real().fs.replace(path, content, 0o600).unwrap();
+    }
+
+    #[tokio::test]
+    async fn it_is_there_when_it_is_made_and_tells_the_exit_code() {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join("completion-flag");
+        let flag = Flag::new(World::real(), path.clone(), None);
+        assert_eq!(flag.look(), Look::Absent);
+        let waiting = flag.wait();
+        tokio::pin!(waiting);
+        assert!(tokio::time::timeout(Duration::ZERO, waiting.as_mut()).await.is_err());
+        touch(&path, b"");
+        waiting.await;
+        assert_eq!(flag.exit_code(), None);
+        for (content, code) in [("0\n", Some(0)), (" 137", Some(137)), ("done", None), ("\u{fffd}", None)] {
+            touch(&path, content.as_bytes());
+            assert_eq!(flag.exit_code(), code, "{content:?}");
+        }
+    }
+
+    #[test]
+    fn a_flag_of_another_run_is_stale_until_it_is_made_again() {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join("completion-flag");
+        touch(&path, b"");
+        let now = World::real().clock.wall();
+        let later = Flag::new(World::real(), path.clone(), Some(UnixMillis(now.0 + 60_000)));
+        assert_eq!(later.look(), Look::Stale);
+        let earlier = Flag::new(World::real(), path, Some(UnixMillis(now.0 - 60_000)));
+        assert_eq!(earlier.look(), Look::Present);
+    }
+}
