@@ -12,9 +12,11 @@
 
 pub mod backoff;
 mod contract;
+pub mod format;
 pub mod hosts;
 pub mod net;
 mod problem;
+pub mod render;
 
 pub use contract::{Agent, Counter, OutputContext, Requests, Stats, Taking};
 pub use pillion_queue::{AckSink, Fates, Request};

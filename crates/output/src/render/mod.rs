@@ -1,0 +1,287 @@
+//! Events as JSON, in the shape that Filebeat 5.6, 7, 8 or 9 gives them.
+//!
+//! Comes in: an event and its batch. Goes out: one JSON object, without a line end, appended to a buffer.
+//! What is the same for all events of an input is rendered once; of a file only its own piece is kept (`Source.render`).
+//! An event without overlay is then written as a few ready pieces with time, text and offset between them: the pieces
+//! that repeat are contiguous, which is what a compressor likes. An event with an overlay goes the long way, through a
+//! tree into which its fields are merged.
+//!
+//! Always holds: the output is valid JSON whatever the bytes of the line; writing the same event again gives the same
+//! bytes; both ways give the same JSON. Facts: Beats v5.6.16 `filebeat/input/event.go`, `libbeat/publisher/client.go`,
+//! `libbeat/outputs/logstash/json.go`; 7 to 9 `libbeat/publisher/processing/default.go`,
+//! `libbeat/outputs/codec/json/event.go`, `libbeat/reader/readfile/metafields.go`. Tested below.
+
+mod escape;
+mod input;
+mod time;
+mod tree;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pillion_config::Compat;
+use pillion_event::{Batch, Event, EventId, InputDesc, Source};
+use serde_json::Value;
+
+use crate::contract::Agent;
+use crate::format::{Format, FormatError};
+pub use escape::escape;
+use input::{InputRender, Variant};
+pub use time::{Civil, write_timestamp};
+use time::{write_hex, write_u64};
+use tree::{Node, Var, View};
+
+/// Where events go: decides about `@metadata`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// Elasticsearch: no `@metadata`.
+    Elasticsearch,
+    /// Logstash: `@metadata` in every dialect.
+    Logstash,
+    /// A `json` codec (file, console): `@metadata` from 7 on.
+    Codec,
+}
+
+/// How events are written.
+#[derive(Clone, Debug)]
+pub struct RenderOptions {
+    /// Where they go.
+    pub target: Target,
+    /// Whose shape they have.
+    pub compat: Compat,
+    /// Write `<`, `>` and `&` as `\u00XX`. 5.6 always does; the default of `escape_html` from 7 on is false.
+    pub escape_html: bool,
+    /// Put the event's id into `@metadata._id` where there is a `@metadata` (`exactly_once`).
+    pub event_ids: bool,
+    /// `@metadata.beat`: `filebeat`, or `output.logstash.index`.
+    pub index: String,
+}
+
+impl RenderOptions {
+    /// The defaults of a dialect.
+    pub fn new(target: Target, compat: Compat) -> RenderOptions {
+        RenderOptions {
+            target,
+            compat,
+            escape_html: compat == Compat::V5,
+            event_ids: false,
+            index: "filebeat".to_owned(),
+        }
+    }
+}
+
+/// Writes events as JSON. Shared by all workers of an output.
+pub struct Renderer {
+    /// Tells the caches of several renderers in one process apart.
+    number: u64,
+    options: RenderOptions,
+    agent: Arc<Agent>,
+    inputs: Mutex<Vec<Arc<InputRender>>>,
+}
+
+/// What is kept in `Source.render`.
+struct SourceRender {
+    renderer: u64,
+    input: Arc<InputRender>,
+    /// The JSON of [`Var::File`].
+    file: Box<[u8]>,
+}
+
+impl Renderer {
+    /// A renderer for one output.
+    pub fn new(options: RenderOptions, agent: Arc<Agent>) -> Renderer {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        Renderer { number, options, agent, inputs: Mutex::default() }
+    }
+
+    /// Whose shape events have.
+    pub fn compat(&self) -> Compat {
+        self.options.compat
+    }
+
+    /// Who sends.
+    pub fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    /// Says what is wrong with the format strings of an input (`index`): call it for each before the first event; what
+    /// doesn't compile is taken literally later.
+    pub fn check_input(&self, input: &InputDesc) -> Result<(), FormatError> {
+        input.index.as_deref().map_or(Ok(()), |index| Format::compile(index).map(|_| ()))
+    }
+
+    /// Appends the event as one JSON object, without a line end.
+    pub fn write(&self, batch: &Batch, event: &Event, out: &mut Vec<u8>) {
+        self.with_source(&batch.source, |source| {
+            let variant = source.input.variant(event, &self.options, &self.agent);
+            match (&event.overlay, &variant.template) {
+                (None, Some(template)) => {
+                    out.reserve(template.bytes.len() + source.file.len() + event.text.len() + 128);
+                    let mut at = 0;
+                    for &(cut, var) in &template.cuts {
+                        out.extend_from_slice(template.bytes.get(at..cut).unwrap_or_default());
+                        self.write_var(var, source, batch, event, out);
+                        at = cut;
+                    }
+                    out.extend_from_slice(template.bytes.get(at..).unwrap_or_default());
+                }
+                _ => self.view(source, variant, batch, event, |view| {
+                    view.write(self.options.style(), out, &mut |var, out| {
+                        self.write_var(var, source, batch, event, out);
+                    });
+                }),
+            }
+        });
+    }
+
+    /// Appends a field of the event as text, as format strings need it: strings as they are, numbers and booleans in
+    /// their usual form. False, and nothing is appended, when there is no such field or it is null, a list or an object.
+    pub fn write_field(&self, batch: &Batch, event: &Event, path: &str, out: &mut Vec<u8>) -> bool {
+        self.with_source(&batch.source, |source| {
+            let variant = source.input.variant(event, &self.options, &self.agent);
+            let file = self.options.file_node(&self.agent, &batch.source);
+            let mut found = false;
+            self.view(source, variant, batch, event, |view| {
+                found = match view.find(path, &file) {
+                    Some(View::Node(Node::Var(Var::Message))) => {
+                        out.extend_from_slice(String::from_utf8_lossy(batch.text(event)).as_bytes());
+                        true
+                    }
+                    Some(View::Node(Node::Var(Var::File))) => match &file {
+                        Node::Value(value) => write_plain(value, out),
+                        _ => false,
+                    },
+                    Some(View::Node(Node::Var(var))) => {
+                        let from = out.len();
+                        self.write_var(*var, source, batch, event, out);
+                        if out.get(from) == Some(&b'"') {
+                            out.pop();
+                            out.remove(from);
+                        }
+                        true
+                    }
+                    Some(View::Node(Node::Value(value)) | View::Value(value)) => write_plain(value, out),
+                    Some(View::Text(s)) => {
+                        out.extend_from_slice(s.as_bytes());
+                        true
+                    }
+                    _ => false,
+                };
+            });
+            found
+        })
+    }
+
+    /// The event as a tree with everything merged into it.
+    fn view(
+        &self,
+        source: &SourceRender,
+        variant: &Variant,
+        batch: &Batch,
+        event: &Event,
+        use_it: impl FnOnce(View<'_>),
+    ) {
+        let file = self.options.file_node(&self.agent, &batch.source);
+        let mut view = View::Node(&variant.tree);
+        let desc = &source.input.desc;
+        view.merge(&desc.root_fields, self.options.compat != Compat::V5, &file);
+        if let Some(overlay) = &event.overlay {
+            if overlay.no_message {
+                view.remove_var("message", Var::Message, &file);
+            }
+            view.merge(&overlay.fields, true, &file);
+            if let Some(meta) = view.member("@metadata", &file) {
+                meta.merge(&overlay.metadata, true, &file);
+                let own = overlay.fields.get("type").and_then(Value::as_str);
+                if let (Compat::V5, Some(own)) = (self.options.compat, own) {
+                    meta.set("type", View::Text(own), &file);
+                }
+            }
+        }
+        use_it(view);
+    }
+
+    fn write_var(&self, var: Var, source: &SourceRender, batch: &Batch, event: &Event, out: &mut Vec<u8>) {
+        match var {
+            Var::Message => {
+                out.push(b'"');
+                escape(batch.text(event), self.options.escape_html, out);
+                out.push(b'"');
+            }
+            Var::Time => {
+                out.push(b'"');
+                write_timestamp(event.time_ms, out);
+                out.push(b'"');
+            }
+            Var::Offset => write_u64(event.offset, out),
+            Var::End => write_u64(event.offset + u64::from(event.len), out),
+            Var::File => out.extend_from_slice(&source.file),
+            Var::Id => {
+                out.push(b'"');
+                write_event_id(&batch.event_id(event), out);
+                out.push(b'"');
+            }
+            Var::RawIndex => {
+                let mut text = Vec::new();
+                source.input.write_raw_index(event.time_ms, &self.agent, &mut text);
+                out.push(b'"');
+                escape(&text, self.options.escape_html, out);
+                out.push(b'"');
+            }
+        }
+    }
+
+    fn with_source<R>(&self, source: &Arc<Source>, use_it: impl FnOnce(&SourceRender) -> R) -> R {
+        let cached = source.render.get_or_init(|| Box::new(self.describe(source)));
+        match cached.downcast_ref::<SourceRender>() {
+            Some(mine) if mine.renderer == self.number => use_it(mine),
+            // Another output's: a second one in the same process pays for it.
+            _ => use_it(&self.describe(source)),
+        }
+    }
+
+    fn describe(&self, source: &Source) -> SourceRender {
+        let mut file = Vec::new();
+        let node = self.options.file_node(&self.agent, source);
+        View::Node(&node).write(self.options.style(), &mut file, &mut |_, _| {});
+        SourceRender { renderer: self.number, input: self.input(&source.input), file: file.into_boxed_slice() }
+    }
+
+    fn input(&self, desc: &Arc<InputDesc>) -> Arc<InputRender> {
+        let mut inputs = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = inputs.iter().find(|known| Arc::ptr_eq(&known.desc, desc)) {
+            return Arc::clone(known);
+        }
+        // Inputs that nobody else knows any more (reloaded): theirs go.
+        inputs.retain(|known| Arc::strong_count(&known.desc) > 1);
+        let new = Arc::new(InputRender::new(Arc::clone(desc)));
+        inputs.push(Arc::clone(&new));
+        new
+    }
+}
+
+/// Appends an event's id, as its `Display` does.
+pub fn write_event_id(id: &EventId, out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    for byte in id.incarnation.0.to_be_bytes() {
+        out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+    }
+    out.push(b'-');
+    write_hex(id.offset, out);
+    out.push(b'-');
+    write_hex(u64::from(id.len), out);
+}
+
+fn write_plain(value: &Value, out: &mut Vec<u8>) -> bool {
+    match value {
+        Value::String(s) => out.extend_from_slice(s.as_bytes()),
+        Value::Bool(b) => out.extend_from_slice(if *b { b"true" } else { b"false" }),
+        Value::Number(n) => out.extend_from_slice(n.to_string().as_bytes()),
+        Value::Null | Value::Array(_) | Value::Object(_) => return false,
+    }
+    true
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

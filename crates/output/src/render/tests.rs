@@ -1,0 +1,344 @@
+use std::sync::{Arc, OnceLock};
+
+use pillion_event::{BatchId, FileStat, Flags, Incarnation, InputKind, Overlay, Stream};
+use proptest::prelude::*;
+use serde_json::{Map, json};
+
+use super::*;
+
+pub(crate) fn agent(version: &str) -> Arc<Agent> {
+    Arc::new(Agent {
+        version: version.into(),
+        name: "N".into(),
+        hostname: "H".into(),
+        id: "id-1".into(),
+        ephemeral_id: "eph-1".into(),
+    })
+}
+
+pub(crate) fn input(kind: InputKind) -> InputDesc {
+    InputDesc {
+        kind,
+        id: "jobs".into(),
+        tags: vec![],
+        fields: Map::new(),
+        root_fields: Map::new(),
+        pipeline: None,
+        index: None,
+        service_type: None,
+        document_type: "log".into(),
+    }
+}
+
+/// A batch of whole lines of a file, all of them events.
+pub(crate) fn batch(input: InputDesc, from: u64, lines: &[&[u8]]) -> Batch {
+    let (mut data, mut events) = (Vec::new(), Vec::new());
+    for line in lines {
+        let start = data.len() as u32;
+        data.extend_from_slice(line);
+        let end = data.len() as u32;
+        data.push(b'\n');
+        events.push(Event {
+            text: start..end,
+            offset: from + u64::from(start),
+            len: end - start + 1,
+            time_ms: 1_508_909_543_693,
+            stream: Stream::None,
+            flags: Flags::default(),
+            overlay: None,
+        });
+    }
+    let source = Arc::new(Source {
+        input: Arc::new(input),
+        path: "/x/test.log".into(),
+        key: "k".into(),
+        incarnation: Incarnation(0xabc),
+        stat: FileStat { inode: 5_841_252, device: 65_024, fingerprint: Some("31a8".into()) },
+        render: OnceLock::new(),
+    });
+    let to = from + data.len() as u64;
+    Batch { id: BatchId(1), source, from, to, read_ms: 0, data, events, replayed: false }
+}
+
+fn text(renderer: &Renderer, batch: &Batch, event: &Event) -> String {
+    let mut out = Vec::new();
+    renderer.write(batch, event, &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+fn renderer(target: Target, compat: Compat, version: &str) -> Renderer {
+    Renderer::new(RenderOptions::new(target, compat), agent(version))
+}
+
+fn value(renderer: &Renderer, batch: &Batch) -> Value {
+    serde_json::from_str(&text(renderer, batch, &batch.events[0])).unwrap()
+}
+
+#[test]
+fn events_of_5_6_byte_for_byte() {
+    // elastic/beats#5435: three lines of 7 bytes through output.console of 5.6.0, the file before it at 7.
+    let b = batch(input(InputKind::Log), 0, &[b"test 1", b"test 2"]);
+    let r = renderer(Target::Codec, Compat::V5, "5.6.0");
+    let want = |n, offset| {
+        format!(
+            r#"{{"@timestamp":"2017-10-25T05:32:23.693Z","beat":{{"hostname":"H","name":"N","version":"5.6.0"}},"input_type":"log","message":"test {n}","offset":{offset},"source":"/x/test.log","type":"log"}}"#
+        )
+    };
+    assert_eq!(text(&r, &b, &b.events[0]), want(1, 7));
+    assert_eq!(text(&r, &b, &b.events[1]), want(2, 14));
+}
+
+#[test]
+fn to_logstash_5_6_sends_metadata_first() {
+    let mut desc = input(InputKind::Log);
+    desc.document_type = "app".into();
+    desc.tags = vec!["a".into()];
+    desc.fields = json!({"team": "x", "Zone": 1}).as_object().unwrap().clone();
+    let b = batch(desc, 0, &[b"<a>&"]);
+    let mut options = RenderOptions::new(Target::Logstash, Compat::V5);
+    options.index = "myindex".into();
+    options.event_ids = true;
+    let r = Renderer::new(options, agent("5.6.16"));
+    assert_eq!(
+        text(&r, &b, &b.events[0]),
+        concat!(
+            r#"{"@metadata":{"_id":"00000000000000000000000000000abc-0-5","beat":"myindex","type":"app"},"#,
+            r#""@timestamp":"2017-10-25T05:32:23.693Z","beat":{"hostname":"H","name":"N","version":"5.6.16"},"#,
+            r#""fields":{"Zone":1,"team":"x"},"input_type":"log","message":"\u003ca\u003e\u0026","offset":5,"#,
+            r#""source":"/x/test.log","tags":["a"],"type":"app"}"#
+        )
+    );
+}
+
+#[test]
+fn events_of_7_to_9_as_the_real_programs_write_them() {
+    for (kind, compat, version, want) in [
+        (
+            InputKind::Log,
+            Compat::V7,
+            "7.17.29",
+            r#"{"@timestamp":"2017-10-25T05:32:23.693Z","@metadata":{"beat":"filebeat","type":"_doc","version":"7.17.29"},"ecs":{"version":"1.12.0"},"host":{"name":"N"},"agent":{"id":"id-1","name":"N","type":"filebeat","version":"7.17.29","hostname":"H","ephemeral_id":"eph-1"},"log":{"offset":0,"file":{"path":"/x/test.log"}},"message":"line 1","input":{"type":"log"}}"#,
+        ),
+        (
+            InputKind::Filestream,
+            Compat::V7,
+            "7.17.29",
+            r#"{"@timestamp":"2017-10-25T05:32:23.693Z","@metadata":{"beat":"filebeat","type":"_doc","version":"7.17.29"},"ecs":{"version":"1.12.0"},"host":{"name":"N"},"agent":{"id":"id-1","name":"N","type":"filebeat","version":"7.17.29","hostname":"H","ephemeral_id":"eph-1"},"log":{"offset":0,"file":{"path":"/x/test.log"}},"message":"line 1","input":{"type":"filestream"}}"#,
+        ),
+        (
+            InputKind::Filestream,
+            Compat::V8,
+            "8.1.3",
+            r#"{"@timestamp":"2017-10-25T05:32:23.693Z","@metadata":{"beat":"filebeat","type":"_doc","version":"8.1.3"},"message":"line 1","input":{"type":"filestream"},"ecs":{"version":"8.0.0"},"host":{"name":"N"},"agent":{"ephemeral_id":"eph-1","id":"id-1","name":"N","type":"filebeat","version":"8.1.3"},"log":{"offset":0,"file":{"path":"/x/test.log"}}}"#,
+        ),
+        (
+            InputKind::Filestream,
+            Compat::V9,
+            "9.6.0",
+            r#"{"@timestamp":"2017-10-25T05:32:23.693Z","@metadata":{"beat":"filebeat","type":"_doc","version":"9.6.0"},"log":{"offset":0,"file":{"inode":"5841252","fingerprint":"31a8","path":"/x/test.log","device_id":"65024"}},"message":"line 1","input":{"type":"filestream"},"host":{"name":"N"},"agent":{"id":"id-1","name":"N","type":"filebeat","version":"9.6.0","ephemeral_id":"eph-1"},"ecs":{"version":"8.0.0"}}"#,
+        ),
+    ] {
+        let b = batch(input(kind), 0, &[b"line 1"]);
+        let want: Value = serde_json::from_str(want).unwrap();
+        for target in [Target::Codec, Target::Logstash] {
+            assert_eq!(value(&renderer(target, compat, version), &b), want, "{compat:?}");
+        }
+        let mut bare = want;
+        bare.as_object_mut().unwrap().remove("@metadata");
+        assert_eq!(value(&renderer(Target::Elasticsearch, compat, version), &b), bare, "{compat:?}");
+    }
+}
+
+#[test]
+fn what_an_input_sets_and_readers_note() {
+    let mut desc = input(InputKind::Container);
+    desc.tags = vec!["a".into(), "b".into()];
+    desc.fields = json!({"team": "x"}).as_object().unwrap().clone();
+    desc.root_fields = json!({"env": "prod", "host": {"os": "linux"}}).as_object().unwrap().clone();
+    desc.service_type = Some("web".into());
+    desc.pipeline = Some("p1".into());
+    desc.index = Some("own-%{[agent.version]}-%{+yyyy.MM.dd}".into());
+    let mut b = batch(desc, 100, &[b"x"]);
+    b.events[0].stream = Stream::Stderr;
+    b.events[0].flags = Flags { multiline: true, truncated: true };
+    let mut options = RenderOptions::new(Target::Logstash, Compat::V8);
+    options.event_ids = true;
+    let got = value(&Renderer::new(options, agent("8.19.3")), &b);
+    assert_eq!(
+        got,
+        json!({
+            "@timestamp": "2017-10-25T05:32:23.693Z",
+            "@metadata": {
+                "beat": "filebeat", "type": "_doc", "version": "8.19.3", "pipeline": "p1",
+                "raw_index": "own-8.19.3-2017.10.25", "_id": "00000000000000000000000000000abc-64-2",
+            },
+            "message": "x",
+            "log": {"offset": 100, "file": {"path": "/x/test.log"}, "flags": ["truncated", "multiline"]},
+            "input": {"type": "container"},
+            "stream": "stderr",
+            "tags": ["a", "b"],
+            "fields": {"team": "x"},
+            "env": "prod",
+            "service": {"type": "web"},
+            "ecs": {"version": "8.0.0"},
+            "host": {"name": "N", "os": "linux"},
+            "agent": {"id": "id-1", "name": "N", "type": "filebeat", "version": "8.19.3", "ephemeral_id": "eph-1"},
+        })
+    );
+}
+
+#[test]
+fn fields_at_the_root_may_replace_and_reach_anywhere() {
+    let mut desc = input(InputKind::Log);
+    desc.root_fields = json!({"message": "m", "log": {"file": {"name": "n"}, "level": "l"}, "@metadata": {"k": 1}})
+        .as_object()
+        .unwrap()
+        .clone();
+    let b = batch(desc, 0, &[b"x"]);
+    let got = value(&renderer(Target::Codec, Compat::V9, "9.0.0"), &b);
+    assert_eq!(got["message"], "m");
+    assert_eq!(got["log"], json!({"offset": 0, "file": {"path": "/x/test.log", "name": "n"}, "level": "l"}));
+    assert_eq!(got["@metadata"], json!({"beat": "filebeat", "type": "_doc", "version": "9.0.0", "k": 1}));
+
+    let mut desc = input(InputKind::Log);
+    desc.root_fields = json!({"source": "s", "beat": {"x": 1}, "type": "own"}).as_object().unwrap().clone();
+    let b = batch(desc, 0, &[b"x"]);
+    let got = value(&renderer(Target::Logstash, Compat::V5, "5.6.16"), &b);
+    assert_eq!((&got["source"], &got["beat"]), (&json!("s"), &json!({"x": 1})), "5.6 replaces whole members");
+    assert_eq!((&got["type"], &got["@metadata"]["type"]), (&json!("own"), &json!("own")));
+}
+
+#[test]
+fn overlays_merge_deeply() {
+    let mut b = batch(input(InputKind::Log), 0, &[b"{}"]);
+    b.events[0].overlay = Some(Box::new(Overlay {
+        no_message: true,
+        fields: json!({"log": {"level": "info", "file": {"line": 3}}, "host": "other", "z": [1, {"y": null}], "big": 18446744073709551615u64})
+            .as_object()
+            .unwrap()
+            .clone(),
+        metadata: json!({"_id": "own"}).as_object().unwrap().clone(),
+    }));
+    let mut options = RenderOptions::new(Target::Codec, Compat::V8);
+    options.event_ids = true;
+    let got = value(&Renderer::new(options, agent("8.1.0")), &b);
+    assert_eq!(got.get("message"), None);
+    assert_eq!(got["log"], json!({"offset": 0, "file": {"path": "/x/test.log", "line": 3}, "level": "info"}));
+    assert_eq!((&got["host"], &got["z"]), (&json!("other"), &json!([1, {"y": null}])));
+    assert_eq!(got["big"], json!(u64::MAX));
+    assert_eq!(got["@metadata"]["_id"], "own");
+
+    b.events[0].overlay = Some(Box::new(Overlay {
+        no_message: false,
+        fields: json!({"message": "from json", "type": "t", "json": {"b": 1, "a": {"d": 1, "c": 2}}})
+            .as_object()
+            .unwrap()
+            .clone(),
+        metadata: Map::new(),
+    }));
+    let r = renderer(Target::Logstash, Compat::V5, "5.6.16");
+    assert_eq!(
+        text(&r, &b, &b.events[0]),
+        concat!(
+            r#"{"@metadata":{"beat":"filebeat","type":"t"},"@timestamp":"2017-10-25T05:32:23.693Z","#,
+            r#""beat":{"hostname":"H","name":"N","version":"5.6.16"},"input_type":"log","json":{"a":{"c":2,"d":1},"b":1},"#,
+            r#""message":"from json","offset":3,"source":"/x/test.log","type":"t"}"#
+        )
+    );
+}
+
+#[test]
+fn two_renderers_do_not_mix_their_caches() {
+    let b = batch(input(InputKind::Log), 0, &[b"x"]);
+    let (five, nine) = (renderer(Target::Codec, Compat::V5, "5.6.16"), renderer(Target::Codec, Compat::V9, "9.0.0"));
+    let first = text(&five, &b, &b.events[0]);
+    assert!(text(&nine, &b, &b.events[0]).contains("\"agent\""));
+    assert_eq!(text(&five, &b, &b.events[0]), first);
+}
+
+#[test]
+fn an_events_id_is_what_its_display_says() {
+    for id in [
+        EventId { incarnation: Incarnation(0), offset: 0, len: 0 },
+        EventId { incarnation: Incarnation(u128::MAX - 5), offset: u64::MAX, len: u32::MAX },
+        EventId { incarnation: Incarnation(1 << 100), offset: 4096, len: 201 },
+    ] {
+        let mut out = Vec::new();
+        write_event_id(&id, &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), id.to_string());
+    }
+}
+
+/// As Go decodes: one U+FFFD for each byte that isn't part of valid UTF-8.
+fn lossy(bytes: &[u8]) -> String {
+    bytes.utf8_chunks().flat_map(|c| c.valid().chars().chain(c.invalid().iter().map(|_| '\u{fffd}'))).collect()
+}
+
+proptest! {
+    #[test]
+    fn always_valid_json_that_holds_the_text(
+        line in prop_oneof![proptest::collection::vec(any::<u8>(), 0..300), "\\PC*".prop_map(String::into_bytes)],
+        path in "\\PC{0,20}",
+        tag in "\\PC{0,5}",
+        which in 0..4usize,
+        target in 0..3usize,
+        html: bool,
+        stream in 0..3usize,
+    ) {
+        let compat = [Compat::V5, Compat::V7, Compat::V8, Compat::V9][which];
+        let target = [Target::Elasticsearch, Target::Logstash, Target::Codec][target];
+        let mut desc = input(InputKind::Filestream);
+        desc.tags = vec![tag];
+        let mut b = batch(desc, 7, &[&line]);
+        Arc::get_mut(&mut b.source).unwrap().path = path.clone();
+        b.events[0].stream = [Stream::None, Stream::Stdout, Stream::Stderr][stream];
+        let mut options = RenderOptions::new(target, compat);
+        (options.event_ids, options.escape_html) = (html, html);
+        let r = Renderer::new(options, agent("9.6.0"));
+        let fast = text(&r, &b, &b.events[0]);
+        let parsed: Value = serde_json::from_str(&fast).unwrap();
+        prop_assert_eq!(parsed["message"].as_str().unwrap(), lossy(&line));
+        let at = if compat == Compat::V5 { &parsed["source"] } else { &parsed["log"]["file"]["path"] };
+        prop_assert_eq!(at.as_str().unwrap(), path);
+        // The long way gives the same, byte for byte.
+        b.events[0].overlay = Some(Box::default());
+        prop_assert_eq!(text(&r, &b, &b.events[0]), fast);
+    }
+}
+
+/// `cargo test --release -p pillion-output speed -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement, meaningful in release builds only"]
+#[expect(clippy::disallowed_methods, reason = "a measurement")]
+fn speed() {
+    let line: Vec<u8> = (0..200u8).map(|i| b'a' + i % 26).collect();
+    let mut spiced = line.clone();
+    for at in (10..200).step_by(20) {
+        spiced[at] = b'"';
+    }
+    let cyrillic = "строка ".repeat(16).into_bytes();
+    for (name, line) in [("clean", &line), ("10 quotes", &spiced), ("cyrillic", &cyrillic)] {
+        for compat in [Compat::V5, Compat::V8] {
+            let b = batch(input(InputKind::Log), 0, &vec![line.as_slice(); 2000]);
+            let r = renderer(Target::Logstash, compat, "8.19.3");
+            let mut out = Vec::new();
+            let begin = std::time::Instant::now();
+            for _ in 0..500 {
+                out.clear();
+                for e in &b.events {
+                    r.write(&b, e, &mut out);
+                }
+            }
+            let ns = begin.elapsed().as_nanos() as f64 / 1e6;
+            println!("{name} {compat:?}: {ns:.1} ns an event of {} bytes", out.len() / 2000);
+        }
+        let mut out = Vec::new();
+        let begin = std::time::Instant::now();
+        for _ in 0..1_000_000 {
+            out.clear();
+            escape(std::hint::black_box(line), false, &mut out);
+        }
+        let gbs = line.len() as f64 * 1e6 / begin.elapsed().as_nanos() as f64;
+        println!("{name}: escape {gbs:.2} GB/s");
+    }
+}
