@@ -1,1 +1,59 @@
-fn main() {}
+//! The project's own chores, each a subcommand of `cargo xtask`.
+//!
+//! Comes in: the command line. Goes out: what the chore prints, and exit code 0 only when it succeeded.
+//! Always holds: nothing here is part of the shipped program; a chore starts what it needs on loopback and ends it again.
+//! Tested by being run: `.ci/run` calls every chore.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "chores run on the real machine: simulated time and files are for the core alone"
+)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to the person who called it")]
+
+mod args;
+mod cache;
+mod child;
+mod dist;
+mod e2e;
+mod filebeat;
+mod http;
+mod ports;
+mod servers;
+mod tidy;
+mod wait;
+
+use std::process::ExitCode;
+
+/// What a chore returns: nothing, or why it failed, for a person to read.
+type Outcome<T = ()> = Result<T, String>;
+
+const USAGE: &str = "\
+usage: cargo xtask CHORE
+  dist                 build target/dist/pillion: one static executable
+  tidy                 the project's style, as tests
+  e2e servers [NAME…]  build and start each search server once
+  e2e filebeat         build the real Filebeat into the cache and print its path
+";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        ["dist"] => dist::run(),
+        ["tidy"] => tidy::run(),
+        ["e2e", rest @ ..] => e2e::run(rest),
+        _ => Err(USAGE.to_owned()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The repository's root folder.
+fn root() -> std::path::PathBuf {
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}

@@ -1,0 +1,18 @@
+// The reference shipper for end-to-end tests: Filebeat's own root command with its default inputs and modules,
+// nothing added. `cargo xtask e2e filebeat` builds it into the cache.
+package main
+
+import (
+	"os"
+
+	"github.com/elastic/beats/v7/filebeat/cmd"
+	_ "github.com/elastic/beats/v7/filebeat/include"
+	inputs "github.com/elastic/beats/v7/filebeat/input/default-inputs"
+)
+
+func main() {
+	root := cmd.Filebeat(inputs.Init, cmd.FilebeatSettings())
+	if root.Execute() != nil {
+		os.Exit(1)
+	}
+}

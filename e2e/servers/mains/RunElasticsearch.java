@@ -1,0 +1,19 @@
+import java.util.Arrays;
+import org.codelibs.elasticsearch.runner.ElasticsearchClusterRunner;
+
+/**
+ * One node of Elasticsearch 5.6 or 7.10 in this JVM.
+ * Arguments: the home folder, then settings as key=value. Ends when its standard input does: no server outlives the test.
+ */
+public class RunElasticsearch {
+    public static void main(String[] args) throws Exception {
+        ElasticsearchClusterRunner runner = new ElasticsearchClusterRunner();
+        runner.onBuild((number, settings) -> Arrays.stream(args).skip(1).forEach(pair -> {
+            String[] kv = pair.split("=", 2);
+            settings.put(kv[0], kv[1]);
+        })).build(ElasticsearchClusterRunner.newConfigs().basePath(args[0]).clusterName("e2e").numOfNode(1));
+        while (System.in.read() != -1) { }
+        runner.close();
+        System.exit(0);
+    }
+}

@@ -1,0 +1,83 @@
+//! `target/dist/pillion`: the one executable that is measured and shipped.
+//!
+//! Comes in: the workspace. Goes out: a static, stripped executable.
+//! Always holds: it asks for no interpreter and no shared library, and is at most 15 MB; else the chore fails.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::{Outcome, root};
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+const MOST_BYTES: u64 = 15_000_000;
+
+/// Builds and checks it.
+pub(crate) fn run() -> Outcome {
+    let path = build()?;
+    let bytes = fs::metadata(&path).map_err(|e| e.to_string())?.len();
+    println!("{}: {:.2} MB, static", path.display(), bytes as f64 / 1e6);
+    Ok(())
+}
+
+/// Builds it, and gives its path when it is what it should be.
+pub(crate) fn build() -> Outcome<PathBuf> {
+    let root = root();
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(&root).args(["build", "--profile", "dist", "--package", "pillion", "--target", TARGET]);
+    // The flags go to the target alone: build scripts and procedural macros can't be linked statically.
+    let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", TARGET.to_uppercase().replace('-', "_"));
+    cargo.env(flags, "-C target-feature=+crt-static");
+    let status = cargo.status().map_err(|e| format!("cargo: {e}"))?;
+    if !status.success() {
+        return Err(format!("cargo build: {status}"));
+    }
+    let made = root.join("target").join(TARGET).join("dist/pillion");
+    let path = root.join("target/dist/pillion");
+    let copy = || -> std::io::Result<Vec<u8>> {
+        fs::create_dir_all(root.join("target/dist"))?;
+        if path.exists() {
+            fs::remove_file(&path)?;
+        }
+        fs::copy(&made, &path)?;
+        fs::read(&path)
+    };
+    let image = copy().map_err(|e| format!("{}: {e}", path.display()))?;
+    check(&image)?;
+    Ok(path)
+}
+
+fn check(image: &[u8]) -> Outcome {
+    if image.len() as u64 > MOST_BYTES {
+        return Err(format!("the executable has {} bytes, {MOST_BYTES} are allowed", image.len()));
+    }
+    let kinds = segment_kinds(image).ok_or("the executable is no 64-bit little-endian ELF file")?;
+    const INTERPRETER: u32 = 3;
+    if kinds.contains(&INTERPRETER) {
+        return Err("the executable asks for an interpreter: it isn't static".into());
+    }
+    Ok(())
+}
+
+/// The types of an ELF file's program headers.
+fn segment_kinds(image: &[u8]) -> Option<Vec<u32>> {
+    let bytes = |at: usize, n: usize| image.get(at..at.checked_add(n)?);
+    let u16_at = |at: usize| Some(u16::from_le_bytes(bytes(at, 2)?.try_into().ok()?));
+    if bytes(0, 6)? != b"\x7fELF\x02\x01" {
+        return None;
+    }
+    let table = usize::try_from(u64::from_le_bytes(bytes(32, 8)?.try_into().ok()?)).ok()?;
+    let (size, count) = (usize::from(u16_at(54)?), usize::from(u16_at(56)?));
+    (0..count).map(|i| Some(u32::from_le_bytes(bytes(table.checked_add(i * size)?, 4)?.try_into().ok()?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn this_test_is_dynamic_and_a_broken_file_is_no_executable() {
+        let image = std::fs::read("/proc/self/exe").unwrap();
+        assert!(super::segment_kinds(&image).unwrap().contains(&3));
+        assert!(super::segment_kinds(&image[..80]).is_none());
+        assert!(super::segment_kinds(b"#!/bin/sh").is_none());
+    }
+}

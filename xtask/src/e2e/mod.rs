@@ -1,0 +1,31 @@
+//! End-to-end tests: the real executable with real servers.
+//!
+//! Comes in: which suite. Goes out: a line for each test, and an error when one failed.
+
+use crate::servers::{self, Kind};
+use crate::{Outcome, filebeat};
+
+/// Runs a suite.
+pub(crate) fn run(words: &[&str]) -> Outcome {
+    match words {
+        ["servers", names @ ..] => try_servers(names),
+        ["filebeat"] => {
+            println!("{}", filebeat::path()?.display());
+            Ok(())
+        }
+        _ => Err(crate::USAGE.to_owned()),
+    }
+}
+
+fn try_servers(names: &[&str]) -> Outcome {
+    let mut failed = Vec::new();
+    for kind in Kind::ALL {
+        if !names.is_empty() && !names.contains(&kind.name()) {
+            continue;
+        }
+        if let Err(why) = servers::try_out(kind) {
+            failed.push(format!("{}: {why}", kind.name()));
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }
+}
