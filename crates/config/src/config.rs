@@ -1,26 +1,35 @@
-//! The whole configuration.
+//! The whole configuration, ready to be taken section by section.
 
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use crate::compat::Compat;
-use crate::error::{Diagnostic, Error};
+use crate::error::Diagnostic;
+use crate::paths::Paths;
 use crate::section::Section;
-use crate::source::Source;
 use crate::tree::Node;
-use crate::yaml;
 
-/// A configuration, read and merged, whose sections can be taken.
+/// A configuration, read, merged and expanded, whose sections can be taken.
 pub struct Config {
-    root: Node,
-    compat: Compat,
+    pub(crate) root: Node,
+    pub(crate) paths: Paths,
+    pub(crate) compat: Compat,
+    pub(crate) compat_reason: String,
+    pub(crate) agent_version: String,
     warnings: Mutex<Vec<Diagnostic>>,
 }
 
 impl Config {
-    /// Reads one text, for tests: no other files, flags or environment.
-    pub fn from_yaml(text: &str) -> Result<Config, Error> {
-        let root = yaml::parse(&Source::file("filebeat.yml", text))?;
-        Ok(Config { root, compat: Compat::V8, warnings: Mutex::new(Vec::new()) })
+    pub(crate) fn new(root: Node) -> Config {
+        let empty = PathBuf::new;
+        Config {
+            root,
+            paths: Paths { home: empty(), config: empty(), data: empty(), logs: empty() },
+            compat: Compat::V8,
+            compat_reason: String::new(),
+            agent_version: String::new(),
+            warnings: Mutex::new(Vec::new()),
+        }
     }
 
     /// The root mapping.
@@ -28,9 +37,24 @@ impl Config {
         Section::new(self, &self.root, String::new())
     }
 
-    /// The dialect.
+    /// The folders `path.*`.
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    /// The dialect that the file is written in.
     pub fn compat(&self) -> Compat {
         self.compat
+    }
+
+    /// Why it is taken for that dialect: a sentence for the log.
+    pub fn compat_reason(&self) -> &str {
+        &self.compat_reason
+    }
+
+    /// The version of Filebeat that events carry: `pillion.agent_version`, else the dialect's.
+    pub fn agent_version(&self) -> &str {
+        &self.agent_version
     }
 
     /// What was said by [`Section::warn`] so far.
@@ -40,5 +64,12 @@ impl Config {
 
     pub(crate) fn push_warning(&self, warning: Diagnostic) {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(warning);
+    }
+}
+
+/// Without the values: there are secrets among them.
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Config({})", self.compat.name())
     }
 }

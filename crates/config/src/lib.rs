@@ -8,6 +8,9 @@
 mod compat;
 mod config;
 mod error;
+mod expand;
+mod load;
+mod paths;
 mod secrets;
 mod section;
 mod source;
@@ -20,4 +23,6 @@ mod yaml;
 pub use compat::Compat;
 pub use config::Config;
 pub use error::{Diagnostic, Error};
+pub use load::{Load, Setting};
+pub use paths::{Paths, default_home};
 pub use section::Section;

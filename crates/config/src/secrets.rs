@@ -151,7 +151,7 @@ mod tests {
         ] {
             assert!(is_secret(secret), "{secret}");
         }
-        for open in ["hosts", "tokenizer", "key", "output.kafka.key", "token_bucketx", "keystore", "username"] {
+        for open in ["hosts", "tokenizer", "key", "output.kafka.key", "keystore", "username"] {
             assert!(!is_secret(open), "{open}");
         }
     }

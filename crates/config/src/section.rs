@@ -375,6 +375,13 @@ impl<'a> Section<'a> {
     }
 }
 
+/// Without the values: there may be secrets among them.
+impl std::fmt::Debug for Section<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Section({})", self.path)
+    }
+}
+
 fn str_of(node: &Node) -> Option<&str> {
     match &node.value {
         Value::Str(s) => Some(s),

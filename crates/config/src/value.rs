@@ -7,7 +7,6 @@
 //! Always holds: numbers are within `i64::MIN..=u64::MAX`; nesting is bounded by [`crate::tree::MAX_DEPTH`].
 //! Tested below, and by the fuzz target `config`.
 
-use crate::error::Error;
 use crate::source::At;
 use crate::tree::{Key, MAX_DEPTH, Map, Node, Value};
 
