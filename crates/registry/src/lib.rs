@@ -1,1 +1,47 @@
-//! Placeholder.
+//! The registry: how far each file is delivered, durable, in Filebeat's own format.
+//!
+//! Comes in: acknowledged cursors ([`Registry::commit`]), what the reader learns of files ([`Registry::upsert`],
+//! [`Registry::rekey`], [`Registry::remove`]), ranges about to be sent ([`Registry::intend`]). Goes out: the state at the
+//! next start, and Filebeat's `path.data/registry/filebeat/` for Filebeat itself.
+//!
+//! Always holds:
+//! - What was called before [`Registry::sync`] began is durable when it returns `Ok`; after an error nothing is
+//!   forgotten. A crash at any step leaves a state that each entry really had, at least as new as the last sync.
+//! - An offset moves forward only by an acknowledgement of the same incarnation, and never backward within one.
+//! - Changes reach the disk in the order in which they were made, except that several changes of one entry may become
+//!   one; a removal never overtakes a change made before it.
+//! - One process holds a data path (`filebeat.lock`, which Filebeat honours too).
+//! - What isn't ours (other inputs' states, unknown members) is kept as it was.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `registry.rs` | the map in memory, and what has to be written |
+//! | `open.rs` | lock, agent id, which layout is there |
+//! | `disk.rs` | log, checkpoint, and the order of their steps |
+//! | `load.rs` | reading them back, whatever they hold |
+//! | `takeover.rs` | the layouts of Filebeat 5.6 to 7.8 |
+//! | `value.rs` | one value as Filebeat writes it |
+//! | `key.rs`, `entry.rs` | keys and entries |
+//! | `chunks.rs`, `time.rs` | reading files piece by piece; dates |
+//!
+//! What lies on disk: docs/registry.md. Tested in each file, in `tests/model.rs` (random operations and restarts against
+//! a map) and in `tests/crash.rs` (a crash at every step of the file system).
+
+mod chunks;
+mod disk;
+mod entry;
+mod error;
+mod key;
+mod load;
+mod open;
+mod registry;
+mod takeover;
+mod time;
+mod value;
+
+pub use entry::{Entry, FilestreamState, Intent, Kind, LogState};
+pub use error::Error;
+pub use key::{FILESTREAM_PREFIX, GLOBAL_ID, Identifier, LOG_PREFIX, filestream_key, identifier_of, log_key};
+pub use load::fuzz;
+pub use open::{Opened, Options, TakenOver};
+pub use registry::{MAX_INTENTS, Registry};

@@ -1,0 +1,186 @@
+//! Keys: which file an entry is about, in Filebeat's words.
+//!
+//! Comes in: an identifier (inode and device, path, marker, fingerprint) and the kind of input. Goes out: the key
+//! string under which Filebeat would look for the same file; and back.
+//!
+//! - `log` and `container`: `filebeat::logs::IDENTIFIER`; with `meta` (a container input that reads one stream alone)
+//!   `filebeat::logs::HASH-IDENTIFIER`, HASH as `hashstructure` of Go makes it.
+//! - `filestream`: `filestream::ID::IDENTIFIER`, ID `.global` where the input has none.
+//!
+//! Tested below with keys that real Filebeats wrote.
+
+use std::fmt;
+
+/// What all keys of `log` and `container` inputs begin with.
+pub const LOG_PREFIX: &str = "filebeat::logs::";
+/// What all keys of `filestream` inputs begin with.
+pub const FILESTREAM_PREFIX: &str = "filestream::";
+/// What stands for the id of a `filestream` input that has none.
+pub const GLOBAL_ID: &str = ".global";
+
+/// What tells a file from all others.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Identifier {
+    /// Inode and device: `native::INODE-DEVICE`.
+    Native {
+        /// Inode number.
+        ino: u64,
+        /// Device number; means something on this machine alone.
+        dev: u64,
+    },
+    /// The path: `path::PATH`.
+    Path(String),
+    /// The inode and the content of a marker file: `inode_marker::INODE-MARKER`.
+    InodeMarker {
+        /// Inode number.
+        ino: u64,
+        /// What the marker file holds, as it is (line ending included).
+        marker: String,
+    },
+    /// A hash of the file's beginning in hexadecimal: `fingerprint::SHA256`.
+    Fingerprint(String),
+    /// What another program or a later version wrote: `NAME::VALUE`.
+    Other {
+        /// Its name.
+        name: String,
+        /// Its value.
+        value: String,
+    },
+}
+
+impl Identifier {
+    /// The name in keys and in `identifier_name`.
+    pub fn name(&self) -> &str {
+        match self {
+            Identifier::Native { .. } => "native",
+            Identifier::Path(_) => "path",
+            Identifier::InodeMarker { .. } => "inode_marker",
+            Identifier::Fingerprint(_) => "fingerprint",
+            Identifier::Other { name, .. } => name,
+        }
+    }
+
+    /// Reads `NAME::VALUE`; `None` when there is no `::`.
+    pub fn parse(text: &str) -> Option<Identifier> {
+        let (name, value) = text.split_once("::")?;
+        let inode = || {
+            let (ino, rest) = value.split_once('-')?;
+            Some((ino.parse::<u64>().ok()?, rest))
+        };
+        let known = match name {
+            "native" => inode().and_then(|(ino, dev)| Some(Identifier::Native { ino, dev: dev.parse().ok()? })),
+            "path" => Some(Identifier::Path(value.to_owned())),
+            "inode_marker" => inode().map(|(ino, marker)| Identifier::InodeMarker { ino, marker: marker.to_owned() }),
+            "fingerprint" => Some(Identifier::Fingerprint(value.to_owned())),
+            _ => None,
+        };
+        Some(known.unwrap_or_else(|| Identifier::Other { name: name.to_owned(), value: value.to_owned() }))
+    }
+}
+
+impl fmt::Display for Identifier {
+    /// `NAME::VALUE`, as in keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Identifier::Native { ino, dev } => write!(f, "native::{ino}-{dev}"),
+            Identifier::Path(path) => write!(f, "path::{path}"),
+            Identifier::InodeMarker { ino, marker } => write!(f, "inode_marker::{ino}-{marker}"),
+            Identifier::Fingerprint(hash) => write!(f, "fingerprint::{hash}"),
+            Identifier::Other { name, value } => write!(f, "{name}::{value}"),
+        }
+    }
+}
+
+/// The key of a file that a `log` or `container` input reads. `meta`: what distinguishes several states of one file
+/// (`[("stream", "stdout")]` for a container input that reads one stream alone); mostly none.
+pub fn log_key(identifier: &Identifier, meta: &[(String, String)]) -> String {
+    if meta.is_empty() {
+        format!("{LOG_PREFIX}{identifier}")
+    } else {
+        format!("{LOG_PREFIX}{:x}-{identifier}", meta_hash(meta))
+    }
+}
+
+/// The key of a file that a `filestream` input reads; `input_id` empty = none.
+pub fn filestream_key(input_id: &str, identifier: &Identifier) -> String {
+    let id = if input_id.is_empty() { GLOBAL_ID } else { input_id };
+    format!("{FILESTREAM_PREFIX}{id}::{identifier}")
+}
+
+/// The identifier at the end of a key; `None` for a key of another form.
+///
+/// An input's id may hold `::` itself: the last place where a known name begins is taken for the identifier, except
+/// that a path may hold anything: `path::` counts from its first place.
+pub fn identifier_of(key: &str) -> Option<Identifier> {
+    if let Some(rest) = key.strip_prefix(LOG_PREFIX) {
+        let (name, _) = rest.split_once("::")?;
+        let hash = name.split_once('-').map(|(hash, _)| hash).filter(|h| h.bytes().all(|b| b.is_ascii_hexdigit()));
+        return Identifier::parse(rest.get(hash.map_or(0, |h| h.len() + 1)..)?);
+    }
+    let rest = key.strip_prefix(FILESTREAM_PREFIX)?;
+    let first_path = rest.find("::path::");
+    let last = ["::native::", "::inode_marker::", "::fingerprint::"].iter().filter_map(|n| rest.rfind(n)).max();
+    let at = match (first_path, last) {
+        (Some(path), Some(other)) => path.min(other),
+        (Some(at), None) | (None, Some(at)) => at,
+        (None, None) => rest.find("::")?,
+    };
+    Identifier::parse(rest.get(at + 2..)?)
+}
+
+/// What Go's `hashstructure.Hash` (v1, FNV-1, 64 bits) makes of a `map[string]string`.
+fn meta_hash(meta: &[(String, String)]) -> u64 {
+    fn fnv(bytes: &[u8]) -> u64 {
+        bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h: u64, b| h.wrapping_mul(0x0100_0000_01b3) ^ u64::from(*b))
+    }
+    let pair = |(k, v): &(String, String)| {
+        let mut both = [0; 16];
+        both[..8].copy_from_slice(&fnv(k.as_bytes()).to_le_bytes());
+        both[8..].copy_from_slice(&fnv(v.as_bytes()).to_le_bytes());
+        fnv(&both)
+    };
+    meta.iter().fold(0, |h, kv| h ^ pair(kv))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_as_filebeat_writes_them() {
+        let native = Identifier::Native { ino: 5_841_252, dev: 65_024 };
+        assert_eq!(log_key(&native, &[]), "filebeat::logs::native::5841252-65024");
+        assert_eq!(filestream_key("jobs", &native), "filestream::jobs::native::5841252-65024");
+        assert_eq!(filestream_key("", &native), "filestream::.global::native::5841252-65024");
+        let path = Identifier::Path("/x/a::b.log".into());
+        assert_eq!(log_key(&path, &[]), "filebeat::logs::path::/x/a::b.log");
+    }
+
+    #[test]
+    fn identifiers_come_back_from_keys() {
+        let all = [
+            Identifier::Native { ino: 1, dev: u64::MAX },
+            Identifier::Path("/x/native::1-2/a-b.log".into()),
+            Identifier::InodeMarker { ino: 7, marker: "m-1\n".into() },
+            Identifier::Fingerprint("31a8".into()),
+            Identifier::Other { name: "new".into(), value: "x".into() },
+        ];
+        let meta = [("stream".to_owned(), "stdout".to_owned())];
+        for id in all {
+            assert_eq!(identifier_of(&log_key(&id, &[])), Some(id.clone()));
+            assert_eq!(identifier_of(&log_key(&id, &meta)), Some(id.clone()));
+            assert_eq!(identifier_of(&filestream_key("", &id)), Some(id.clone()));
+            assert_eq!(identifier_of(&filestream_key("jobs", &id)), Some(id.clone()));
+        }
+        for key in ["", "winlogbeat::x", "filebeat::logs::", "filestream::", "filestream::jobs"] {
+            assert_eq!(identifier_of(key), None, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_native_identifier_is_another_one() {
+        for text in ["native::x-1", "native::1", "native::1-", "inode_marker::-m"] {
+            assert!(matches!(Identifier::parse(text), Some(Identifier::Other { .. })), "{text}");
+        }
+    }
+}

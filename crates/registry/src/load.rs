@@ -1,0 +1,345 @@
+//! Reading a memlog store back, whatever its files hold.
+//!
+//! Comes in: the files of `registry/filebeat/`, perhaps Filebeat's, perhaps torn, perhaps hostile. Goes out: the records,
+//! the next free id, and whether the log can be appended to.
+//!
+//! Always holds: the state is that of the newest checkpoint and of the log up to its first line that is broken, out of
+//! sequence, unknown, or doesn't match its checksum. Memory is bounded by [`MAX_FILE`] and [`MAX_ENTRIES`]. A damaged
+//! checkpoint counts up to the damage: what is missing is read again from its beginning, never skipped.
+//! Tested below, in `tests/` and by the fuzz target `registry`.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pillion_world::{File, FileKind, OpenHow, World};
+use serde_json::Value;
+
+use crate::chunks::{self, Bytes, Element, Line};
+use crate::disk::LOG;
+use crate::error::Error;
+use crate::registry::Record;
+use crate::value::{self, Decoded};
+
+/// Larger files aren't taken for a registry, in bytes.
+pub(crate) const MAX_FILE: u64 = 1 << 30;
+/// More entries aren't kept.
+pub(crate) const MAX_ENTRIES: usize = 1_000_000;
+/// Ids above this are taken for damage: the sequence can't be at its end.
+const MAX_ID: u64 = 1 << 62;
+/// How many faults are described; the others are counted.
+const MAX_FAULTS: usize = 20;
+
+pub(crate) type Records = HashMap<Arc<str>, Record>;
+
+/// What was wrong with what was read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Faults {
+    pub(crate) list: Vec<String>,
+    pub(crate) count: usize,
+}
+
+impl Faults {
+    pub(crate) fn add(&mut self, what: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.list.len() < MAX_FAULTS {
+            self.list.push(what());
+        }
+    }
+}
+
+/// What a store held.
+pub(crate) struct Loaded {
+    pub(crate) records: Records,
+    pub(crate) next_id: u64,
+    /// The log's length when it is whole; `None`: take a checkpoint before appending.
+    pub(crate) log_len: Option<u64>,
+    pub(crate) checkpoint_len: u64,
+    /// All checkpoints, the newest last.
+    pub(crate) checkpoints: Vec<PathBuf>,
+    /// Why the log's reading ended before its end.
+    pub(crate) torn: Option<String>,
+}
+
+/// Reads the store in `home`.
+pub(crate) fn load(world: &World, home: &Path, faults: &mut Faults) -> Result<Loaded, Error> {
+    let checkpoints = list_checkpoints(world, home)?;
+    let mut records = Records::new();
+    let (mut id, mut checkpoint_len, mut whole) = (0, 0, true);
+    if let Some((newest, path)) = checkpoints.last() {
+        id = *newest;
+        if let Some(file) = open(world, path)? {
+            let mut bytes = Bytes::new(bounded(&*file));
+            let ended = read_checkpoint(&mut bytes, path, &mut records, faults).map_err(|e| unreadable(path, e))?;
+            (checkpoint_len, whole) = (bytes.len(), ended);
+        }
+    }
+    let log = home.join(LOG);
+    let mut loaded = Loaded {
+        records,
+        next_id: id + 1,
+        log_len: None,
+        checkpoint_len,
+        checkpoints: checkpoints.into_iter().map(|(_, path)| path).collect(),
+        torn: None,
+    };
+    if let Some(file) = open(world, &log)? {
+        let mut bytes = Bytes::new(bounded(&*file));
+        let read = read_log(&mut bytes, id, &mut loaded.records).map_err(|e| unreadable(&log, e))?;
+        loaded.next_id = read.max_id + 1;
+        loaded.log_len = (read.torn.is_none() && whole).then_some(bytes.len());
+        loaded.torn = read.torn;
+    }
+    loaded.records.shrink_to_fit();
+    Ok(loaded)
+}
+
+fn unreadable(path: &Path, source: io::Error) -> Error {
+    match source.kind() {
+        io::ErrorKind::FileTooLarge => Error::TooLarge { path: path.into(), limit: MAX_FILE, entries: MAX_ENTRIES },
+        _ => Error::Unreadable { path: path.into(), source },
+    }
+}
+
+/// Opens a file that need not exist; anything but a regular file isn't read.
+pub(crate) fn open(world: &World, path: &Path) -> Result<Option<Box<dyn File>>, Error> {
+    match world.fs.open(path, OpenHow::Read) {
+        Ok(file) => match file.stat() {
+            Ok(meta) if meta.kind == FileKind::File => Ok(Some(file)),
+            Ok(_) => Err(unreadable(path, io::Error::other("not a regular file"))),
+            Err(e) => Err(unreadable(path, e)),
+        },
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(unreadable(path, e)),
+    }
+}
+
+/// Reads from a file and ends with an error beyond [`MAX_FILE`].
+pub(crate) fn bounded(file: &dyn File) -> impl FnMut(&mut [u8], u64) -> io::Result<usize> {
+    move |buf, offset| {
+        if offset > MAX_FILE {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        file.read_at(buf, offset)
+    }
+}
+
+/// The checkpoints in a directory by their ids, the newest last.
+fn list_checkpoints(world: &World, home: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
+    let mut all = Vec::new();
+    let mut each = |entry: pillion_world::DirEntry<'_>| {
+        let id = entry.name.to_str().and_then(|n| n.strip_suffix(".json")).filter(|n| n.len() <= 20);
+        let id = id.filter(|n| n.bytes().all(|b| b.is_ascii_digit())).and_then(|n| n.parse().ok());
+        if let Some(id) = id.filter(|id| *id <= MAX_ID && matches!(entry.kind, FileKind::File | FileKind::Unknown)) {
+            all.push((id, home.join(entry.name)));
+        }
+        true
+    };
+    world.fs.read_dir(home, &mut each).map_err(|e| unreadable(home, e))?;
+    all.sort_unstable();
+    Ok(all)
+}
+
+/// Reads a checkpoint; `false` when it is damaged.
+fn read_checkpoint<R: FnMut(&mut [u8], u64) -> io::Result<usize>>(
+    bytes: &mut Bytes<R>,
+    path: &Path,
+    records: &mut Records,
+    faults: &mut Faults,
+) -> io::Result<bool> {
+    let mut out = Vec::new();
+    let mut n = 0;
+    loop {
+        let place = || format!("{}: entry {n}", path.display());
+        match bytes.element(n == 0, &mut out)? {
+            Element::End => return Ok(true),
+            Element::Damaged => {
+                faults.add(|| format!("{}: ends in the middle, behind entry {n}", path.display()));
+                return Ok(false);
+            }
+            Element::TooLong => faults.add(|| format!("{}: longer than {} bytes", place(), chunks::MAX_ITEM)),
+            Element::Value => match serde_json::from_slice::<Value>(&out) {
+                Ok(Value::Object(mut map)) => match map.shift_remove("_key") {
+                    Some(Value::String(key)) => {
+                        if records.contains_key(&*key) {
+                            faults.add(|| format!("{}: key {key:?} is there twice; the last one counts", place()));
+                        }
+                        put(records, key.into(), Value::Object(map), faults, place)?;
+                    }
+                    _ => faults.add(|| format!("{}: no key", place())),
+                },
+                Ok(_) => faults.add(|| format!("{}: not an object", place())),
+                Err(e) => faults.add(|| format!("{}: {e}", place())),
+            },
+        }
+        n += 1;
+    }
+}
+
+fn put(
+    records: &mut Records,
+    key: Arc<str>,
+    value: Value,
+    faults: &mut Faults,
+    place: impl Fn() -> String,
+) -> io::Result<()> {
+    let record = match value::decode(&key, value) {
+        Decoded::File(entry) => Record::File(Arc::new(entry)),
+        Decoded::Other(value) => Record::Foreign(Arc::new(value)),
+        Decoded::Faulty(value, why) => {
+            faults.add(|| format!("{}, key {key:?}: {why}; the file counts as unread", place()));
+            Record::Foreign(Arc::new(value))
+        }
+        Decoded::Expired => {
+            records.remove(&key);
+            return Ok(());
+        }
+    };
+    if records.len() >= MAX_ENTRIES && !records.contains_key(&key) {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    records.insert(key, record);
+    Ok(())
+}
+
+struct LogRead {
+    /// The highest id in the log or of the checkpoint, also behind where the reading ended.
+    max_id: u64,
+    torn: Option<String>,
+}
+
+/// Applies the log to the state of checkpoint `id`.
+fn read_log<R: FnMut(&mut [u8], u64) -> io::Result<usize>>(
+    bytes: &mut Bytes<R>,
+    checkpoint: u64,
+    records: &mut Records,
+) -> io::Result<LogRead> {
+    let (mut action, mut line) = (Vec::new(), Vec::new());
+    let mut id = checkpoint;
+    loop {
+        let first = bytes.line(&mut action)?;
+        if first == Line::End {
+            return Ok(LogRead { max_id: id, torn: None });
+        }
+        let second = if first == Line::Whole { bytes.line(&mut line)? } else { Line::End };
+        let end = match operation(&action, &line, second) {
+            // A checkpoint was taken, and the log wasn't emptied any more.
+            Ok(op) if op.id <= checkpoint && id == checkpoint => continue,
+            Ok(op) if op.id != id + 1 => Err(format!("operation {} follows {id}", op.id)),
+            Ok(op) => {
+                id = op.id;
+                apply(op, records)?;
+                if second == Line::Unfinished { Err(format!("operation {id} has no line end")) } else { Ok(()) }
+            }
+            Err(why) => Err(format!("behind operation {id}: {why}")),
+        };
+        if let Err(why) = end {
+            // Its own lines may name a higher id, and so may all that follow.
+            let max_id = id.max(action_id(&action)).max(action_id(&line));
+            return Ok(LogRead { max_id: highest_id(bytes, max_id, &mut line)?, torn: Some(why) });
+        }
+    }
+}
+
+struct Operation {
+    id: u64,
+    key: Arc<str>,
+    /// `None`: remove.
+    value: Option<Value>,
+}
+
+fn operation(action: &[u8], line: &[u8], second: Line) -> Result<Operation, String> {
+    let action: Value = serde_json::from_slice(action).map_err(|e| format!("action: {e}"))?;
+    let id = action.get("id").and_then(Value::as_u64).filter(|id| *id <= MAX_ID).ok_or("an action without an id")?;
+    let set = match action.get("op").and_then(Value::as_str) {
+        Some("set") => true,
+        Some("remove") => false,
+        _ => return Err("an unknown operation".into()),
+    };
+    if !matches!(second, Line::Whole | Line::Unfinished) {
+        return Err("an action without its line".into());
+    }
+    if let Some(crc) = action.get("crc32")
+        && crc.as_u64() != Some(u64::from(crc32fast::hash(line)))
+    {
+        return Err("the checksum doesn't match".into());
+    }
+    let Value::Object(mut kv) = serde_json::from_slice(line).map_err(|e| e.to_string())? else {
+        return Err("not an object".into());
+    };
+    let Some(Value::String(key)) = kv.shift_remove("k") else { return Err("no key".into()) };
+    let value = kv.shift_remove("v");
+    if set && value.is_none() {
+        return Err("no value".into());
+    }
+    Ok(Operation { id, key: key.into(), value: value.filter(|_| set) })
+}
+
+fn apply(op: Operation, records: &mut Records) -> io::Result<()> {
+    match op.value {
+        // A faulty value makes the file count as unread; the next change replaces it.
+        Some(value) => put(records, op.key, value, &mut Faults::default(), String::new),
+        None => {
+            records.remove(&op.key);
+            Ok(())
+        }
+    }
+}
+
+fn action_id(line: &[u8]) -> u64 {
+    let id = serde_json::from_slice::<Value>(line).ok().and_then(|a| a.get("id")?.as_u64());
+    id.filter(|id| *id <= MAX_ID).unwrap_or(0)
+}
+
+/// The highest id in the rest of a log: a checkpoint that takes its place must have a higher one, lest what is left of
+/// it is applied again.
+fn highest_id<R: FnMut(&mut [u8], u64) -> io::Result<usize>>(
+    bytes: &mut Bytes<R>,
+    mut id: u64,
+    line: &mut Vec<u8>,
+) -> io::Result<u64> {
+    while bytes.line(line)? != Line::End {
+        if line.starts_with(b"{\"op\"") {
+            id = id.max(action_id(line));
+        }
+    }
+    Ok(id)
+}
+
+/// What the fuzz target `registry` calls: reads `data` as checkpoint, as log and as an old registry, and checks that what
+/// was understood comes back the same when it is written and read again. An error names what doesn't hold.
+pub fn fuzz(data: &[u8]) -> Result<(), String> {
+    let text = |e: io::Error| e.to_string();
+    let mut records = Records::new();
+    let path = Path::new("1.json");
+    read_checkpoint(&mut Bytes::new(chunks::slice_reader(data, 7)), path, &mut records, &mut Faults::default())
+        .map_err(text)?;
+    read_log(&mut Bytes::new(chunks::slice_reader(data, 7)), 0, &mut records).map_err(text)?;
+    for entry in
+        crate::takeover::read_array(&mut Bytes::new(chunks::slice_reader(data, 7)), path, &mut Faults::default())
+            .map_err(text)?
+    {
+        records.insert(Arc::clone(&entry.key), Record::File(Arc::new(entry)));
+    }
+    let mut log = Vec::new();
+    for (id, (key, record)) in (1..).zip(&records) {
+        crate::disk::encode_operation(id, key, Some(record), &mut Vec::new(), &mut log);
+    }
+    let mut again = Records::new();
+    let read = read_log(&mut Bytes::new(chunks::slice_reader(&log, 4096)), 0, &mut again).map_err(text)?;
+    if let Some(torn) = read.torn {
+        return Err(format!("what was written can't be read: {torn}"));
+    }
+    for (key, record) in &records {
+        let same = match (record, again.get(key)) {
+            (Record::File(a), Some(Record::File(b))) => a == b,
+            (Record::Foreign(a), Some(Record::Foreign(b))) => a == b,
+            _ => false,
+        };
+        if !same {
+            return Err(format!("{key}: {record:?} became {:?}", again.get(key)));
+        }
+    }
+    Ok(())
+}

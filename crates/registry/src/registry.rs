@@ -1,0 +1,309 @@
+//! The map in memory, and which of it has to be written.
+//!
+//! Comes in: changes, from any thread. Goes out: lists of changed entries to [`Disk`], in order.
+//! Always holds: no file-system call is made under the lock of the map; readers never wait for a disk. What isn't yet
+//! durable is marked dirty, or `all` is set, which makes the next sync write everything.
+//! Tested below and in `tests/`.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pillion_event::{Acked, Cursor, Incarnation};
+use pillion_world::{Lock, World};
+use serde_json::Value;
+
+use crate::disk::Disk;
+use crate::entry::{Entry, Intent};
+
+/// How many unacknowledged ranges of one file may be durable at once; more are refused until some are acknowledged.
+pub const MAX_INTENTS: usize = 256;
+
+/// More changed keys than this aren't listed: everything is written instead. Bounds what a long failing disk costs.
+const MAX_DIRTY: usize = 65_536;
+
+/// What is kept under a key.
+#[derive(Clone, Debug)]
+pub(crate) enum Record {
+    /// A file's state.
+    File(Arc<Entry>),
+    /// What another input of Filebeat keeps, or what couldn't be read: written back as it was.
+    Foreign(Arc<Value>),
+}
+
+/// A key and what is to be written for it; `None` = it is to be removed.
+pub(crate) type Change = (Arc<str>, Option<Record>);
+
+#[derive(Default)]
+struct Mem {
+    map: HashMap<Arc<str>, Record>,
+    /// The changed keys, each with the place in `order` that counts.
+    dirty: HashMap<Arc<str>, usize>,
+    order: Vec<Arc<str>>,
+    /// Everything has to be written.
+    all: bool,
+    /// Where an incarnation went whose key was changed while batches with the old key were on their way.
+    moved: HashMap<Incarnation, Arc<str>>,
+}
+
+/// How far each file is delivered. Shared by reader and engine (`Arc<Registry>`).
+pub struct Registry {
+    mem: Mutex<Mem>,
+    disk: Mutex<Disk>,
+    world: World,
+    agent_id: String,
+    _lock: Box<dyn Lock>,
+}
+
+/// A thread that panicked between two changes left whole entries behind: go on with them.
+fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Mem {
+    fn touch(&mut self, key: &Arc<str>) {
+        if !self.all && !self.dirty.contains_key(key) {
+            self.touch_last(key);
+        }
+    }
+
+    /// Puts the key at the end of what is to be written, so that a removal doesn't overtake what was changed before it.
+    fn touch_last(&mut self, key: &Arc<str>) {
+        if self.all {
+            return;
+        }
+        if self.order.len() >= MAX_DIRTY {
+            self.write_all();
+            return;
+        }
+        self.dirty.insert(Arc::clone(key), self.order.len());
+        self.order.push(Arc::clone(key));
+    }
+
+    fn write_all(&mut self) {
+        self.all = true;
+        self.dirty = HashMap::new();
+        self.order = Vec::new();
+    }
+
+    fn take_changes(&mut self) -> Vec<Change> {
+        let order = std::mem::take(&mut self.order);
+        let dirty = std::mem::take(&mut self.dirty);
+        let current = |(at, key): (usize, Arc<str>)| {
+            let record = self.map.get(&key).cloned();
+            (dirty.get(&key) == Some(&at)).then_some((key, record))
+        };
+        order.into_iter().enumerate().filter_map(current).collect()
+    }
+
+    /// Marks keys as changed again, before those that changed meanwhile.
+    fn give_back(&mut self, changes: &[Change]) {
+        let later = std::mem::take(&mut self.order);
+        let counted = std::mem::take(&mut self.dirty);
+        for (key, _) in changes {
+            self.touch_last(key);
+        }
+        for (at, key) in later.iter().enumerate() {
+            if counted.get(key) == Some(&at) {
+                self.touch_last(key);
+            }
+        }
+    }
+
+    fn entry_mut(&mut self, key: &str, incarnation: Incarnation) -> Option<(Arc<str>, &mut Arc<Entry>)> {
+        let is_it = |r: Option<&Record>| matches!(r, Some(Record::File(e)) if e.incarnation == incarnation);
+        let key = if is_it(self.map.get(key)) {
+            Arc::clone(self.map.get_key_value(key)?.0)
+        } else {
+            let moved = self.moved.get(&incarnation).filter(|k| is_it(self.map.get(*k)));
+            Arc::clone(moved?)
+        };
+        match self.map.get_mut(&key) {
+            Some(Record::File(entry)) => Some((key, entry)),
+            _ => None,
+        }
+    }
+
+    fn upsert(&mut self, mut entry: Entry) {
+        if let Some(Record::File(old)) = self.map.get(&entry.key)
+            && old.incarnation == entry.incarnation
+        {
+            entry.offset = entry.offset.max(old.offset);
+            entry.intents.clone_from(&old.intents);
+        }
+        let key = Arc::clone(&entry.key);
+        self.map.insert(Arc::clone(&key), Record::File(Arc::new(entry)));
+        self.touch(&key);
+    }
+
+    fn remove(&mut self, key: &str) {
+        if let Some((key, record)) = self.map.remove_entry(key) {
+            if let Record::File(entry) = record {
+                self.moved.remove(&entry.incarnation);
+            }
+            self.touch_last(&key);
+        }
+    }
+}
+
+impl Registry {
+    pub(crate) fn new(
+        world: World,
+        disk: Disk,
+        records: HashMap<Arc<str>, Record>,
+        all: bool,
+        agent_id: String,
+        lock: Box<dyn Lock>,
+    ) -> Registry {
+        let mem = Mem { map: records, all, ..Mem::default() };
+        Registry { mem: Mutex::new(mem), disk: Mutex::new(disk), world, agent_id, _lock: lock }
+    }
+
+    /// The agent's id (`agent.id` of events): a UUID, the same for the life of the data path.
+    pub fn agent_id(&self) -> &str {
+        &self.agent_id
+    }
+
+    /// What is known under a key.
+    pub fn get(&self, key: &str) -> Option<Arc<Entry>> {
+        match lock(&self.mem).map.get(key) {
+            Some(Record::File(entry)) => Some(Arc::clone(entry)),
+            _ => None,
+        }
+    }
+
+    /// All entries, in no order; a picture of this moment.
+    pub fn entries(&self) -> Vec<Arc<Entry>> {
+        let entry = |r: &Record| match r {
+            Record::File(entry) => Some(Arc::clone(entry)),
+            Record::Foreign(_) => None,
+        };
+        lock(&self.mem).map.values().filter_map(entry).collect()
+    }
+
+    /// Writes down a new file, a new path of a known one, or (with a new incarnation) that its content began anew.
+    ///
+    /// Within one incarnation the offset never goes back (the larger one counts) and the intents stay those that are
+    /// known: a reader may change what it got a while ago without undoing what was acknowledged meanwhile.
+    pub fn upsert(&self, entry: Entry) {
+        lock(&self.mem).upsert(self.stamped(entry));
+    }
+
+    /// Gives a file another key (a fingerprint that grew): `entry` takes the place of `old_key`. Cursors that are on
+    /// their way with the old key still count. Durable in this order: never neither of both.
+    pub fn rekey(&self, old_key: &str, entry: Entry) {
+        let mut entry = self.stamped(entry);
+        let mut mem = lock(&self.mem);
+        if old_key == &*entry.key {
+            return mem.upsert(entry);
+        }
+        if let Some(Record::File(old)) = mem.map.get(old_key)
+            && old.incarnation == entry.incarnation
+        {
+            entry.offset = entry.offset.max(old.offset);
+            entry.intents.clone_from(&old.intents);
+        }
+        let (incarnation, key) = (entry.incarnation, Arc::clone(&entry.key));
+        mem.upsert(entry);
+        mem.remove(old_key);
+        mem.moved.insert(incarnation, key);
+    }
+
+    /// Forgets a file.
+    pub fn remove(&self, key: &str) {
+        lock(&self.mem).remove(key);
+    }
+
+    /// Writes down that a range is about to be sent (`exactly_once`): sync before sending it.
+    ///
+    /// `false`: nothing was written down, since the entry is gone or of another incarnation, or [`MAX_INTENTS`] ranges
+    /// are waiting already: the range mustn't be sent now.
+    #[must_use]
+    pub fn intend(&self, key: &str, incarnation: Incarnation, intent: Intent) -> bool {
+        let mut mem = lock(&self.mem);
+        let Some((key, entry)) = mem.entry_mut(key, incarnation) else { return false };
+        if entry.intents.contains(&intent) {
+            return true;
+        }
+        if entry.intents.len() >= MAX_INTENTS {
+            return false;
+        }
+        let intents = &mut Arc::make_mut(entry).intents;
+        let at = intents.partition_point(|i| *i < intent);
+        intents.insert(at, intent);
+        mem.touch(&key);
+        true
+    }
+
+    /// Moves a cursor to what the target has acknowledged, and drops the intents that lie below.
+    ///
+    /// `false`: it was ignored, since the entry is gone or of another incarnation, or is there already.
+    pub fn commit(&self, cursor: &Acked<Cursor>) -> bool {
+        let now = i128::from(self.world.clock.wall().0) * 1_000_000;
+        let cursor = cursor.get();
+        let mut mem = lock(&self.mem);
+        let Some((key, entry)) = mem.entry_mut(&cursor.key, cursor.incarnation) else { return false };
+        if cursor.offset <= entry.offset {
+            return false;
+        }
+        let entry = Arc::make_mut(entry);
+        entry.offset = cursor.offset;
+        entry.updated_ns = now;
+        entry.intents.retain(|i| i.to > cursor.offset);
+        mem.touch(&key);
+        true
+    }
+
+    /// Makes durable all that was called before. Several threads may call it: one writes for all that wait.
+    ///
+    /// On an error nothing is forgotten, and the next call writes everything anew beside what may be torn.
+    pub fn sync(&self) -> io::Result<()> {
+        let mut disk = lock(&self.disk);
+        let changes = {
+            let mut mem = lock(&self.mem);
+            if mem.all || disk.must_checkpoint() {
+                mem.write_all();
+                None
+            } else {
+                Some(mem.take_changes())
+            }
+        };
+        let done = match changes {
+            None => self.checkpoint(&mut disk),
+            Some(changes) if changes.is_empty() => Ok(()),
+            Some(changes) => {
+                let done = disk.append(&changes);
+                if done.is_err() {
+                    lock(&self.mem).write_all();
+                }
+                done
+            }
+        };
+        if done.is_ok() && disk.wants_checkpoint() {
+            // What was asked for is durable: a checkpoint that fails now is tried again later.
+            let _ = self.checkpoint(&mut disk);
+        }
+        done
+    }
+
+    /// Writes everything into a new checkpoint. On an error what was to be written still is.
+    fn checkpoint(&self, disk: &mut Disk) -> io::Result<()> {
+        let (records, all, changes) = {
+            let mut mem = lock(&self.mem);
+            let all = std::mem::take(&mut mem.all);
+            let changes = mem.take_changes();
+            (mem.map.iter().map(|(k, r)| (Arc::clone(k), r.clone())).collect::<Vec<_>>(), all, changes)
+        };
+        let done = disk.checkpoint(&records);
+        if done.is_err() {
+            let mut mem = lock(&self.mem);
+            if all || disk.must_checkpoint() { mem.write_all() } else { mem.give_back(&changes) }
+        }
+        done
+    }
+
+    fn stamped(&self, mut entry: Entry) -> Entry {
+        entry.updated_ns = i128::from(self.world.clock.wall().0) * 1_000_000;
+        entry
+    }
+}
