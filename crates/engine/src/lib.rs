@@ -1,9 +1,16 @@
-//! The engine.
+//! The engine: from the reader's batch to the last acknowledgement, and how a run ends.
+//!
+//! - [`ack`], [`account`]: what became of every event, and how far every file is delivered.
+//! - [`ledger`]: the one place that knows of every batch.
+//! - [`drain`]: the state machine of a run's end; [`trigger`]: what starts it; [`run`]: one run.
+//! - [`receipt`]: the proof.
 
 pub mod account;
 pub mod ack;
 pub mod drain;
+pub mod ledger;
 pub mod receipt;
+pub mod run;
 #[cfg(test)]
 mod testing;
 pub mod trigger;

@@ -1,0 +1,257 @@
+//! The ledger: the one place that knows of every batch from its reading to its acknowledgement.
+//!
+//! ```text
+//!  reader ──accept──▶ staged ──registrar: intend, sync──▶ queue ──▶ output
+//!                │      (exactly_once only)                ▲           │
+//!                └──────────── otherwise ──────────────────┘           │ settled
+//!  registry ◀──commit── cursor ◀── books ◀─────────────────────────────┘
+//! ```
+//!
+//! Comes in: batches from readers ([`Ledger::accept`]), fates from outputs ([`AckSink`]). Goes out: batches to the
+//! queue, cursors to the registry, and the state of things for drain and receipt.
+//!
+//! Always holds:
+//! - With `exactly_once` a batch is visible to outputs only when its range and read time are durable. A batch whose
+//!   incarnation the registry no longer has (its file was truncated or replaced since) is sent all the same: its bytes
+//!   exist nowhere else, and since they can't be read again, they can't be sent again.
+//! - A cursor is committed only for what the target has acknowledged, after the books have it.
+//! - Space in the queue is taken when a batch is accepted and given back when it is settled.
+//!
+//! [`Ledger::registrar_step`] is what the registrar thread repeats; the simulation calls it at moments of its choice.
+//! Tested below and by the simulation.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use pillion_event::{Batch, Slice};
+use pillion_queue::{AckSink, Fates, Queue};
+use pillion_registry::{Intent, Registry};
+use tokio::sync::Notify;
+
+use crate::account::Accounts;
+use crate::ack::{Books, Settled, Unacked};
+
+/// How long the registrar waits before it tries again to write a registry that couldn't be written.
+pub const RETRY: Duration = Duration::from_millis(500);
+
+/// How long the registrar waits for acknowledgements when it may write down no more ranges of a file.
+const FULL_PAUSE: Duration = Duration::from_millis(10);
+
+#[derive(Default)]
+struct Staged {
+    batches: VecDeque<Arc<Batch>>,
+    flush_now: bool,
+    stop: bool,
+}
+
+/// See the module's header.
+pub struct Ledger {
+    queue: Arc<Queue>,
+    registry: Arc<Registry>,
+    exactly_once: bool,
+    books: Mutex<Books>,
+    staged: Mutex<Staged>,
+    wake: Condvar,
+    /// Something was committed since the last sync began.
+    dirty: AtomicBool,
+    /// The last error of the registry's file, until a sync succeeds.
+    error: Mutex<Option<String>>,
+    /// Told at every change that a drain may wait for.
+    progress: Notify,
+}
+
+/// Nothing that holds one of these locks leaves a half-made change behind when it panics: go on.
+fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Ledger {
+    /// A ledger over an empty queue.
+    pub fn new(queue: Arc<Queue>, registry: Arc<Registry>, exactly_once: bool) -> Arc<Ledger> {
+        Arc::new(Ledger {
+            queue,
+            registry,
+            exactly_once,
+            books: Mutex::default(),
+            staged: Mutex::default(),
+            wake: Condvar::new(),
+            dirty: AtomicBool::new(false),
+            error: Mutex::default(),
+            progress: Notify::new(),
+        })
+    }
+
+    /// How many bytes a reader may hand over now; 0 = wait for space.
+    pub fn free(&self) -> usize {
+        self.queue.free()
+    }
+
+    /// Takes a batch from a reader. Batches of one source come in the order of their ranges.
+    pub fn accept(&self, batch: Batch) {
+        let batch = Arc::new(batch);
+        let settled = lock(&self.books).accept(&batch);
+        if batch.events.is_empty() {
+            self.enter(settled);
+            return;
+        }
+        self.queue.reserve(&batch);
+        // A source without a key has no place in the registry (standard input).
+        if self.exactly_once && !batch.source.key.is_empty() {
+            lock(&self.staged).batches.push_back(batch);
+            self.wake.notify_one();
+        } else {
+            self.queue.push(batch);
+        }
+    }
+
+    /// Notes that bytes of a file were destroyed before they could be read.
+    pub fn lost(&self, path: &str, bytes: u64) {
+        lock(&self.books).accounts_mut().lost(path, bytes);
+    }
+
+    fn enter(&self, settled: Settled) {
+        if let Some(cursor) = settled.cursor
+            && !cursor.get().key.is_empty()
+            && self.registry.commit(&cursor)
+        {
+            self.dirty.store(true, Ordering::Relaxed);
+        }
+        self.progress.notify_one();
+    }
+
+    /// One round of the registrar: makes durable what is staged and committed, and shows the staged batches to the
+    /// outputs. On an error nothing is lost, and the round can be repeated.
+    pub fn registrar_step(&self) -> io::Result<()> {
+        let mut round: Vec<Arc<Batch>> = lock(&self.staged).batches.drain(..).collect();
+        self.dirty.store(false, Ordering::Relaxed);
+        let fits = round.iter().position(|b| !self.intend(b)).unwrap_or(round.len());
+        let held = round.split_off(fits);
+        let synced = self.registry.sync();
+        {
+            let mut staged = lock(&self.staged);
+            for batch in held.into_iter().rev() {
+                staged.batches.push_front(batch);
+            }
+            if synced.is_err() {
+                for batch in round.drain(..).rev() {
+                    staged.batches.push_front(batch);
+                }
+                self.dirty.store(true, Ordering::Relaxed);
+            } else if staged.batches.is_empty() && !self.dirty.load(Ordering::Relaxed) {
+                staged.flush_now = false;
+            }
+        }
+        for batch in round {
+            self.queue.push(batch);
+        }
+        *lock(&self.error) = synced.as_ref().err().map(ToString::to_string);
+        self.progress.notify_one();
+        synced
+    }
+
+    /// Writes down that a batch is about to be sent. False: it must wait until others are acknowledged.
+    fn intend(&self, batch: &Batch) -> bool {
+        let source = &batch.source;
+        let intent = Intent { from: batch.from, to: batch.to, read_ms: batch.read_ms };
+        self.registry.intend(&source.key, source.incarnation, intent)
+            || self.registry.get(&source.key).is_none_or(|entry| entry.incarnation != source.incarnation)
+    }
+
+    /// What the registrar thread does until [`Ledger::stop`]: a round when something is staged or a drain wants it,
+    /// and every `flush` when something was committed or changed.
+    pub fn registrar(&self, flush: Duration) {
+        loop {
+            let mut staged = lock(&self.staged);
+            if staged.batches.is_empty() && !staged.flush_now && !staged.stop {
+                let woken = self.wake.wait_timeout_while(staged, flush, |s| {
+                    s.batches.is_empty() && !s.flush_now && !s.stop
+                });
+                staged = woken.unwrap_or_else(PoisonError::into_inner).0;
+            }
+            let stop = staged.stop;
+            drop(staged);
+            let outcome = self.registrar_step();
+            if stop {
+                return;
+            }
+            if outcome.is_ok() && !lock(&self.staged).batches.is_empty() {
+                // A file has as many ranges in flight as the registry may hold: some must be acknowledged first.
+                self.pause(FULL_PAUSE);
+            }
+            if let Err(e) = outcome {
+                tracing::error!(
+                    error = %e,
+                    "the registry can't be written: after a crash what was delivered since would be sent again; \
+                     trying again"
+                );
+                self.pause(RETRY);
+            }
+        }
+    }
+
+    fn pause(&self, time: Duration) {
+        let staged = lock(&self.staged);
+        drop(self.wake.wait_timeout_while(staged, time, |s| !s.stop));
+    }
+
+    /// The drain wants everything durable as soon as it can be.
+    pub fn flush(&self) {
+        lock(&self.staged).flush_now = true;
+        self.wake.notify_one();
+    }
+
+    /// Ends the registrar thread after a last round.
+    pub fn stop(&self) {
+        lock(&self.staged).stop = true;
+        self.wake.notify_one();
+    }
+
+    /// Whether the target has decided about every event that was accepted.
+    pub fn is_settled(&self) -> bool {
+        lock(&self.books).all_settled()
+    }
+
+    /// Whether all that was committed is durable.
+    pub fn is_synced(&self) -> bool {
+        !self.dirty.load(Ordering::Relaxed) && lock(&self.error).is_none() && !lock(&self.staged).flush_now
+    }
+
+    /// Why the registry can't be written, while it can't.
+    pub fn registry_error(&self) -> Option<String> {
+        lock(&self.error).clone()
+    }
+
+    /// The accounts so far, and what isn't acknowledged.
+    pub fn state(&self) -> (Accounts, Vec<Unacked>) {
+        let books = lock(&self.books);
+        (books.accounts().clone(), books.unacked())
+    }
+
+    /// The totals so far.
+    pub fn totals(&self) -> crate::account::Counts {
+        *lock(&self.books).accounts().totals()
+    }
+
+    /// Something changed that a drain may wait for.
+    pub fn tell(&self) {
+        self.progress.notify_one();
+    }
+
+    /// Waits until something changed that a drain may wait for; may return early.
+    pub async fn progressed(&self) {
+        self.progress.notified().await;
+    }
+}
+
+impl AckSink for Ledger {
+    fn settled(&self, slice: &Slice, fates: Fates) {
+        let settled = lock(&self.books).settle(slice, &fates);
+        if settled.finished {
+            self.queue.release(&slice.batch);
+        }
+        self.enter(settled);
+    }
+}

@@ -1,0 +1,355 @@
+//! One run: from the first batch to the exit.
+//!
+//! Comes in: signals, what else ends a run ([`Ending`]), and how far readers and ledger are. Goes out: commands to the
+//! readers ([`Reading`]), the receipt, again every second while the end is near, since a SIGKILL runs no handler.
+//!
+//! Always holds: only [`Drain`] decides when a run ends; nothing here waits for a file system or a target without a
+//! limit: receipts are written on a thread of their own, one at a time.
+//!
+//! Tested end to end by the loss trials; the decisions are tested in `drain.rs` and below.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pillion_queue::Queue;
+use pillion_world::{Mono, OpenHow, UnixMillis, World};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::drain::{Cause, Drain, Phase, Progress};
+use crate::ledger::Ledger;
+use crate::receipt::{Receipt, Unread};
+use crate::trigger::flag::Flag;
+
+/// How often receipts are rewritten while the end is near.
+pub const RECEIPT_PERIOD: Duration = Duration::from_secs(1);
+/// How long the last receipt may take to be written.
+pub const RECEIPT_LIMIT: Duration = Duration::from_secs(2);
+
+/// The readers, as the run sees them.
+pub trait Reading: Send + Sync {
+    /// Look at everything once more, read it to its end, hold nothing back.
+    fn drain(&self);
+    /// How far that is: everything is read; everything that was held back has gone out. Whoever changes this tells
+    /// [`Ledger::tell`].
+    fn progress(&self) -> (bool, bool);
+    /// What is there and wasn't read (for the receipt of a run that ends too early).
+    fn unread(&self) -> Vec<Unread>;
+}
+
+/// What ends a run, beside signals.
+#[derive(Debug)]
+pub enum Ending {
+    /// Drain for this cause.
+    Drain(Cause),
+    /// The run can't go on: the output or a reader failed for good.
+    Failed(String),
+}
+
+/// What the user chose about the end of a run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Most time for the drain after a flag, a process' end or SIGINT; `None` = no limit (`--once`, standard input,
+    /// unless set).
+    pub limit: Option<Duration>,
+    /// The time between SIGTERM and the kill, when it is known.
+    pub grace: Option<Duration>,
+    /// A flag or a process is waited for, which SIGTERM doesn't replace: the main container may write on for its whole
+    /// grace period.
+    pub awaits_work: bool,
+    /// `--receipt`: where the receipt goes as JSON.
+    pub receipt: Option<PathBuf>,
+    /// Where the pod's termination message goes.
+    pub termination_log: Option<PathBuf>,
+    /// Whether a later run on the same data path can go on.
+    pub resumable: bool,
+    /// Draws a progress line on a terminal while draining.
+    pub progress_line: bool,
+}
+
+/// How the run ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The final receipt.
+    pub receipt: Receipt,
+    /// Why the run couldn't go on, when that ended it.
+    pub failure: Option<String>,
+}
+
+/// Everything a run needs.
+pub struct Run {
+    /// Clock and files.
+    pub world: World,
+    /// The ledger.
+    pub ledger: Arc<Ledger>,
+    /// The queue behind it.
+    pub queue: Arc<Queue>,
+    /// The readers.
+    pub reading: Arc<dyn Reading>,
+    /// The flag, to ask for the exit code in it.
+    pub flag: Option<Flag>,
+    /// What ends the run beside signals.
+    pub endings: mpsc::Receiver<Ending>,
+    /// The settings.
+    pub settings: Settings,
+    /// The agent's id, for the receipt.
+    pub agent_id: String,
+    /// The target's last error, for the receipt.
+    pub target_error: Arc<dyn Fn() -> Option<String> + Send + Sync>,
+}
+
+struct State {
+    drain: Drain,
+    started: UnixMillis,
+    /// SIGTERM came while work is awaited: when the drain must begin, if the grace period is known.
+    terminated: bool,
+    begin_at: Option<Mono>,
+    next_receipt: Option<Mono>,
+    writing: Option<JoinHandle<()>>,
+    interrupts: u32,
+    /// Everything is settled, and the registrar was asked to write it down at once.
+    flush_asked: bool,
+    failure: Option<String>,
+}
+
+impl Run {
+    /// Runs until the drain has ended. Must be called within the tokio runtime that runs the outputs.
+    pub async fn run(mut self) -> std::io::Result<Outcome> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut state = State {
+            drain: Drain::default(),
+            started: self.world.clock.wall(),
+            terminated: false,
+            begin_at: None,
+            next_receipt: None,
+            writing: None,
+            interrupts: 0,
+            flush_asked: false,
+            failure: None,
+        };
+        loop {
+            self.advance(&mut state);
+            if state.drain.phase().is_final() || state.failure.is_some() {
+                break;
+            }
+            self.wait(&mut state, &mut terminate, &mut interrupt).await;
+        }
+        self.finish(state).await
+    }
+
+    async fn wait(&mut self, state: &mut State, terminate: &mut Signal, interrupt: &mut Signal) {
+        let next = [state.drain.deadline(), state.begin_at, state.next_receipt].into_iter().flatten().min();
+        let sleep = next.map(|at| at.since(self.world.clock.mono()));
+        tokio::select! {
+            Some(ending) = self.endings.recv() => match ending {
+                Ending::Drain(cause) => self.start(state, cause, self.settings.limit),
+                Ending::Failed(why) => state.failure = Some(why),
+            },
+            _ = terminate.recv() => self.on_terminate(state),
+            _ = interrupt.recv() => self.on_interrupt(state),
+            () = self.ledger.progressed() => {}
+            () = async { tokio::time::sleep(sleep.unwrap_or_default()).await }, if sleep.is_some() => {}
+        }
+    }
+
+    fn start(&self, state: &mut State, cause: Cause, limit: Option<Duration>) {
+        tracing::info!(cause = cause.as_str(), "draining: reading every file to its end");
+        state.drain.start(cause, self.world.clock.mono(), limit);
+        self.reading.drain();
+        state.begin_at = None;
+        state.next_receipt.get_or_insert(self.world.clock.mono());
+    }
+
+    fn on_terminate(&self, state: &mut State) {
+        let now = self.world.clock.mono();
+        if state.terminated {
+            return;
+        }
+        state.terminated = true;
+        state.next_receipt = Some(now);
+        let plan = plan_for_terminate(self.settings.awaits_work, self.settings.grace);
+        match plan {
+            OnTerminate::DrainNow(limit) => self.start(state, Cause::Terminate, limit),
+            OnTerminate::FollowUntil(delay) => {
+                tracing::info!("SIGTERM: following on until the work's end is seen, since it may write to the last");
+                state.begin_at = delay.map(|d| now.plus(d));
+            }
+        }
+    }
+
+    fn on_interrupt(&self, state: &mut State) {
+        state.interrupts += 1;
+        if state.interrupts > 1 {
+            tracing::warn!("second SIGINT: stopping now");
+            state.drain.stop_now();
+        } else {
+            self.start(state, Cause::Interrupt, self.settings.limit);
+        }
+    }
+
+    fn advance(&self, state: &mut State) {
+        let now = self.world.clock.mono();
+        if state.begin_at.is_some_and(|at| now >= at) {
+            let (_, reserve) = split_grace(self.settings.grace.unwrap_or_default());
+            self.start(state, Cause::Terminate, Some(reserve));
+        }
+        if state.drain.phase() != Phase::Following {
+            let (read_to_end, flushed) = self.reading.progress();
+            if read_to_end && flushed {
+                self.queue.flush();
+            }
+            let settled = read_to_end && flushed && self.ledger.is_settled();
+            if settled && !state.flush_asked {
+                state.flush_asked = true;
+                self.ledger.flush();
+            }
+            let synced = settled && self.ledger.is_synced();
+            while state.drain.advance(Progress { read_to_end, flushed, settled, synced }, now) {
+                tracing::debug!(phase = %state.drain.phase(), "drain");
+            }
+        } else {
+            state.drain.advance(Progress::default(), now);
+        }
+        if state.next_receipt.is_some_and(|at| now >= at) {
+            state.next_receipt = Some(now.plus(RECEIPT_PERIOD));
+            self.write_receipt(state);
+        }
+    }
+
+    fn receipt(&self, state: &mut State) -> Receipt {
+        if let Some(code) = self.flag.as_ref().and_then(Flag::exit_code) {
+            state.drain.work_exited(code);
+        }
+        let (accounts, unacked) = self.ledger.state();
+        let settled = state.drain.phase() == Phase::Committed;
+        Receipt {
+            version: env!("CARGO_PKG_VERSION"),
+            agent_id: self.agent_id.clone(),
+            phase: state.drain.phase(),
+            cause: state.drain.cause().cloned(),
+            stopped: state.drain.stopped(),
+            started_ms: state.started.0,
+            written_ms: self.world.clock.wall().0,
+            drain_ms: u64::try_from(state.drain.elapsed(self.world.clock.mono()).as_millis()).unwrap_or(u64::MAX),
+            accounts,
+            unacked,
+            unread: if settled { Vec::new() } else { self.reading.unread() },
+            registry_error: self.ledger.registry_error(),
+            target_error: if settled { None } else { (self.target_error)() },
+            resumable: self.settings.resumable,
+        }
+    }
+
+    fn write_receipt(&self, state: &mut State) {
+        if state.writing.as_ref().is_some_and(|w| !w.is_finished()) {
+            return; // a hung file system gets one thread, not one each second
+        }
+        let receipt = self.receipt(state);
+        if self.settings.progress_line {
+            show_progress(&receipt);
+        }
+        let (world, settings) = (self.world.clone(), self.settings.clone());
+        state.writing = Some(tokio::task::spawn_blocking(move || write(&world, &settings, &receipt)));
+    }
+
+    async fn finish(self, mut state: State) -> std::io::Result<Outcome> {
+        self.queue.close();
+        let receipt = self.receipt(&mut state);
+        if self.settings.progress_line {
+            show_progress(&receipt);
+        }
+        if let Some(before) = state.writing.take() {
+            let _ = tokio::time::timeout(RECEIPT_LIMIT, before).await;
+        }
+        let (world, settings, copy) = (self.world.clone(), self.settings.clone(), receipt.clone());
+        let writing = tokio::task::spawn_blocking(move || write(&world, &settings, &copy));
+        if tokio::time::timeout(RECEIPT_LIMIT, writing).await.is_err() {
+            tracing::error!("the receipt couldn't be written in time: its file system doesn't answer");
+        }
+        Ok(Outcome { receipt, failure: state.failure })
+    }
+}
+
+fn write(world: &World, settings: &Settings, receipt: &Receipt) {
+    if let Some(path) = &settings.receipt {
+        let mut json = receipt.json().to_string();
+        json.push('\n');
+        if let Err(e) = world.fs.replace(path, json.as_bytes(), 0o644) {
+            tracing::error!(path = %path.display(), error = %e, "the receipt can't be written");
+        }
+    }
+    if let Some(path) = &settings.termination_log {
+        // Kubernetes mounts this file itself: it can't be replaced by a rename, and isn't synced by anybody.
+        let open = world.fs.open(path, OpenHow::Truncate(0o666));
+        if let Err(e) = open.and_then(|f| f.write_all(receipt.termination_message().as_bytes())) {
+            tracing::debug!(path = %path.display(), error = %e, "no termination message");
+        }
+    }
+}
+
+fn show_progress(receipt: &Receipt) {
+    use std::io::Write as _;
+    let c = receipt.accounts.totals();
+    let unread: u64 = receipt.unread.iter().map(|u| u.to.saturating_sub(u.from)).sum();
+    let end = if receipt.phase.is_final() { "\n" } else { "" };
+    let mut err = std::io::stderr().lock();
+    let _ = write!(
+        err,
+        "\r\x1b[Kdraining ({}): {} of {} events acknowledged, {unread} bytes to read{end}",
+        receipt.phase, c.acked, c.events
+    );
+    let _ = err.flush();
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum OnTerminate {
+    /// Drain at once, for at most this long (`None` = until the kill).
+    DrainNow(Option<Duration>),
+    /// Go on following; begin to drain after this time at the latest (`None` = unknown: until the kill).
+    FollowUntil(Option<Duration>),
+}
+
+fn plan_for_terminate(awaits_work: bool, grace: Option<Duration>) -> OnTerminate {
+    if awaits_work {
+        OnTerminate::FollowUntil(grace.map(|g| split_grace(g).0))
+    } else {
+        OnTerminate::DrainNow(grace.map(|g| g.saturating_sub(KILL_MARGIN)))
+    }
+}
+
+/// How long before the kill the last receipt must be written.
+const KILL_MARGIN: Duration = Duration::from_millis(500);
+
+/// A grace period, split into the time to follow and the time to drain: a quarter of it for the drain, at least 2 s
+/// and at most 30 s, less a margin before the kill.
+fn split_grace(grace: Duration) -> (Duration, Duration) {
+    let usable = grace.saturating_sub(KILL_MARGIN);
+    let drain = (grace / 4).clamp(Duration::from_secs(2), Duration::from_secs(30)).min(usable);
+    (usable - drain, drain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sigterm_means_the_end_unless_work_is_awaited() {
+        let s = Duration::from_secs;
+        assert_eq!(plan_for_terminate(false, None), OnTerminate::DrainNow(None));
+        assert_eq!(plan_for_terminate(false, Some(s(30))), OnTerminate::DrainNow(Some(s(30) - KILL_MARGIN)));
+        assert_eq!(plan_for_terminate(true, None), OnTerminate::FollowUntil(None));
+        assert_eq!(plan_for_terminate(true, Some(s(30))), OnTerminate::FollowUntil(Some(s(22))));
+    }
+
+    #[test]
+    fn a_grace_period_is_split_without_a_rest() {
+        for secs in [0, 1, 2, 3, 30, 600] {
+            let grace = Duration::from_secs(secs);
+            let (follow, drain) = split_grace(grace);
+            assert!(follow + drain <= grace, "{grace:?}");
+        }
+    }
+}
