@@ -166,9 +166,8 @@ impl Ledger {
         loop {
             let mut staged = lock(&self.staged);
             if staged.batches.is_empty() && !staged.flush_now && !staged.stop {
-                let woken = self.wake.wait_timeout_while(staged, flush, |s| {
-                    s.batches.is_empty() && !s.flush_now && !s.stop
-                });
+                let woken =
+                    self.wake.wait_timeout_while(staged, flush, |s| s.batches.is_empty() && !s.flush_now && !s.stop);
                 staged = woken.unwrap_or_else(PoisonError::into_inner).0;
             }
             let stop = staged.stop;
@@ -253,5 +252,109 @@ impl AckSink for Ledger {
             self.queue.release(&slice.batch);
         }
         self.enter(settled);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{batch, source};
+    use pillion_event::{Fate, Incarnation};
+    use pillion_queue::Limits;
+    use pillion_registry::{Entry, FilestreamState, Identifier, Kind, Options};
+    use pillion_world::World;
+
+    struct Rig {
+        _dir: tempfile::TempDir,
+        registry: Arc<Registry>,
+        queue: Arc<Queue>,
+        ledger: Arc<Ledger>,
+        key: Arc<str>,
+    }
+
+    fn rig(exactly_once: bool) -> Rig {
+        let dir = tempfile::tempdir().unwrap();
+        let (registry, _) = Registry::open(&World::real(), dir.path(), &Options::default()).unwrap();
+        let registry = Arc::new(registry);
+        let kind = Kind::Filestream(Box::<FilestreamState>::default());
+        let identifier = Identifier::Path("/x/a.log".into());
+        let entry = Entry::new(kind, "jobs", &identifier, "/x/a.log".into(), Incarnation(7));
+        let key = Arc::clone(&entry.key);
+        registry.upsert(entry);
+        let queue = Queue::new(Limits { events: 100, bytes: 1 << 20, flush: None });
+        let ledger = Ledger::new(Arc::clone(&queue), Arc::clone(&registry), exactly_once);
+        Rig { _dir: dir, registry, queue, ledger, key }
+    }
+
+    impl Rig {
+        fn batch(&self, id: u64, from: u64, lens: &[u32]) -> Batch {
+            let plain = source("/x/a.log");
+            let keyed = pillion_event::Source {
+                input: Arc::clone(&plain.input),
+                path: plain.path.clone(),
+                key: Arc::clone(&self.key),
+                incarnation: plain.incarnation,
+                stat: plain.stat.clone(),
+                render: std::sync::OnceLock::new(),
+            };
+            Arc::into_inner(batch(&Arc::new(keyed), id, from, lens)).unwrap()
+        }
+
+        fn entry(&self) -> Arc<Entry> {
+            self.registry.get(&self.key).unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_seen_only_after_its_range_is_durable() {
+        let rig = rig(true);
+        rig.ledger.accept(rig.batch(1, 0, &[10, 10]));
+        assert_eq!((rig.queue.waiting(), rig.entry().intents.len()), (0, 0));
+        assert!(rig.queue.free() < 1 << 20, "staged batches take space");
+        rig.ledger.registrar_step().unwrap();
+        assert_eq!(rig.queue.waiting(), 2);
+        assert_eq!(rig.entry().intents, [Intent { from: 0, to: 20, read_ms: 0 }]);
+        let request = rig.queue.take(10, usize::MAX).await.unwrap();
+        rig.ledger.settled(&request.slices[0], Fates::All(Fate::Acked));
+        assert!(rig.ledger.is_settled() && !rig.ledger.is_synced());
+        assert_eq!((rig.entry().offset, rig.entry().intents.len()), (20, 0));
+        rig.ledger.flush();
+        rig.ledger.registrar_step().unwrap();
+        assert!(rig.ledger.is_synced());
+        assert_eq!(rig.queue.free(), 1 << 20);
+    }
+
+    #[tokio::test]
+    async fn without_exactly_once_a_batch_is_seen_at_once() {
+        let rig = rig(false);
+        rig.ledger.accept(rig.batch(1, 0, &[10]));
+        assert_eq!((rig.queue.waiting(), rig.entry().intents.len(), rig.entry().offset), (1, 0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_batch_of_a_content_that_is_gone_is_sent_all_the_same() {
+        let rig = rig(true);
+        rig.ledger.accept(rig.batch(1, 0, &[10]));
+        let mut anew = (*rig.entry()).clone();
+        anew.incarnation = Incarnation(8);
+        rig.registry.upsert(anew);
+        rig.ledger.registrar_step().unwrap();
+        let request = rig.queue.take(10, usize::MAX).await.unwrap();
+        rig.ledger.settled(&request.slices[0], Fates::All(Fate::Acked));
+        assert_eq!((rig.entry().offset, rig.entry().incarnation), (0, Incarnation(8)));
+    }
+
+    #[tokio::test]
+    async fn the_registrar_ends_after_a_last_round() {
+        let rig = rig(true);
+        let ledger = Arc::clone(&rig.ledger);
+        let thread = std::thread::spawn(move || ledger.registrar(Duration::from_secs(3600)));
+        rig.ledger.accept(rig.batch(1, 0, &[10]));
+        let request = rig.queue.take(10, usize::MAX).await.unwrap();
+        rig.ledger.settled(&request.slices[0], Fates::All(Fate::Acked));
+        rig.ledger.stop();
+        thread.join().unwrap();
+        assert!(rig.ledger.is_synced() || rig.ledger.registrar_step().is_ok());
+        assert_eq!(rig.entry().offset, 10);
     }
 }
