@@ -11,6 +11,7 @@ pub mod drain;
 pub mod ledger;
 pub mod receipt;
 pub mod run;
+pub mod settings;
 #[cfg(test)]
 mod testing;
 pub mod trigger;

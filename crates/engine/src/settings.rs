@@ -1,0 +1,187 @@
+//! What a configuration says of queue, registry and the end of a run.
+//!
+//! Comes in: the configuration's root. Goes out: typed settings with the dialect's defaults
+//! (spec: Filebeat's reference, `queue.mem`, `filebeat.registry`, `shutdown_timeout`; `pillion.*` is our own).
+//!
+//! Tested below.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pillion_config::{Compat, Error, Section};
+use pillion_queue::Limits;
+
+use crate::trigger::process::Watched;
+
+/// Bytes between reader and acknowledgement, unless `pillion.queue.bytes` says otherwise.
+pub const QUEUE_BYTES: usize = 4 << 20;
+/// Most time for a drain after a flag, a process' end or SIGINT, unless `pillion.drain.timeout` says otherwise.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// What an incomplete end means for the exit code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnIncomplete {
+    /// Exit code 3: an ordinary sidecar fails the pod.
+    #[default]
+    Fail,
+    /// Exit code 0; the receipt tells.
+    Succeed,
+}
+
+/// The settings.
+#[derive(Clone, Debug)]
+pub struct EngineSettings {
+    /// The memory queue.
+    pub queue: Limits,
+    /// `pillion.exactly_once`: every event has an id; off by default, since an id costs the target's index.
+    pub exactly_once: bool,
+    /// `filebeat.registry.flush`: how often acknowledgements are made durable; 0 in a configuration = at each batch of
+    /// acknowledgements, which is taken as 1 ms here.
+    pub registry_flush: Duration,
+    /// `filebeat.registry.path`, `registry.file_permissions`, `registry.migrate_file`.
+    pub registry: pillion_registry::Options,
+    /// `pillion.completion.flag`: a file that says that the work is done.
+    pub flag: Option<PathBuf>,
+    /// `pillion.completion.process`: a process whose end says so.
+    pub process: Option<Watched>,
+    /// `pillion.completion.accept_stale`: believe a flag that is older than the pod.
+    pub accept_stale: bool,
+    /// `pillion.drain.timeout`; `None` = not set: 10 minutes after a flag, process or SIGINT, no limit for `--once` and
+    /// standard input.
+    pub drain_timeout: Option<Duration>,
+    /// `pillion.drain.grace_period`: the time between SIGTERM and the kill.
+    pub grace_period: Option<Duration>,
+    /// `pillion.on_incomplete`.
+    pub on_incomplete: OnIncomplete,
+    /// `pillion.receipt`: where the receipt goes as JSON.
+    pub receipt: Option<PathBuf>,
+    /// `pillion.termination_log`, by default Kubernetes' own path.
+    pub termination_log: PathBuf,
+}
+
+impl EngineSettings {
+    /// Reads them from the root of a configuration.
+    pub fn from_section(root: &Section<'_>) -> Result<EngineSettings, Error> {
+        let drain_timeout = match root.duration("pillion.drain.timeout")? {
+            Some(time) => Some(time),
+            // Filebeat's own limit; 0, its default, means that none is set.
+            None => root.duration("filebeat.shutdown_timeout")?.filter(|t| !t.is_zero()),
+        };
+        let process = root.str("pillion.completion.process")?;
+        let process = process.map(|p| p.parse::<Watched>()).transpose();
+        let process = process
+            .map_err(|e| root.error("pillion.completion.process", e, "name a process id or a program's name"))?;
+        let on_incomplete = match root.choice("pillion.on_incomplete", &["fail", "succeed"])? {
+            Some("succeed") => OnIncomplete::Succeed,
+            _ => OnIncomplete::Fail,
+        };
+        let path = |key| Ok::<_, Error>(root.str(key)?.filter(|p| !p.is_empty()).map(PathBuf::from));
+        Ok(EngineSettings {
+            queue: queue(root)?,
+            exactly_once: root.bool("pillion.exactly_once")?.unwrap_or(false),
+            registry_flush: root
+                .duration("filebeat.registry.flush")?
+                .unwrap_or(Duration::from_secs(1))
+                .max(Duration::from_millis(1)),
+            registry: registry(root)?,
+            flag: path("pillion.completion.flag")?,
+            process,
+            accept_stale: root.bool("pillion.completion.accept_stale")?.unwrap_or(false),
+            drain_timeout,
+            grace_period: root.duration("pillion.drain.grace_period")?.filter(|t| !t.is_zero()),
+            on_incomplete,
+            receipt: path("pillion.receipt")?,
+            termination_log: path("pillion.termination_log")?.unwrap_or_else(|| "/dev/termination-log".into()),
+        })
+    }
+}
+
+/// `queue.mem` at the top or under the output, 5.6's spooler. Flush settings count only when they are written down:
+/// Filebeat's defaults hold a line back for seconds.
+fn queue(root: &Section<'_>) -> Result<Limits, Error> {
+    let bytes = root.size("pillion.queue.bytes")?.map_or(QUEUE_BYTES, |n| n as usize).max(64 << 10);
+    let (events, flush) = match root.compat() {
+        Compat::V5 => {
+            let size = root.u64_in("filebeat.spool_size", 1..=10_000_000)?;
+            let timeout = root.duration("filebeat.idle_timeout")?;
+            let default = size.unwrap_or(2048) as usize;
+            (default, timeout.map(|t| (default, t)))
+        }
+        compat => {
+            let (default, min_default) = if compat == Compat::V7 { (4096, 2048) } else { (3200, 1600) };
+            let events = root.u64_in("queue.mem.events", 32..=100_000_000)?.map_or(default, |n| n as usize);
+            let min = root.usize("queue.mem.flush.min_events")?;
+            let timeout = root.duration("queue.mem.flush.timeout")?;
+            let flush = (min.is_some() || timeout.is_some())
+                .then(|| (min.unwrap_or(min_default).clamp(1, events), timeout.unwrap_or(Duration::from_secs(10))));
+            // A timeout of 0 is Filebeat's way of saying "do not wait".
+            (events, flush.filter(|(_, t)| !t.is_zero()))
+        }
+    };
+    Ok(Limits { events, bytes, flush })
+}
+
+fn registry(root: &Section<'_>) -> Result<pillion_registry::Options, Error> {
+    let mut options = pillion_registry::Options::default();
+    let key = if root.compat() == Compat::V5 { "filebeat.registry_file" } else { "filebeat.registry.path" };
+    if let Some(path) = root.str(key)? {
+        options.path = path.into();
+    }
+    if let Some(mode) = root.str("filebeat.registry.file_permissions")? {
+        options.file_mode =
+            u32::from_str_radix(mode.trim_start_matches("0o"), 8).ok().filter(|m| *m <= 0o777).ok_or_else(|| {
+                let remedy = "write it as an octal number in quotes, such as \"0600\"";
+                root.error("filebeat.registry.file_permissions", "not a file mode", remedy)
+            })?;
+    }
+    options.migrate_file = root.str("filebeat.registry.migrate_file")?.filter(|p| !p.is_empty()).map(PathBuf::from);
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pillion_config::Config;
+
+    fn read(yaml: &str) -> Result<EngineSettings, Error> {
+        EngineSettings::from_section(&Config::from_yaml(yaml)?.root())
+    }
+
+    #[test]
+    fn defaults_hold_nothing_back() {
+        let s = read("filebeat.inputs: []").unwrap();
+        assert_eq!((s.queue.events, s.queue.bytes, s.queue.flush), (3200, QUEUE_BYTES, None));
+        assert_eq!((s.exactly_once, s.drain_timeout, s.on_incomplete), (false, None, OnIncomplete::Fail));
+        assert_eq!(s.termination_log, PathBuf::from("/dev/termination-log"));
+    }
+
+    #[test]
+    fn what_is_written_down_counts() {
+        let s = read(
+            "filebeat.shutdown_timeout: 5s\nfilebeat.registry.flush: 0\nqueue.mem:\n  events: 64\n  flush.timeout: 3s\n\
+             pillion:\n  exactly_once: true\n  completion: {flag: /data/completion-flag, process: worker}\n  \
+             on_incomplete: succeed\n  drain.grace_period: 30s\n",
+        )
+        .unwrap();
+        assert_eq!((s.queue.events, s.queue.flush), (64, Some((64, Duration::from_secs(3)))));
+        assert_eq!(s.drain_timeout, Some(Duration::from_secs(5)));
+        assert_eq!(s.registry_flush, Duration::from_millis(1));
+        assert_eq!(s.flag, Some("/data/completion-flag".into()));
+        assert_eq!(s.process, Some(Watched::Name("worker".into())));
+        assert!(s.exactly_once && s.on_incomplete == OnIncomplete::Succeed);
+        assert_eq!(s.grace_period, Some(Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn filebeat_5_has_a_spooler_and_a_registry_file() {
+        let s = read("filebeat.prospectors: []\nfilebeat.idle_timeout: 2s\nfilebeat.registry_file: mine").unwrap();
+        assert_eq!((s.queue.events, s.queue.flush), (2048, Some((2048, Duration::from_secs(2)))));
+        assert_eq!(s.registry.path, PathBuf::from("mine"));
+    }
+
+    #[test]
+    fn errors_say_where() {
+        let e = read("pillion:\n  on_incomplete: shrug\n").unwrap_err();
+        assert_eq!(e.line(), Some(2));
+    }
+}
