@@ -1,1 +1,5 @@
-//! Placeholder.
+//! The inputs: from files to batches.
+//!
+//! - [`parse`]: from the bytes of a chunk to events.
+
+pub mod parse;
