@@ -16,8 +16,11 @@ mod dist;
 mod e2e;
 mod filebeat;
 mod http;
+mod loss;
 mod ports;
 mod servers;
+mod shipper;
+mod sink;
 mod tidy;
 mod wait;
 
@@ -32,6 +35,8 @@ usage: cargo xtask CHORE
   tidy                 the project's style, as tests
   e2e servers [NAME…]  build and start each search server once
   e2e filebeat         build the real Filebeat into the cache and print its path
+  e2e loss …           lines lost when a Job ends: --shipper pillion|filebeat, --trials N, --parallel N, --target, --end,
+                       --write, --input log|filestream, --plain
 ";
 
 fn main() -> ExitCode {

@@ -3,7 +3,7 @@
 //! Comes in: which suite. Goes out: a line for each test, and an error when one failed.
 
 use crate::servers::{self, Kind};
-use crate::{Outcome, filebeat};
+use crate::{Outcome, filebeat, loss};
 
 /// Runs a suite.
 pub(crate) fn run(words: &[&str]) -> Outcome {
@@ -13,6 +13,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
             println!("{}", filebeat::path()?.display());
             Ok(())
         }
+        ["loss", rest @ ..] => loss::run(rest),
         _ => Err(crate::USAGE.to_owned()),
     }
 }
