@@ -11,12 +11,18 @@
 //! Tested in each module against scripted servers.
 
 pub mod backoff;
+pub mod codec;
+pub mod console;
 mod contract;
+pub mod file;
 pub mod format;
 pub mod hosts;
 pub mod net;
 mod problem;
 pub mod render;
+mod settle;
+#[cfg(test)]
+mod testing;
 
 pub use contract::{Agent, Counter, OutputContext, Requests, Stats, Taking};
 pub use pillion_queue::{AckSink, Fates, Request};

@@ -34,7 +34,15 @@ fn escape_as<const HTML: bool>(text: &[u8], out: &mut Vec<u8>) {
 
 /// Whether an ASCII character can't stand in the string as it is.
 const fn is_special<const HTML: bool>(b: u8) -> bool {
-    b < 0x20 || b == b'"' || b == b'\\' || (HTML && (b == b'<' || b == b'>' || b == b'&'))
+    // `"` and `&` differ in one bit, and so do `<` and `>`: fewer comparisons. `|`, not `||`: no branches.
+    let marks = if HTML { (b & !4 == b'"') | (b & !2 == b'<') } else { b == b'"' };
+    (b < 0x20) | (b == b'\\') | marks
+}
+
+/// Whether a byte can't be copied without a closer look.
+const fn is_dirty<const HTML: bool>(b: u8) -> bool {
+    // As a signed number, what is above ASCII lies below the control characters' end too.
+    ((b as i8) < 0x20) | is_special::<HTML>(b)
 }
 
 /// How many bytes from the start are ASCII that needs no escape.
@@ -43,14 +51,14 @@ fn clean_ascii<const HTML: bool>(text: &[u8]) -> usize {
     let mut at = 0;
     for chunk in chunks {
         // Without an early exit inside the chunk: this is what becomes vector instructions.
-        let dirty = chunk.iter().fold(false, |dirty, &b| dirty | (b >= 0x80) | is_special::<HTML>(b));
+        let dirty = chunk.iter().fold(false, |dirty, &b| dirty | is_dirty::<HTML>(b));
         if dirty {
             break;
         }
         at += STEP;
     }
     let tail = text.get(at..).unwrap_or_default();
-    at + tail.iter().position(|&b| b >= 0x80 || is_special::<HTML>(b)).unwrap_or(tail.len())
+    at + tail.iter().position(|&b| is_dirty::<HTML>(b)).unwrap_or(tail.len())
 }
 
 /// Escapes what begins with a byte of 0x80 or above: all valid UTF-8 up to the next invalid byte, or that byte. Gives

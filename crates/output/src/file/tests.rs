@@ -1,0 +1,233 @@
+use std::path::Path;
+use std::sync::Mutex;
+
+use pillion_world::{DirEntry, File, Fs, FsKind, Lock, Meta, OpenHow, World};
+use proptest::prelude::*;
+
+use super::*;
+use crate::testing::{Books, List, context, lines};
+
+/// The real files, with failures: the call that the countdown ends at fails, a write after half of its bytes.
+struct Faulty {
+    real: World,
+    countdown: Arc<Mutex<Vec<u32>>>,
+}
+
+struct FaultyFile {
+    file: Box<dyn File>,
+    countdown: Arc<Mutex<Vec<u32>>>,
+}
+
+fn fails(countdown: &Mutex<Vec<u32>>) -> bool {
+    let mut countdown = countdown.lock().unwrap();
+    let Some(left) = countdown.first_mut() else { return false };
+    *left = left.saturating_sub(1);
+    if *left == 0 {
+        countdown.remove(0);
+        return true;
+    }
+    false
+}
+
+fn full() -> std::io::Error {
+    std::io::ErrorKind::StorageFull.into()
+}
+
+macro_rules! maybe {
+    ($self:ident, $call:expr) => {
+        if fails(&$self.countdown) { Err(full()) } else { $call }
+    };
+}
+
+impl Fs for Faulty {
+    fn open(&self, path: &Path, how: OpenHow) -> std::io::Result<Box<dyn File>> {
+        let file = maybe!(self, self.real.fs.open(path, how))?;
+        Ok(Box::new(FaultyFile { file, countdown: Arc::clone(&self.countdown) }))
+    }
+    fn stat(&self, path: &Path, follow: bool) -> std::io::Result<Meta> {
+        maybe!(self, self.real.fs.stat(path, follow))
+    }
+    fn read_dir(&self, path: &Path, each: &mut dyn FnMut(DirEntry<'_>) -> bool) -> std::io::Result<()> {
+        maybe!(self, self.real.fs.read_dir(path, each))
+    }
+    fn canonicalize(&self, path: &Path) -> std::io::Result<PathBuf> {
+        self.real.fs.canonicalize(path)
+    }
+    fn kind(&self, path: &Path) -> std::io::Result<FsKind> {
+        self.real.fs.kind(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        maybe!(self, self.real.fs.rename(from, to))
+    }
+    fn remove(&self, path: &Path) -> std::io::Result<()> {
+        maybe!(self, self.real.fs.remove(path))
+    }
+    fn create_dir_all(&self, path: &Path, mode: u32) -> std::io::Result<()> {
+        maybe!(self, self.real.fs.create_dir_all(path, mode))
+    }
+    fn sync_dir(&self, path: &Path) -> std::io::Result<()> {
+        maybe!(self, self.real.fs.sync_dir(path))
+    }
+    fn try_lock(&self, path: &Path) -> std::io::Result<Option<Box<dyn Lock>>> {
+        self.real.fs.try_lock(path)
+    }
+}
+
+impl File for FaultyFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        maybe!(self, self.file.read_at(buf, offset))
+    }
+    fn write_all(&self, buf: &[u8]) -> std::io::Result<()> {
+        if fails(&self.countdown) {
+            self.file.write_all(&buf[..buf.len() / 2])?;
+            return Err(full());
+        }
+        self.file.write_all(buf)
+    }
+    fn stat(&self) -> std::io::Result<Meta> {
+        maybe!(self, self.file.stat())
+    }
+    fn sync(&self) -> std::io::Result<()> {
+        maybe!(self, self.file.sync())
+    }
+    fn set_len(&self, len: u64) -> std::io::Result<()> {
+        maybe!(self, self.file.set_len(len))
+    }
+}
+
+fn options(dir: &Path, naming: Naming, rotate_bytes: u64) -> FileOptions {
+    FileOptions {
+        path: Format::compile(dir.to_str().unwrap()).unwrap(),
+        filename: "fb".into(),
+        rotate_bytes,
+        keep: 1000,
+        permissions: 0o600,
+        rotate_on_startup: true,
+        naming,
+        codec: CodecOptions::Format(Format::compile("%{[message]}").unwrap()),
+        compat: Compat::V8,
+    }
+}
+
+fn ship(options: FileOptions, world: World, n: usize) -> Arc<Books> {
+    let mut context = context();
+    context.world = world;
+    let books = Arc::new(Books::default());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let output = FileOutput::new(options, context).unwrap();
+    runtime.block_on(output.run(List::of(lines(n)), Arc::clone(&books) as _)).unwrap();
+    books
+}
+
+/// All files of the folder, name and content, by name.
+fn files(dir: &Path) -> Vec<(String, String)> {
+    let world = World::real();
+    let mut found = Vec::new();
+    world
+        .fs
+        .read_dir(dir, &mut |e| {
+            found.push(e.name.to_str().unwrap().to_owned());
+            true
+        })
+        .unwrap();
+    found.sort();
+    let read = |name: &String| String::from_utf8(world.fs.read(&dir.join(name), 1 << 24).unwrap()).unwrap();
+    found.iter().map(|name| (name.clone(), read(name))).collect()
+}
+
+fn numbered(range: std::ops::Range<usize>) -> String {
+    range.map(|i| format!("line {i}\n")).collect()
+}
+
+#[test]
+fn writes_and_rotates_by_size_and_at_the_start() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path().join("a/b");
+    // Seven bytes a line: three of them fit.
+    assert_eq!(ship(options(&dir, Naming::Numbered, 22), World::real(), 8).acked(), 8);
+    let want = [("fb", numbered(6..8)), ("fb.1", numbered(3..6)), ("fb.2", numbered(0..3))];
+    assert_eq!(files(&dir), want.map(|(name, text)| (name.to_owned(), text)));
+    let meta = World::real().fs.stat(&dir.join("fb"), true).unwrap();
+    assert_eq!(meta.mode, 0o600);
+    assert_eq!(World::real().fs.stat(&dir, true).unwrap().mode, 0o700);
+    ship(options(&dir, Naming::Numbered, 22), World::real(), 1);
+    assert_eq!(files(&dir)[0].1, numbered(0..1));
+    assert_eq!(files(&dir).len(), 4);
+    let mut append = options(&dir, Naming::Numbered, 22);
+    append.rotate_on_startup = false;
+    ship(append, World::real(), 1);
+    assert_eq!(files(&dir)[0].1, "line 0\nline 0\n");
+    assert_eq!(files(&dir).len(), 4);
+}
+
+#[test]
+fn a_record_larger_than_a_file_gets_one_of_its_own() {
+    let tmp = tempfile::tempdir().unwrap();
+    assert_eq!(ship(options(tmp.path(), Naming::Dated, 3), World::real(), 3).acked(), 3);
+    let texts: Vec<String> = files(tmp.path()).into_iter().map(|(_, text)| text).collect();
+    assert_eq!(texts.len(), 3);
+    assert!(texts.iter().all(|text| text.len() == 7), "{texts:?}");
+}
+
+#[test]
+fn a_half_written_record_of_a_crash_is_cut_off() {
+    let tmp = tempfile::tempdir().unwrap();
+    let world = World::real();
+    for (before, kept) in [("line x\nhalf", "line x\n"), ("half", ""), ("whole\n", "whole\n")] {
+        world.fs.replace(&tmp.path().join("fb"), before.as_bytes(), 0o600).unwrap();
+        let mut append = options(tmp.path(), Naming::Numbered, 1000);
+        append.rotate_on_startup = false;
+        ship(append, world.clone(), 1);
+        assert_eq!(files(tmp.path())[0].1, format!("{kept}line 0\n"));
+    }
+    let long = format!("whole\n{}", "x".repeat(200_000));
+    world.fs.replace(&tmp.path().join("fb"), long.as_bytes(), 0o600).unwrap();
+    ship(options(tmp.path(), Naming::Numbered, 1000), world, 1);
+    assert_eq!(files(tmp.path())[1], ("fb.1".to_owned(), "whole\n".to_owned()));
+}
+
+#[test]
+fn a_file_that_was_removed_or_emptied_meanwhile_is_made_anew() {
+    let tmp = tempfile::tempdir().unwrap();
+    let world = World::real();
+    let o = options(tmp.path(), Naming::Numbered, 1000);
+    let mut context = context();
+    context.world = world.clone();
+    let mut writer = FileOutput::new(o, context).unwrap().writer;
+    let batch = lines(3);
+    let mut write = |at: usize| {
+        let slice = pillion_event::Slice { batch: Arc::clone(&batch), events: at..at + 1 };
+        writer.write(&[slice], &mut Progress::default(), &mut 0).unwrap();
+    };
+    write(0);
+    world.fs.remove(&tmp.path().join("fb")).unwrap();
+    write(1);
+    assert_eq!(files(tmp.path()), [("fb".to_owned(), numbered(1..2))]);
+    world.fs.open(&tmp.path().join("fb"), OpenHow::Truncate(0o600)).unwrap();
+    write(2);
+    assert_eq!(files(tmp.path()), [("fb".to_owned(), numbered(2..3))]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+    #[test]
+    fn every_line_once_and_whole_whatever_fails(
+        faults in proptest::collection::vec(1..60u32, 0..12),
+        dated: bool,
+        limit in prop_oneof![Just(40u64), Just(200), Just(100_000)],
+    ) {
+        let tmp = tempfile::tempdir().unwrap();
+        let naming = if dated { Naming::Dated } else { Naming::Numbered };
+        let mut world = World::real();
+        let countdown = Arc::new(Mutex::new(faults));
+        world.fs = Arc::new(Faulty { real: World::real(), countdown });
+        let books = ship(options(tmp.path(), naming, limit), world, 100);
+        prop_assert_eq!(books.acked(), 100);
+        let mut all: Vec<String> =
+            files(tmp.path()).into_iter().flat_map(|(_, text)| text.lines().map(String::from).collect::<Vec<_>>()).collect();
+        all.sort();
+        let mut want: Vec<String> = (0..100).map(|i| format!("line {i}")).collect();
+        want.sort();
+        prop_assert_eq!(all, want);
+    }
+}
