@@ -16,6 +16,7 @@ use crate::compat;
 use crate::config::Config;
 use crate::error::Error;
 use crate::expand::{Names, expand, expand_one};
+use crate::includes;
 use crate::paths::{Paths, defaults};
 use crate::section::Section;
 use crate::source::{At, Source};
@@ -96,6 +97,9 @@ fn finish(root: &Node, env: &BTreeMap<String, String>, fs: Option<&dyn Fs>) -> R
     let mut config = Config::new(expand(root, &names));
     config.paths = paths(&config.root())?;
     compat::decide(&mut config, fs)?;
+    if let Some(fs) = fs {
+        includes::take_empty(&config.root, &config.paths.config, fs);
+    }
     Ok(config)
 }
 

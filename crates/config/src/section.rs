@@ -64,7 +64,7 @@ impl<'a> Section<'a> {
     /// A text. Numbers and booleans are written as Filebeat writes them (`0x10` as `16`); where the option is a
     /// secret, as they stand in the file.
     pub fn str(&self, key: &str) -> Result<Option<String>, Error> {
-        self.typed(key, "a text", |node, secret| text_of(node, secret))
+        self.typed(key, "a text", text_of)
     }
 
     /// A boolean: true, false, and the forms that YAML 1.1 and Go know.

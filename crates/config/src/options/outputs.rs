@@ -1,0 +1,129 @@
+//! Options of outputs.
+
+use super::Fate::{Harmless as H, Refused as R, Taken as T};
+use super::Row;
+
+const ALL: &str = "5789";
+const NEW: &str = "789";
+const RETRIES: &str = "Filebeat ignores it too: what wasn't acknowledged is sent again, without limit";
+
+/// The rows of an output by its name; `None` for one that Filebeat doesn't have.
+pub(super) fn tables(name: &str) -> Option<Vec<&'static [Row]>> {
+    Some(match name {
+        "elasticsearch" => vec![COMMON, NETWORK, ELASTICSEARCH],
+        "logstash" => vec![COMMON, NETWORK, LOGSTASH],
+        "file" => vec![COMMON, FILE],
+        "console" => vec![COMMON, CONSOLE],
+        "kafka" | "redis" | "discard" => vec![NOT_YET],
+        _ => return None,
+    })
+}
+
+const NOT_YET: &[Row] =
+    &[Row("**", ALL, R("this output isn't there yet: elasticsearch, logstash, file and console are"))];
+
+const COMMON: &[Row] = &[
+    Row("enabled", ALL, T),
+    Row("bulk_max_size", ALL, T),
+    Row("worker", ALL, T),
+    Row("workers", NEW, T),
+    Row("queue.mem.**", "89", T),
+    Row("queue.mem", "89", T),
+    Row(
+        "queue.disk",
+        "89",
+        R("the disk queue isn't there yet; the log files themselves are the buffer while the target is away"),
+    ),
+];
+
+const NETWORK: &[Row] = &[
+    Row("hosts", ALL, T),
+    Row("loadbalance", ALL, T),
+    Row("timeout", ALL, T),
+    Row("compression_level", ALL, T),
+    Row("backoff.init", NEW, T),
+    Row("backoff.max", NEW, T),
+    Row("max_retries", ALL, H(RETRIES)),
+    Row("escape_html", ALL, T),
+    Row("index", ALL, T),
+    Row("ssl", ALL, T),
+    Row("proxy_url", ALL, R("proxies aren't supported yet: the target would be contacted directly")),
+    Row("proxy_disable", NEW, H("proxies aren't used anyway")),
+    Row("flush_interval", "5", H("part-filled batches are sent at once when nothing else is on its way")),
+];
+
+const ELASTICSEARCH: &[Row] = &[
+    Row("protocol", ALL, T),
+    Row("path", ALL, T),
+    Row("parameters.**", ALL, T),
+    Row("parameters", ALL, T),
+    Row("headers.**", ALL, T),
+    Row("headers", ALL, T),
+    Row("username", ALL, T),
+    Row("password", ALL, T),
+    Row("api_key", NEW, T),
+    Row("idle_connection_timeout", "89", T),
+    Row("preset", "89", T),
+    Row("indices", ALL, R("choosing the index by conditions isn't supported yet: use a format string in `index`")),
+    Row("pipeline", ALL, T),
+    Row("pipelines", ALL, R("choosing the pipeline by conditions isn't supported yet: use `pipeline`")),
+    Row("non_indexable_policy.**", NEW, T),
+    Row("non_indexable_policy", NEW, T),
+    Row("allow_older_versions", NEW, H("older servers are always spoken to")),
+    Row("proxy_headers", NEW, R("proxies aren't supported yet")),
+    Row("kerberos", NEW, R("Kerberos isn't supported")),
+    Row("template.enabled", "5", T),
+    Row("template", "5", H("no index template is loaded: load it once with the tool of your choice")),
+    Row("save_topology", "5", H("topologies went away with 6.0")),
+    Row("ilm", "7", H("no ILM policy is set up: do that once with the tool of your choice")),
+];
+
+const LOGSTASH: &[Row] = &[
+    Row("port", "5", T),
+    Row("slow_start", ALL, T),
+    Row("ttl", NEW, T),
+    Row("pipelining", ALL, T),
+    Row("proxy_use_local_resolver", ALL, H("proxies aren't used anyway")),
+];
+
+const FILE: &[Row] = &[
+    Row("path", ALL, T),
+    Row("filename", ALL, T),
+    Row("rotate_every_kb", ALL, T),
+    Row("number_of_files", ALL, T),
+    Row("permissions", NEW, T),
+    Row("rotate_on_startup", NEW, T),
+    Row("codec.json.pretty", ALL, T),
+    Row("codec.json.escape_html", NEW, T),
+    Row("codec.format.string", ALL, T),
+    Row("codec.json", ALL, T),
+    Row("codec.format", ALL, T),
+];
+
+const CONSOLE: &[Row] = &[
+    Row("pretty", ALL, T),
+    Row("codec.json.pretty", ALL, T),
+    Row("codec.json.escape_html", NEW, T),
+    Row("codec.format.string", ALL, T),
+    Row("codec.json", ALL, T),
+    Row("codec.format", ALL, T),
+];
+
+/// `ssl.*` of every output.
+pub(super) const SSL: &[Row] = &[
+    Row("enabled", ALL, T),
+    Row("verification_mode", ALL, T),
+    Row("supported_protocols", ALL, T),
+    Row("certificate_authorities", ALL, T),
+    Row("certificate", ALL, T),
+    Row("key", ALL, T),
+    Row("key_passphrase", ALL, T),
+    Row("key_passphrase_path", NEW, T),
+    Row("cipher_suites", ALL, T),
+    Row("curve_types", ALL, T),
+    Row("renegotiation", ALL, T),
+    Row("ca_sha256", NEW, T),
+    Row("ca_trusted_fingerprint", NEW, T),
+    Row("certificate_reload", NEW, H("certificates are read once, at the start")),
+    Row("restart_on_cert_change", NEW, H("certificates are read once, at the start")),
+];

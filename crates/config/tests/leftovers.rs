@@ -1,0 +1,114 @@
+//! What nobody took, and how it is told.
+
+use pillion_config::Config;
+
+/// `+` before a message: refused; `?`: unknown; `-`: harmless.
+fn told(yaml: &str, take: impl Fn(&Config)) -> Vec<String> {
+    let config = Config::from_yaml(yaml).unwrap();
+    take(&config);
+    let left = config.leftovers();
+    let mark = |mark: &str, list: &[pillion_config::Error]| {
+        list.iter().map(|e| format!("{mark} {}", e.one_line())).collect::<Vec<_>>()
+    };
+    [mark("+", &left.refused), mark("?", &left.unknown), mark("-", &left.harmless)].concat()
+}
+
+fn take_inputs(config: &Config) {
+    let filebeat = config.root().section("filebeat").unwrap().unwrap();
+    for input in filebeat.sections("inputs").unwrap() {
+        input.str("type").unwrap();
+        input.strings("paths").unwrap();
+        input.duration("close.on_state_change.inactive").unwrap();
+    }
+}
+
+#[test]
+fn fates() {
+    for (yaml, messages) in [
+        ("pillion.compat: 8", &[][..]),
+        ("processors: []\nsetup.kibana:\nhttp.enabled: false\noutput.kafka: {enabled: false, hosts: [a]}", &[]),
+        (
+            "processors:\n  - add_host_metadata: ~",
+            &[
+                "+ filebeat.yml:1:1: processors: processors aren't supported yet: events would reach the target unprocessed; remove the \
+               option if you can do without it",
+            ],
+        ),
+        (
+            "setup.kibana.host: h\nsetup.template.settings:\n  index.number_of_shards: 1",
+            &[
+                "- filebeat.yml:1:1: setup: has no effect: nothing is set up in Elasticsearch or Kibana: do that once with the tool of \
+               your choice",
+            ],
+        ),
+        ("nmae: x", &["? filebeat.yml:1:1: nmae: unknown option; did you mean `name`?"]),
+        (
+            "pillion.compat: 8\nspool_sise: 1\nfilebeat.spool_size: 1",
+            &[
+                "? filebeat.yml:2:1: spool_sise: unknown option; remove it, or check its indentation",
+                "? filebeat.yml:3:1: filebeat.spool_size: is an option of Filebeat 5.6; this configuration is read as Filebeat 8 \
+                 (pillion.compat says so); remove it, or set pillion.compat to the version the file was written for",
+            ],
+        ),
+        (
+            "pillion.compat: 7\nfilebeat.registry_file: x",
+            &[
+                "+ filebeat.yml:2:1: filebeat.registry_file: Filebeat 7 and later refuse this option of 5.6 and 6; remove the option if \
+               you can do without it",
+            ],
+        ),
+        (
+            "pillion.completion.falg: /x",
+            &["+ filebeat.yml:1:1: pillion.completion.falg: unknown option; did you mean `flag`?"],
+        ),
+        (
+            "output.kafka.hosts: [a]",
+            &[
+                "+ filebeat.yml:1:1: output.kafka: the kafka output isn't there yet; remove the option if you can do without it",
+            ],
+        ),
+    ] {
+        let all: Vec<&str> = messages.to_vec();
+        let normal = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let got: Vec<String> = told(yaml, |_| ()).iter().map(|t| normal(t)).collect();
+        assert_eq!(got, all.iter().map(|t| normal(t)).collect::<Vec<_>>(), "{yaml}");
+    }
+}
+
+#[test]
+fn inputs_know_their_type() {
+    let yaml = "filebeat.inputs:\n  - type: filestream\n    paths: [/x]\n    close_eof: true\n    close.on_state_change:\n      \
+                inactive: 5m\n      inactiv: 3m\n  - type: log\n    paths: /y\n    parsers: []\n    clsoe_eof: true\n    \
+                prospector.scanner.check_interval: 5s\n    delete: {enabled: false}\n    tail_files: true\n";
+    assert_eq!(
+        told(yaml, take_inputs),
+        [
+            "? filebeat.yml:4:5: filebeat.inputs.0.close_eof: unknown option; it is an option of the input type `log`",
+            "? filebeat.yml:7:7: filebeat.inputs.0.close.on_state_change.inactiv: unknown option; did you mean `inactive`?",
+            "? filebeat.yml:11:5: filebeat.inputs.1.clsoe_eof: unknown option; did you mean `close_eof`?",
+            "? filebeat.yml:12:5: filebeat.inputs.1.prospector: unknown option; remove it, or check its indentation",
+            "? filebeat.yml:14:5: filebeat.inputs.1.tail_files: has no effect in this place; remove it",
+        ]
+    );
+}
+
+#[test]
+fn the_whole_message() {
+    let config = Config::from_yaml("filebeat:\n  inputs:\n  - paths: [/x]\n    pahts: /y\n").unwrap();
+    take_inputs(&config);
+    assert_eq!(
+        config.leftovers().unknown[0].to_string(),
+        "filebeat.yml:4:5: filebeat.inputs.0.pahts: unknown option\n 4 |     pahts: /y\n   |     ^^^^^\nremedy: did you mean `paths`?"
+    );
+}
+
+#[test]
+fn what_is_switched_off_is_left_alone() {
+    let config =
+        Config::from_yaml("filebeat.inputs:\n  - {type: kafka, enabled: false, hosts: [\"${NO_SUCH}\"]}\n").unwrap();
+    let input = &config.root().section("filebeat").unwrap().unwrap().sections("inputs").unwrap()[0];
+    assert_eq!(input.bool("enabled").unwrap(), Some(false));
+    input.ignore();
+    let left = config.leftovers();
+    assert!(left.refused.is_empty() && left.unknown.is_empty() && left.harmless.is_empty());
+}
