@@ -3,11 +3,12 @@
 //! - [`ack`], [`account`]: what became of every event, and how far every file is delivered.
 //! - [`ledger`]: the one place that knows of every batch.
 //! - [`drain`]: the state machine of a run's end; [`trigger`]: what starts it; [`run`]: one run.
-//! - [`receipt`]: the proof.
+//! - [`receipt`]: the proof. [`exec`]: a command that is wrapped.
 
 pub mod account;
 pub mod ack;
 pub mod drain;
+pub mod exec;
 pub mod ledger;
 pub mod receipt;
 pub mod run;
