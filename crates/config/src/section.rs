@@ -328,6 +328,9 @@ impl<'a> Section<'a> {
     fn take(&self, key: &str) -> Result<Option<&'a Node>, Error> {
         let mut node = self.node;
         let mut at = String::new();
+        if node.is_null() {
+            return Ok(None);
+        }
         for part in key.split('.') {
             let Value::Map(map) = &node.value else {
                 return Err(self.mismatch(&at, node, "a section with options of its own"));

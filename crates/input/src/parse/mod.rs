@@ -30,6 +30,7 @@ mod multiline;
 mod options;
 mod pattern;
 mod run;
+mod settings;
 mod time;
 
 #[cfg(test)]
@@ -169,7 +170,7 @@ impl Chain {
     /// How many bytes of a line are looked at: Filebeat's four times `max_bytes` where a parser has to see the end.
     /// (Filebeat drops longer lines; here the rest is cut off.)
     fn line_max(&self) -> usize {
-        let whole = self.options.parsers.iter().any(|p| !matches!(p, Parser::Multiline(_)));
+        let whole = self.options.parsers.iter().any(|p| matches!(p, Parser::Json(_) | Parser::Container(_)));
         if whole { self.options.max_bytes * 4 } else { self.options.max_bytes }
     }
 

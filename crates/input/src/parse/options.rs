@@ -1,7 +1,7 @@
 //! What a chain can be told.
 //!
-//! Comes in: nothing, or a section of the configuration. Goes out: typed options with Filebeat's defaults. Tested with
-//! the chains that are built from them.
+//! Typed options with Filebeat's defaults; `settings.rs` reads them from a configuration. Tested with the chains that
+//! are built from them.
 
 use std::time::Duration;
 
@@ -48,13 +48,15 @@ pub enum Parser {
     Json(Json),
     /// Several lines joined to one event.
     Multiline(Multiline),
+    /// `include_message`: lines that match none of the patterns go no further.
+    IncludeMessage(Vec<Pattern>),
 }
 
 impl Parser {
     pub(super) fn timeout(&self) -> Option<Duration> {
         match self {
             Parser::Multiline(m) => m.timeout(),
-            Parser::Container(_) | Parser::Json(_) => None,
+            Parser::Container(_) | Parser::Json(_) | Parser::IncludeMessage(_) => None,
         }
     }
 }

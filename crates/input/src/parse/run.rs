@@ -131,7 +131,7 @@ impl<'c> Run<'c> {
         let held = chain.options.parsers.iter().map(|p| match p {
             Parser::Multiline(_) => Held::Group(None),
             Parser::Container(_) => Held::Cluster(Cluster::default()),
-            Parser::Json(_) => Held::Nothing,
+            Parser::Json(_) | Parser::IncludeMessage(_) => Held::Nothing,
         });
         Run { chain, emit: Emit::new(chain, read_ms), held: held.collect(), done: Vec::new(), tangled: false }
     }
@@ -180,6 +180,15 @@ impl<'c> Run<'c> {
                         skipped.fate = fate;
                         self.done.push(skipped);
                     }
+                }
+            }
+            (Parser::IncludeMessage(patterns), _) => {
+                let text = &data[message.text.clone()];
+                if patterns.iter().any(|p| p.is_match(text)) {
+                    self.push(at + 1, message, data, events);
+                } else {
+                    let fate = if text.is_empty() { Fate::Empty } else { Fate::Filtered };
+                    self.done.push(Done::new(&message, fate));
                 }
             }
             (Parser::Json(j), _) => {
