@@ -10,6 +10,7 @@
 //!
 //! Tested in each module against scripted servers.
 
+pub mod any;
 pub mod backoff;
 pub mod codec;
 pub mod console;

@@ -1,0 +1,121 @@
+//! The output that the user configured, whichever it is.
+//!
+//! Comes in: the configuration's root. Goes out: exactly one output, made, tested or run the same way for all targets.
+//! Tested below and in each output's own module.
+
+use std::sync::Arc;
+
+use pillion_config::{Error, Section};
+
+use crate::console::{ConsoleOptions, ConsoleOutput};
+use crate::contract::{OutputContext, Requests};
+use crate::file::{FileOptions, FileOutput};
+use crate::{AckSink, Problem};
+
+/// The options of the configured output.
+#[derive(Clone, Debug)]
+pub enum AnyOptions {
+    /// `output.file`.
+    File(FileOptions),
+    /// `output.console`.
+    Console(ConsoleOptions),
+}
+
+/// The configured output.
+pub enum AnyOutput {
+    /// `output.file`.
+    File(FileOutput),
+    /// `output.console`.
+    Console(ConsoleOutput),
+}
+
+/// Names of outputs that are read here, each with how.
+const KNOWN: &[&str] = &["console", "elasticsearch", "file", "logstash"];
+
+impl AnyOptions {
+    /// Reads the one output that is there and enabled.
+    pub fn from_root(root: &Section<'_>) -> Result<AnyOptions, Error> {
+        let none = || {
+            root.error(
+                "output",
+                "no output is configured",
+                "add one, such as `output.logstash: {hosts: [\"logstash:5044\"]}`",
+            )
+        };
+        let outputs = root.section("output")?.ok_or_else(none)?;
+        let mut enabled = Vec::new();
+        for (name, section) in outputs.named_sections()? {
+            if section.bool("enabled")?.unwrap_or(true) {
+                enabled.push((name, section));
+            } else {
+                section.ignore();
+            }
+        }
+        let (name, section) = match <[_; 1]>::try_from(enabled) {
+            Ok([one]) => one,
+            Err(all) if all.is_empty() => return Err(none()),
+            Err(all) => {
+                let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+                let reason = format!("several outputs are enabled: {}", names.join(", "));
+                return Err(root.error("output", reason, "enable one; set `enabled: false` for the others"));
+            }
+        };
+        let compat = root.compat();
+        match name {
+            "file" => FileOptions::from_section(&section, compat).map(AnyOptions::File),
+            "console" => ConsoleOptions::from_section(&section, compat).map(AnyOptions::Console),
+            other => Err(root.error(
+                &format!("output.{other}"),
+                format!("there is no output `{other}` here"),
+                format!("the outputs are {}", KNOWN.join(", ")),
+            )),
+        }
+    }
+
+    /// The target in a few words, for the log.
+    pub fn name(&self) -> &'static str {
+        match self {
+            AnyOptions::File(_) => "file",
+            AnyOptions::Console(_) => "console",
+        }
+    }
+
+    /// Makes the output; nothing is opened or connected before the first request.
+    pub fn build(self, context: OutputContext) -> Result<AnyOutput, Problem> {
+        match self {
+            AnyOptions::File(options) => FileOutput::new(options, context).map(AnyOutput::File),
+            AnyOptions::Console(options) => ConsoleOutput::new(options, context).map(AnyOutput::Console),
+        }
+    }
+}
+
+impl AnyOutput {
+    /// Runs until the source is closed and everything is settled.
+    pub async fn run(self, requests: Arc<dyn Requests>, acks: Arc<dyn AckSink>) -> Result<(), Problem> {
+        match self {
+            AnyOutput::File(output) => output.run(requests, acks).await,
+            AnyOutput::Console(output) => output.run(requests, acks).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pillion_config::Config;
+
+    fn read(yaml: &str) -> Result<&'static str, String> {
+        let config = Config::from_yaml(yaml).unwrap();
+        AnyOptions::from_root(&config.root()).map(|o| o.name()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn there_is_exactly_one() {
+        assert_eq!(read("output.file.path: /x"), Ok("file"));
+        assert_eq!(read("output:\n  console:\n"), Ok("console"));
+        assert_eq!(read("output.file.path: /x\noutput.console.enabled: false"), Ok("file"));
+        assert!(read("filebeat.inputs: []").unwrap_err().contains("no output"));
+        assert!(read("output.file.path: /x\noutput.console: {}").unwrap_err().contains("console"));
+        assert!(read("output.fiel.path: /x").unwrap_err().contains("no output `fiel`"));
+    }
+}
