@@ -9,12 +9,15 @@ use pillion_config::{Error, Section};
 
 use crate::console::{ConsoleOptions, ConsoleOutput};
 use crate::contract::{OutputContext, Requests};
+use crate::elasticsearch::{Elasticsearch, Settings};
 use crate::file::{FileOptions, FileOutput};
 use crate::{AckSink, Problem};
 
 /// The options of the configured output.
 #[derive(Clone, Debug)]
 pub enum AnyOptions {
+    /// `output.elasticsearch`.
+    Elasticsearch(Box<Settings>),
     /// `output.file`.
     File(FileOptions),
     /// `output.console`.
@@ -23,6 +26,8 @@ pub enum AnyOptions {
 
 /// The configured output.
 pub enum AnyOutput {
+    /// `output.elasticsearch`.
+    Elasticsearch(Box<Elasticsearch>),
     /// `output.file`.
     File(FileOutput),
     /// `output.console`.
@@ -62,6 +67,7 @@ impl AnyOptions {
         };
         let compat = root.compat();
         match name {
+            "elasticsearch" => Settings::from_section(&section).map(|s| AnyOptions::Elasticsearch(Box::new(s))),
             "file" => FileOptions::from_section(&section, compat).map(AnyOptions::File),
             "console" => ConsoleOptions::from_section(&section, compat).map(AnyOptions::Console),
             other => Err(root.error(
@@ -75,6 +81,7 @@ impl AnyOptions {
     /// The target in a few words, for the log.
     pub fn name(&self) -> &'static str {
         match self {
+            AnyOptions::Elasticsearch(_) => "elasticsearch",
             AnyOptions::File(_) => "file",
             AnyOptions::Console(_) => "console",
         }
@@ -83,6 +90,9 @@ impl AnyOptions {
     /// Makes the output; nothing is opened or connected before the first request.
     pub fn build(self, context: OutputContext) -> Result<AnyOutput, Problem> {
         match self {
+            AnyOptions::Elasticsearch(settings) => {
+                Elasticsearch::new(*settings, context).map(|o| AnyOutput::Elasticsearch(Box::new(o)))
+            }
             AnyOptions::File(options) => FileOutput::new(options, context).map(AnyOutput::File),
             AnyOptions::Console(options) => ConsoleOutput::new(options, context).map(AnyOutput::Console),
         }
@@ -93,6 +103,7 @@ impl AnyOutput {
     /// Runs until the source is closed and everything is settled.
     pub async fn run(self, requests: Arc<dyn Requests>, acks: Arc<dyn AckSink>) -> Result<(), Problem> {
         match self {
+            AnyOutput::Elasticsearch(output) => output.run(requests, acks).await,
             AnyOutput::File(output) => output.run(requests, acks).await,
             AnyOutput::Console(output) => output.run(requests, acks).await,
         }

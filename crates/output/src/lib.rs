@@ -15,15 +15,18 @@ pub mod backoff;
 pub mod codec;
 pub mod console;
 mod contract;
+pub mod elasticsearch;
 pub mod file;
 pub mod format;
 pub mod hosts;
+pub mod http;
 pub mod net;
 mod problem;
 pub mod render;
 mod settle;
 #[cfg(test)]
 mod testing;
+pub mod tls;
 
 pub use contract::{Agent, Counter, OutputContext, Requests, Stats, Taking};
 pub use pillion_queue::{AckSink, Fates, Request};

@@ -24,7 +24,7 @@ enum Kind {
 }
 
 /// A proxy between here and the target.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Proxy {
     kind: Kind,
     pub(super) host: Host,

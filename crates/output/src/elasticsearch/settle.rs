@@ -1,0 +1,170 @@
+//! From the target's answer to the fates of events.
+//!
+//! Comes in: work and the items of the answer. Goes out: fates, to the [`AckSink`], and what is to be sent again. The
+//! rules are those of spec `_bulk` results: below 300 delivered; 409 see [`Judge::conflict`]; 429, 5xx and a blocked
+//! index again; any other refused for good. Always holds: each event of the work is either settled or sent again,
+//! never both. Tested below and in `tests.rs`.
+
+use std::sync::Arc;
+
+use pillion_config::Compat;
+use pillion_event::{Batch, DropKind, Event, Fate, Slice};
+
+use super::answer::Item;
+use super::request::own_id;
+use super::work::{Dead, Work};
+use crate::{AckSink, Fates, Stats};
+
+/// What to do with one event.
+#[derive(Clone, Debug)]
+pub(super) enum Ruling {
+    /// It is settled.
+    Settled(Fate),
+    /// It is sent again; `busy`: after a pause.
+    Again { busy: bool },
+    /// The target refused it for good.
+    Refused(Dead),
+}
+
+/// What is left of a work after an answer.
+#[derive(Default)]
+pub(super) struct Rest {
+    /// To be sent again.
+    pub(super) again: Option<Work>,
+    /// Refused for good: to be put elsewhere, or dropped.
+    pub(super) refused: Option<Work>,
+    /// The target asked for a pause.
+    pub(super) busy: bool,
+}
+
+/// Knows the rules.
+pub(super) struct Judge {
+    pub(super) compat: Compat,
+    pub(super) exactly_once: bool,
+}
+
+impl Judge {
+    /// Rules on one event.
+    pub(super) fn rule(&self, item: &Item, work: &Work, batch: &Batch, event: &Event, place: usize) -> Ruling {
+        let dead = work.dead.get(place);
+        let delivered = |fate: Fate| match dead {
+            Some(dead) => Ruling::Settled(Fate::DeadLettered(dead.reason.clone())),
+            None => Ruling::Settled(fate),
+        };
+        let type_name = item.error.as_deref().map(|e| e.type_name.as_str()).unwrap_or_default();
+        match item.status {
+            200..300 => delivered(Fate::Acked),
+            409 if self.conflict(work, batch, event) => delivered(Fate::Duplicate),
+            429 => Ruling::Again { busy: true },
+            // A full disk or a closed maintenance window, not the event's fault: Filebeat loses these.
+            403 if type_name == "cluster_block_exception" => Ruling::Again { busy: true },
+            500.. => Ruling::Again { busy: true },
+            _ if dead.is_some() => {
+                Ruling::Settled(Fate::Dropped(dead.map(|d| d.reason.clone()).unwrap_or_else(|| item.drop_reason())))
+            }
+            status => {
+                let mut reason = item.drop_reason();
+                if status == 409 && self.exactly_once && own_id(event).is_none() {
+                    reason.kind = DropKind::IdTaken;
+                    return Ruling::Settled(Fate::Dropped(reason));
+                }
+                let text = item.error.as_deref().map(|e| e.reason.clone()).unwrap_or_default();
+                Ruling::Refused(Dead { reason, text })
+            }
+        }
+    }
+
+    /// Whether "exists already" means "delivered". With ids of our own: only for what may have been sent before. With
+    /// ids of the event's own (`json.document_id`), or from an ingest pipeline: as Filebeat, 5.6 drops, later ones
+    /// take it for a duplicate.
+    fn conflict(&self, work: &Work, batch: &Batch, event: &Event) -> bool {
+        let sent_before = work.resent || batch.replayed;
+        match self.exactly_once && own_id(event).is_none() {
+            true => sent_before,
+            false => sent_before && self.exactly_once || self.compat != Compat::V5,
+        }
+    }
+}
+
+/// All events of the work have the same fate.
+pub(super) fn settle_all(work: &Work, fate: &Fate, sink: &dyn AckSink, stats: &Stats) {
+    count(fate, work.len(), stats);
+    for slice in &work.slices {
+        sink.settled(slice, Fates::All(fate.clone()));
+    }
+}
+
+/// Each event has the ruling at its place; runs of settled events are settled together.
+pub(super) fn settle_each(work: &Work, rulings: Vec<Ruling>, sink: &dyn AckSink, stats: &Stats) -> Rest {
+    let mut rest = Rest::default();
+    let (mut again, mut again_dead) = (Vec::new(), Vec::new());
+    let (mut refused, mut refused_dead) = (Vec::new(), Vec::new());
+    let mut run = Run::default();
+    for (place, ((batch, index, _), ruling)) in work.events().zip(rulings).enumerate() {
+        match ruling {
+            Ruling::Settled(fate) => {
+                count(&fate, 1, stats);
+                run.add(batch, index, fate, sink);
+            }
+            Ruling::Again { busy } => {
+                rest.busy |= busy;
+                append(&mut again, batch, index);
+                again_dead.extend(work.dead.get(place).cloned());
+            }
+            Ruling::Refused(dead) => {
+                append(&mut refused, batch, index);
+                refused_dead.push(dead);
+            }
+        }
+    }
+    run.end(sink);
+    rest.again = (!again.is_empty()).then(|| work.with(again, again_dead));
+    rest.refused = (!refused.is_empty()).then(|| work.with(refused, refused_dead));
+    rest
+}
+
+/// Counts a fate.
+pub(super) fn count(fate: &Fate, n: usize, stats: &Stats) {
+    match fate {
+        Fate::Acked => stats.acked.add(n),
+        Fate::Duplicate => stats.duplicates.add(n),
+        Fate::DeadLettered(_) => stats.dead_lettered.add(n),
+        Fate::Dropped(_) => stats.dropped.add(n),
+    }
+}
+
+/// Adds an event to a list of slices.
+fn append(slices: &mut Vec<Slice>, batch: &Arc<Batch>, index: usize) {
+    match slices.last_mut() {
+        Some(last) if Arc::ptr_eq(&last.batch, batch) && last.events.end == index => last.events.end += 1,
+        _ => slices.push(Slice { batch: Arc::clone(batch), events: index..index + 1 }),
+    }
+}
+
+/// Consecutive settled events of one batch.
+#[derive(Default)]
+struct Run {
+    slices: Vec<Slice>,
+    odd: Vec<(usize, Fate)>,
+}
+
+impl Run {
+    fn add(&mut self, batch: &Arc<Batch>, index: usize, fate: Fate, sink: &dyn AckSink) {
+        let goes_on = self.slices.last().is_none_or(|s| Arc::ptr_eq(&s.batch, batch) && s.events.end == index);
+        if !goes_on {
+            self.end(sink);
+        }
+        append(&mut self.slices, batch, index);
+        if fate != Fate::Acked {
+            self.odd.push((index, fate));
+        }
+    }
+
+    fn end(&mut self, sink: &dyn AckSink) {
+        let odd = std::mem::take(&mut self.odd);
+        if let Some(slice) = self.slices.pop() {
+            let fates = if odd.is_empty() { Fates::All(Fate::Acked) } else { Fates::Each(odd, Fate::Acked) };
+            sink.settled(&slice, fates);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The output against a scripted server.

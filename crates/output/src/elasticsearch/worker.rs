@@ -1,0 +1,300 @@
+//! A worker: takes work, sends it over its connection, settles it.
+//!
+//! How it fares: `idle → sending → settled`; on a failure `→ pause → sending`. A pause grows with each failure and is
+//! over with the first success. With several workers the failed work goes back to the pool first, so that another may
+//! deliver it, and the worker takes new work only once it is connected again: a dead host holds nothing up.
+//!
+//! Always holds: at most one request in flight for each worker; no work is dropped but by a settled fate. Tested in
+//! `tests.rs`.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use pillion_event::{Drop, DropKind, Fate};
+use tokio::time::sleep;
+
+use super::answer::Verdict;
+use super::dead_letter::DeadLetterFile;
+use super::request::{Builder, Built};
+use super::settings::NonIndexable;
+use super::settle::{Judge, Ruling, settle_all, settle_each};
+use super::target::{Reply, Target};
+use super::work::{Dead, Pool, Work};
+use crate::backoff::Backoff;
+use crate::problem::Problem;
+use crate::{AckSink, OutputContext};
+
+/// How many kinds of refusals are said in the log, each once; the receipt has all.
+const MOST_SAID: usize = 64;
+/// A body buffer larger than this is given back.
+const KEEP: usize = 2 << 20;
+
+/// What the workers of an output share.
+pub(super) struct Shared {
+    pub(super) context: OutputContext,
+    pub(super) sink: Arc<dyn AckSink>,
+    pub(super) pool: Arc<Pool>,
+    pub(super) judge: Judge,
+    pub(super) non_indexable: NonIndexable,
+    pub(super) dead_letters: Option<Mutex<DeadLetterFile>>,
+    pub(super) said: Mutex<HashSet<Drop>>,
+    pub(super) idle_timeout: Duration,
+    /// There is more than one worker.
+    pub(super) several: bool,
+}
+
+/// A worker.
+pub(super) struct Worker {
+    pub(super) shared: Arc<Shared>,
+    /// The hosts it may use: one, or all where only one is used at a time.
+    pub(super) targets: Vec<Target>,
+    pub(super) at: usize,
+    pub(super) builder: Builder,
+    pub(super) body: Vec<u8>,
+    pub(super) backoff: Backoff,
+    /// The last request failed.
+    pub(super) failing: bool,
+}
+
+impl Worker {
+    /// Works until there is nothing more to do.
+    pub(super) async fn run(mut self) {
+        loop {
+            if self.failing && self.shared.several {
+                let pool = Arc::clone(&self.shared.pool);
+                tokio::select! {
+                    () = self.reconnect() => {}
+                    () = pool.ended() => return,
+                }
+            }
+            let Some(work) = self.next().await else { return };
+            self.deliver(work).await;
+        }
+    }
+
+    /// Takes work; a connection that rests for too long is closed meanwhile.
+    async fn next(&mut self) -> Option<Work> {
+        let pool = Arc::clone(&self.shared.pool);
+        let idle_timeout = self.shared.idle_timeout;
+        let resting = self.targets.get(self.at).and_then(|t| t.client.idle_since());
+        if let Some(since) = resting {
+            tokio::select! {
+                biased;
+                work = pool.next() => return work,
+                () = tokio::time::sleep_until(since + idle_timeout) => {}
+            }
+            self.targets.iter_mut().for_each(|t| t.client.close());
+        }
+        pool.next().await
+    }
+
+    async fn reconnect(&mut self) {
+        loop {
+            let Some(target) = self.targets.get_mut(self.at) else { return };
+            match target.client.connect().await {
+                Ok(()) => return,
+                Err(problem) => self.pause(&problem).await,
+            }
+        }
+    }
+
+    /// Sends work until it is settled or given back.
+    async fn deliver(&mut self, mut work: Work) {
+        loop {
+            let Some(with_type) = self.targets.get(self.at).map(|t| t.with_type) else { return };
+            let mut body = std::mem::take(&mut self.body);
+            body.clear();
+            let built = self.builder.build(&work, with_type, &mut body);
+            if built.taken < work.len() {
+                self.shared.pool.put(work.split_off(built.taken));
+            }
+            if !built.unsendable.is_empty() {
+                let Some(rest) = self.drop_unsendable(&work, &built) else { return };
+                work = rest;
+            }
+            let events = work.len();
+            self.shared.context.stats.requests.add(1);
+            self.shared.context.stats.bytes.add(body.len());
+            let body = Bytes::from(body);
+            let Some(target) = self.targets.get_mut(self.at) else { return };
+            let result = target.bulk(body.clone(), events).await;
+            self.reclaim(body);
+            match result {
+                Err(failure) => {
+                    work.resent |= failure.maybe_received;
+                    if failure.was_idle {
+                        self.shared.context.stats.retried.add(events);
+                        continue;
+                    }
+                    return self.failed(work, failure.problem).await;
+                }
+                Ok(Reply::OtherForm) => {}
+                Ok(Reply::TooLarge) => return self.too_large(work, built.bytes),
+                Ok(Reply::Refused { problem, maybe_done }) => {
+                    work.resent |= maybe_done;
+                    return self.failed(work, problem).await;
+                }
+                Ok(Reply::Taken(verdict)) => return self.answered(work, verdict).await,
+            }
+        }
+    }
+
+    /// Uses the buffer again, if hyper has let go of it.
+    fn reclaim(&mut self, body: Bytes) {
+        if let Ok(mutable) = body.try_into_mut() {
+            let body = Vec::from(mutable);
+            if body.capacity() <= KEEP {
+                self.body = body;
+            }
+        }
+    }
+
+    fn drop_unsendable(&mut self, work: &Work, built: &Built) -> Option<Work> {
+        let mut rulings = vec![Ruling::Again { busy: false }; work.len()];
+        for (place, fate) in &built.unsendable {
+            if let Fate::Dropped(reason) = fate {
+                self.say(reason);
+            }
+            if let Some(ruling) = rulings.get_mut(*place) {
+                *ruling = Ruling::Settled(fate.clone());
+            }
+        }
+        settle_each(work, rulings, &*self.shared.sink, &self.shared.context.stats).again
+    }
+
+    async fn answered(&mut self, mut work: Work, verdict: Verdict) {
+        let stats = Arc::clone(&self.shared.context.stats);
+        let items = match verdict {
+            Verdict::Unclear => {
+                work.resent = true;
+                let host = self.host();
+                let remedy = "Is this Elasticsearch or OpenSearch, or does a proxy answer in its place?";
+                return self
+                    .failed(work, Problem::new(format!("{host}: the answer can't be understood"), remedy))
+                    .await;
+            }
+            Verdict::AllTaken => {
+                let fate = match work.dead.is_empty() {
+                    true => Fate::Acked,
+                    false => {
+                        let rulings =
+                            work.dead.iter().map(|d| Ruling::Settled(Fate::DeadLettered(d.reason.clone()))).collect();
+                        settle_each(&work, rulings, &*self.shared.sink, &stats);
+                        return self.worked();
+                    }
+                };
+                settle_all(&work, &fate, &*self.shared.sink, &stats);
+                return self.worked();
+            }
+            Verdict::Items(items) => items,
+        };
+        let judge = &self.shared.judge;
+        let rulings = work.events().zip(&items).enumerate();
+        let rulings: Vec<Ruling> =
+            rulings.map(|(place, ((batch, _, event), item))| judge.rule(item, &work, batch, event, place)).collect();
+        for ruling in &rulings {
+            match ruling {
+                Ruling::Refused(dead) => self.say(&dead.reason),
+                Ruling::Settled(Fate::Dropped(reason)) => self.say(reason),
+                Ruling::Settled(_) | Ruling::Again { .. } => {}
+            }
+        }
+        let rest = settle_each(&work, rulings, &*self.shared.sink, &stats);
+        drop(work);
+        if let Some(refused) = rest.refused {
+            self.refused(refused);
+        }
+        let Some(mut again) = rest.again else { return self.worked() };
+        // Some item may have been written before it failed.
+        again.resent = true;
+        let n = again.len();
+        if rest.busy {
+            let problem =
+                Problem::bare(format!("{}: {n} of {} events are put off (429 or 5xx)", self.host(), items.len()));
+            return self.failed(again, problem).await;
+        }
+        stats.retried.add(n);
+        self.shared.pool.put(again);
+    }
+
+    /// What the target refused for good goes where the settings say.
+    fn refused(&mut self, work: Work) {
+        match (&self.shared.non_indexable, &self.shared.dead_letters) {
+            (NonIndexable::Index(_), _) => self.shared.pool.put(work),
+            (NonIndexable::File(..), Some(file)) => {
+                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                file.take(&work, &*self.shared.sink, &self.shared.context.stats);
+            }
+            (NonIndexable::Drop | NonIndexable::File(..), _) => {
+                let rulings = work.dead.iter().map(|d| Ruling::Settled(Fate::Dropped(d.reason.clone()))).collect();
+                settle_each(&work, rulings, &*self.shared.sink, &self.shared.context.stats);
+            }
+        }
+    }
+
+    /// 413: half of it is tried; one event alone is refused for good.
+    fn too_large(&mut self, mut work: Work, bytes: usize) {
+        self.builder.too_large(bytes);
+        let n = work.len();
+        if n > 1 {
+            self.shared.context.stats.retried.add(n);
+            let behind = work.split_off(n / 2);
+            self.shared.pool.put(behind);
+            return self.shared.pool.put(work);
+        }
+        let reason = Drop { kind: DropKind::TooLarge, type_name: String::new(), field: None };
+        self.say(&reason);
+        if let Some(dead) = work.dead.first() {
+            let fate = Fate::Dropped(dead.reason.clone());
+            return settle_all(&work, &fate, &*self.shared.sink, &self.shared.context.stats);
+        }
+        match self.shared.non_indexable {
+            NonIndexable::File(..) => {
+                work.dead = vec![Dead { reason, text: "too large for the target (413)".into() }];
+                self.refused(work);
+            }
+            NonIndexable::Drop | NonIndexable::Index(_) => {
+                settle_all(&work, &Fate::Dropped(reason), &*self.shared.sink, &self.shared.context.stats);
+            }
+        }
+    }
+
+    fn worked(&mut self) {
+        self.backoff.reset();
+        if std::mem::take(&mut self.failing) {
+            tracing::info!("{} takes events again", self.host());
+        }
+    }
+
+    /// The work goes back; a pause follows.
+    async fn failed(&mut self, work: Work, problem: Problem) {
+        let stats = &self.shared.context.stats;
+        stats.failed.add(1);
+        stats.retried.add(work.len());
+        self.shared.pool.put(work);
+        self.pause(&problem).await;
+    }
+
+    async fn pause(&mut self, problem: &Problem) {
+        self.failing = true;
+        self.at = (self.at + 1) % self.targets.len().max(1);
+        let wait = self.backoff.wait(&*self.shared.context.world.random);
+        tracing::warn!("{problem}; next attempt in {:.1} s", wait.as_secs_f64());
+        sleep(wait).await;
+    }
+
+    fn host(&self) -> String {
+        self.targets.get(self.at).map(|t| t.client.host().to_string()).unwrap_or_default()
+    }
+
+    /// Says each kind of refusal once.
+    fn say(&self, reason: &Drop) {
+        let mut said = self.shared.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.len() < MOST_SAID && said.insert(reason.clone()) {
+            let field = reason.field.as_deref().map(|f| format!(", field {f:?}")).unwrap_or_default();
+            tracing::warn!("the target refuses events for good: {:?} {}{field}", reason.kind, reason.type_name);
+        }
+    }
+}

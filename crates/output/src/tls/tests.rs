@@ -1,0 +1,1 @@
+//! TLS against servers that have what old sites have.
