@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::parse::json;
-use crate::parse::options::{ChainOptions, Shape, Terminator};
+use crate::parse::options::{ChainOptions, Terminator};
 use crate::parse::run::{Fate, Message};
 use crate::parse::time::rfc3339;
 
@@ -202,13 +202,13 @@ fn docker_line(chain: &ChainOptions, message: &mut Message, data: &mut Vec<u8>) 
     Some(split)
 }
 
-/// A text without the line ending that it brought along. Filestream's parser takes the line feed alone.
+/// A text without the line ending that it brought along. (Filestream of 7.17 leaves Docker's line feed in the event.)
 pub(super) fn strip_newline<'a>(text: &'a str, chain: &ChainOptions) -> &'a str {
     let Some(stripped) = text.strip_suffix('\n') else { return text };
-    if chain.shape == Shape::Filestream || chain.terminator == Terminator::LineFeed {
-        return stripped;
+    match chain.terminator {
+        Terminator::LineFeed => stripped,
+        Terminator::Auto => stripped.strip_suffix('\r').unwrap_or(stripped),
     }
-    stripped.strip_suffix('\r').unwrap_or(stripped)
 }
 
 fn set_stream(message: &mut Message, name: &str) {

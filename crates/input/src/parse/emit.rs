@@ -64,8 +64,7 @@ impl<'c> Emit<'c> {
             m.text.end = m.text.start + self.options.max_bytes;
             m.flags.truncated = true;
         }
-        let bare = m.extra.as_ref().is_none_or(|e| e.json.is_none() && e.fields.is_empty());
-        if m.text.is_empty() && bare && m.stream == Stream::None {
+        if m.text.is_empty() && m.extra.is_none() && m.stream == Stream::None {
             return Fate::Empty;
         }
         if self.filters(&data[m.text.clone()]) {

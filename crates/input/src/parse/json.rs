@@ -7,7 +7,7 @@
 //!
 //! Always holds: a text that isn't an object stays the message. Decoding is Go's: a line's first value counts and what
 //! follows it is ignored, bytes that aren't UTF-8 and halves of surrogate pairs become U+FFFD, integers beyond 64 bits
-//! become floats. Otherwise than Go: nesting deeper than 128 is an error.
+//! become floats, and `1.0` is written `1`. Otherwise than Go: nesting deeper than 128 is an error.
 //!
 //! Tested in `tests.rs`; fuzz target `json`.
 
@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use crate::parse::container::strip_newline;
 use crate::parse::options::{ChainOptions, Parser, Shape};
 use crate::parse::run::{Extra, Message};
-use crate::parse::time;
+use crate::parse::{syntax, time};
 
 /// `json.*`, or the parser `ndjson`.
 #[derive(Clone, Debug, Default)]
@@ -64,10 +64,13 @@ pub(super) fn accept(options: &Json, chain: &ChainOptions, mut message: Message,
         message.extra().json = Some(Decoded(decoded));
         return message;
     }
-    let Some(mut fields) = decoded.filter(|d| !d.is_empty()) else { return message };
+    let Some(mut fields) = decoded else { return message };
     let text = String::from_utf8_lossy(&data[message.text.clone()]);
-    if !options.message_key.is_empty() && !text.is_empty() {
+    if !options.message_key.is_empty() && !text.is_empty() && !fields.is_empty() {
         fields.insert(options.message_key.clone(), text.into());
+    }
+    if fields.len() == 1 && fields.contains_key("error") && message.text.is_empty() {
+        message.extra().fields.insert("message".to_owned(), "".into());
     }
     let id = take_id(options, &mut fields);
     let (stream, mut time_ms) = (message.stream, message.time_ms);
@@ -77,7 +80,7 @@ pub(super) fn accept(options: &Json, chain: &ChainOptions, mut message: Message,
         let mut event = Root { fields: into, metadata, time_ms: &mut time_ms, stream };
         event.write(options, chain.shape, fields);
         message.time_ms = time_ms;
-    } else {
+    } else if !fields.is_empty() {
         into.insert(options.target.clone(), Value::Object(fields));
     }
     message
@@ -387,7 +390,7 @@ fn object(text: &[u8]) -> Result<Map<String, Value>, String> {
         Ok(other) => {
             Err(format!("json: cannot unmarshal {} into Go value of type map[string]interface {{}}", kind(&other)))
         }
-        Err(e) => Err(explain(text, &e)),
+        Err(e) => Err(syntax::explain(text).unwrap_or_else(|| e.to_string())),
     }
 }
 
@@ -401,9 +404,16 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// Integers beyond 64 bits with a sign are floats to Filebeat.
+/// Integers beyond 64 bits with a sign are floats to Filebeat, and a float without a fraction is written as an integer.
 fn clamp_numbers(value: &mut Value) {
+    /// Up to here every integer is a float.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
     match value {
+        Value::Number(n) if n.is_f64() => {
+            if let Some(float) = n.as_f64().filter(|f| f.fract() == 0.0 && f.abs() <= EXACT) {
+                *n = (float as i64).into();
+            }
+        }
         Value::Number(n) if n.as_i64().is_none() && n.is_u64() => {
             if let Some(float) = n.as_f64().and_then(serde_json::Number::from_f64) {
                 *n = float;
@@ -444,35 +454,4 @@ pub(super) fn mend(text: &[u8]) -> Option<String> {
 fn surrogate(text: &str) -> Option<u16> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
     u16::from_str_radix(digits, 16).ok().filter(|unit| (0xD800..=0xDFFF).contains(unit))
-}
-
-/// Go's words for the commonest errors, so that `error.message` is the same; `serde_json`'s for the others.
-fn explain(text: &[u8], error: &serde_json::Error) -> String {
-    let start = text.iter().position(|b| !matches!(b, b' ' | b'\t' | b'\r' | b'\n'));
-    let Some(start) = start else { return "EOF".to_owned() };
-    if error.is_eof() {
-        return "unexpected EOF".to_owned();
-    }
-    let value = &text[start..];
-    let quoted = |b: u8| if b == b'\'' { "'\\''".to_owned() } else { format!("'{}'", char::from(b).escape_debug()) };
-    match value[0] {
-        b'{' | b'[' | b'"' | b'0'..=b'9' | b'-' => error.to_string(),
-        b't' | b'f' | b'n' => {
-            let word: &[u8] = match value[0] {
-                b't' => b"true",
-                b'f' => b"false",
-                _ => b"null",
-            };
-            match value.iter().zip(word).find(|(got, want)| got != want) {
-                Some((got, want)) => format!(
-                    "invalid character {} in literal {} (expecting {})",
-                    quoted(*got),
-                    String::from_utf8_lossy(word),
-                    quoted(*want)
-                ),
-                None => error.to_string(),
-            }
-        }
-        other => format!("invalid character {} looking for beginning of value", quoted(other)),
-    }
 }

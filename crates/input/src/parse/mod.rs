@@ -31,6 +31,7 @@ mod options;
 mod pattern;
 mod run;
 mod settings;
+mod syntax;
 mod time;
 
 #[cfg(test)]

@@ -9,12 +9,16 @@
 //! `flush_pattern`; lines beyond `max_lines` or `max_bytes` belong to the group and are left out of its text; empty
 //! lines at a group's beginning leave no line feed. Otherwise than Filebeat: a group of `count` is sent with its last
 //! line, not when the next one comes, and counts lines that were left out.
+//! Filestream says as `log.offset` where the last line begins; so does this.
 //!
 //! Tested in `tests.rs`; fuzz target `multiline`.
 
 use std::ops::Range;
 use std::time::Duration;
 
+use serde_json::json;
+
+use crate::parse::options::{ChainOptions, Shape};
 use crate::parse::pattern::Pattern;
 use crate::parse::run::{Extra, Message};
 
@@ -99,6 +103,8 @@ pub(super) struct Group {
     cut: bool,
     /// The last line's text.
     last: Range<usize>,
+    /// Where the last line that isn't empty begins in the file.
+    last_offset: u64,
 }
 
 impl Group {
@@ -118,13 +124,14 @@ pub(super) type Completed = [Option<Message>; 2];
 /// Takes the next message into the open group.
 pub(super) fn accept(
     options: &Multiline,
-    max_bytes: usize,
+    chain: &ChainOptions,
     open: &mut Option<Group>,
     message: Message,
     data: &mut Vec<u8>,
 ) -> Completed {
+    let max_bytes = chain.max_bytes;
     let over = open.as_ref().is_some_and(|g| message.end() - g.message.offset > GROUP_LIMIT);
-    let first = if over { finish(open, data) } else { None };
+    let first = if over { finish(chain, open, data) } else { None };
     match &options.grouping {
         Grouping::Pattern { pattern, negate, matching, flush } => {
             let Some(group) = open else {
@@ -134,12 +141,12 @@ pub(super) fn accept(
             let ends = flush.as_ref().is_some_and(|f| f.is_match(&data[message.text.clone()]));
             let decisive = if *matching == Match::After { &message.text } else { &group.last };
             if !ends && pattern.is_match(&data[decisive.clone()]) == *negate {
-                let done = finish(open, data);
+                let done = finish(chain, open, data);
                 *open = Some(begin(options, max_bytes, message, data));
                 return [done, None];
             }
             group.add(options, max_bytes, message, data);
-            [first, if ends { finish(open, data) } else { None }]
+            [first, if ends { finish(chain, open, data) } else { None }]
         }
         Grouping::Count(count) => {
             match open {
@@ -147,11 +154,11 @@ pub(super) fn accept(
                 None => *open = Some(begin(options, max_bytes, message, data)),
             }
             let full = open.as_ref().is_some_and(|g| g.lines >= *count);
-            [first, if full { finish(open, data) } else { None }]
+            [first, if full { finish(chain, open, data) } else { None }]
         }
         Grouping::While { pattern, negate } => {
             if pattern.is_match(&data[message.text.clone()]) == *negate {
-                return [first.or_else(|| finish(open, data)), Some(message)];
+                return [first.or_else(|| finish(chain, open, data)), Some(message)];
             }
             match open {
                 Some(group) => group.add(options, max_bytes, message, data),
@@ -163,7 +170,7 @@ pub(super) fn accept(
 }
 
 /// Ends the open group.
-pub(super) fn finish(open: &mut Option<Group>, data: &mut Vec<u8>) -> Option<Message> {
+pub(super) fn finish(chain: &ChainOptions, open: &mut Option<Group>, data: &mut Vec<u8>) -> Option<Message> {
     let mut group = open.take()?;
     if let Some(text) = group.gathered {
         let start = data.len();
@@ -172,11 +179,16 @@ pub(super) fn finish(open: &mut Option<Group>, data: &mut Vec<u8>) -> Option<Mes
     }
     group.message.flags.truncated |= group.cut;
     group.message.flags.multiline |= group.added > 1;
+    if chain.shape == Shape::Filestream && group.last_offset != group.message.offset {
+        let log = json!({ "offset": group.last_offset });
+        group.message.extra().fields.insert("log".to_owned(), log);
+    }
     Some(group.message)
 }
 
 fn begin(options: &Multiline, max_bytes: usize, message: Message, data: &[u8]) -> Group {
     let last = message.text.clone();
+    let last_offset = message.offset;
     let mut group = Group {
         message: Message { text: last.start..last.start, ..message },
         gathered: None,
@@ -184,6 +196,7 @@ fn begin(options: &Multiline, max_bytes: usize, message: Message, data: &[u8]) -
         lines: 0,
         cut: false,
         last: last.clone(),
+        last_offset,
     };
     group.put(options, max_bytes, last, data);
     group
@@ -195,6 +208,9 @@ impl Group {
         m.len = message.end() - m.offset;
         m.anchor = m.anchor.min(message.anchor);
         m.lines += message.lines;
+        if !message.text.is_empty() {
+            self.last_offset = message.offset;
+        }
         m.flags.truncated |= message.flags.truncated;
         m.flags.multiline |= message.flags.multiline;
         if message.stream != pillion_event::Stream::None {

@@ -163,7 +163,7 @@ impl<'c> Run<'c> {
         };
         match (parser, held) {
             (Parser::Multiline(m), Held::Group(group)) => {
-                for done in multiline::accept(m, options.max_bytes, group, message, data).into_iter().flatten() {
+                for done in multiline::accept(m, options, group, message, data).into_iter().flatten() {
                     self.push(at + 1, done, data, events);
                 }
             }
@@ -212,7 +212,7 @@ impl<'c> Run<'c> {
         }
         for at in 0..self.held.len() {
             let done = match &mut self.held[at] {
-                Held::Group(group) => multiline::finish(group, data).into_iter().collect(),
+                Held::Group(group) => multiline::finish(&self.chain.options, group, data).into_iter().collect(),
                 Held::Cluster(cluster) if how == Flush::All => cluster.release(data),
                 Held::Cluster(_) | Held::Nothing => continue,
             };

@@ -177,6 +177,15 @@ fn multiline_groups() {
 }
 
 #[test]
+fn filestream_says_where_the_last_line_begins() {
+    let c = one_parser(Parser::Multiline(by_pattern("^ ", false, Match::After)), Shape::Filestream);
+    let (seen, _) = whole(&c, b"a\n b\nc\n\n\nd\n \n e\r\nf\n", 0, Flush::All);
+    let offset = |s: &Seen| s.overlay.as_ref().map_or(s.offset, |o| o.fields["log"]["offset"].as_u64().unwrap());
+    // As Filebeat 7.17 did.
+    assert_eq!(seen.iter().map(offset).collect::<Vec<_>>(), [2, 5, 13, 17]);
+}
+
+#[test]
 fn multiline_limits() {
     let lines = |max_lines| Multiline { max_lines, ..by_pattern("^x", true, Match::After) };
     let cases: &[(u64, usize, bool, &str, &str, bool)] = &[
@@ -357,6 +366,7 @@ fn json_of_the_log_input() {
     let key = || Json { message_key: "m".into(), ..json() };
     let cases: &[(Json, &str, Value)] = &[
         (json(), r#"{"a":1,"b":{"c":[true,null,1.5]}}"#, json!({"json":{"a":1,"b":{"c":[true,null,1.5]}}})),
+        (json(), r#"{"a":1.0,"b":-0.0,"c":1e3,"d":1.5}"#, json!({"json":{"a":1,"b":0,"c":1000,"d":1.5}})),
         (json(), r#"{"a":1} trailing"#, json!({"json":{"a":1}})),
         (json(), "plain", json!({"message":"plain","json":{}})),
         (json(), "[1]", json!({"message":"[1]","json":{}})),
@@ -492,6 +502,11 @@ fn ndjson() {
         let c = one_parser(Parser::Json(options.clone()), Shape::Filestream);
         assert_eq!(event_of(&c, line), *expect, "{line} {options:?}");
     }
+    let c = one_parser(Parser::Json(json()), Shape::Filestream);
+    assert_eq!(event_of(&c, "{}"), json!({}));
+    let c = one_parser(Parser::Json(Json { add_error_key: true, ..target() }), Shape::Filestream);
+    let error = json!({"type":"json","message":"Error decoding JSON: EOF"});
+    assert_eq!(event_of(&c, ""), json!({"message":"","t":{"error":error}}));
     assert!(texts(&one_parser(Parser::Json(json()), Shape::Filestream), b"\n\n").is_empty());
 }
 
@@ -524,7 +539,10 @@ fn parsers_pass_in_their_order() {
     });
     let (seen, _) = whole(&c, file.as_bytes(), 0, Flush::All);
     let got: Vec<_> = seen.iter().map(|s| (json!(s.overlay.as_ref().unwrap().fields), s.stream, s.multiline)).collect();
-    assert_eq!(got, [(json!({"a":1}), Stream::Stdout, true), (json!({"a":2}), Stream::Stdout, false)]);
+    assert_eq!(
+        got,
+        [(json!({"a":1,"log":{"offset":36}}), Stream::Stdout, true), (json!({"a":2}), Stream::Stdout, false)]
+    );
 }
 
 // ---- properties
