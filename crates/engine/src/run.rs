@@ -59,6 +59,8 @@ pub struct Settings {
     /// A flag or a process is waited for, which SIGTERM doesn't replace: the main container may write on for its whole
     /// grace period.
     pub awaits_work: bool,
+    /// The work is a wrapped command: SIGINT is its business while it runs, and nothing ends the run before it.
+    pub wraps_command: bool,
     /// `--receipt`: where the receipt goes as JSON.
     pub receipt: Option<PathBuf>,
     /// Where the pod's termination message goes.
@@ -106,6 +108,8 @@ struct State {
     /// SIGTERM came while work is awaited: when the drain must begin, if the grace period is known.
     terminated: bool,
     begin_at: Option<Mono>,
+    /// SIGKILL is expected then, less a margin.
+    kill_at: Option<Mono>,
     next_receipt: Option<Mono>,
     writing: Option<JoinHandle<()>>,
     interrupts: u32,
@@ -124,6 +128,7 @@ impl Run {
             started: self.world.clock.wall(),
             terminated: false,
             begin_at: None,
+            kill_at: None,
             next_receipt: None,
             writing: None,
             interrupts: 0,
@@ -132,7 +137,8 @@ impl Run {
         };
         loop {
             self.advance(&mut state);
-            if state.drain.phase().is_final() || state.failure.is_some() {
+            let work_runs = self.settings.wraps_command && state.drain.phase() == Phase::Following;
+            if state.drain.phase().is_final() || (state.failure.is_some() && !work_runs) {
                 break;
             }
             self.wait(&mut state, &mut terminate, &mut interrupt).await;
@@ -146,7 +152,10 @@ impl Run {
         tokio::select! {
             Some(ending) = self.endings.recv() => match ending {
                 Ending::Drain(cause) => self.start(state, cause, self.settings.limit),
-                Ending::Failed(why) => state.failure = Some(why),
+                Ending::Failed(why) => {
+                    tracing::error!("{why}");
+                    state.failure = Some(why);
+                }
             },
             _ = terminate.recv() => self.on_terminate(state),
             _ = interrupt.recv() => self.on_interrupt(state),
@@ -157,7 +166,13 @@ impl Run {
 
     fn start(&self, state: &mut State, cause: Cause, limit: Option<Duration>) {
         tracing::info!(cause = cause.as_str(), "draining: reading every file to its end");
-        state.drain.start(cause, self.world.clock.mono(), limit);
+        let now = self.world.clock.mono();
+        let until_kill = state.kill_at.map(|at| at.since(now));
+        let limit = match (limit, until_kill) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        state.drain.start(cause, now, limit);
         self.reading.drain();
         state.begin_at = None;
         state.next_receipt.get_or_insert(self.world.clock.mono());
@@ -170,9 +185,10 @@ impl Run {
         }
         state.terminated = true;
         state.next_receipt = Some(now);
+        state.kill_at = self.settings.grace.map(|g| now.plus(g.saturating_sub(KILL_MARGIN)));
         let plan = plan_for_terminate(self.settings.awaits_work, self.settings.grace);
         match plan {
-            OnTerminate::DrainNow(limit) => self.start(state, Cause::Terminate, limit),
+            OnTerminate::DrainNow => self.start(state, Cause::Terminate, None),
             OnTerminate::FollowUntil(delay) => {
                 tracing::info!("SIGTERM: following on until the work's end is seen, since it may write to the last");
                 state.begin_at = delay.map(|d| now.plus(d));
@@ -181,6 +197,9 @@ impl Run {
     }
 
     fn on_interrupt(&self, state: &mut State) {
+        if self.settings.wraps_command && state.drain.phase() == Phase::Following {
+            return;
+        }
         state.interrupts += 1;
         if state.interrupts > 1 {
             tracing::warn!("second SIGINT: stopping now");
@@ -193,8 +212,7 @@ impl Run {
     fn advance(&self, state: &mut State) {
         let now = self.world.clock.mono();
         if state.begin_at.is_some_and(|at| now >= at) {
-            let (_, reserve) = split_grace(self.settings.grace.unwrap_or_default());
-            self.start(state, Cause::Terminate, Some(reserve));
+            self.start(state, Cause::Terminate, None);
         }
         if state.drain.phase() != Phase::Following {
             let (read_to_end, flushed) = self.reading.progress();
@@ -306,18 +324,14 @@ fn show_progress(receipt: &Receipt) {
 
 #[derive(Debug, PartialEq, Eq)]
 enum OnTerminate {
-    /// Drain at once, for at most this long (`None` = until the kill).
-    DrainNow(Option<Duration>),
+    /// Drain at once, until the kill.
+    DrainNow,
     /// Go on following; begin to drain after this time at the latest (`None` = unknown: until the kill).
     FollowUntil(Option<Duration>),
 }
 
 fn plan_for_terminate(awaits_work: bool, grace: Option<Duration>) -> OnTerminate {
-    if awaits_work {
-        OnTerminate::FollowUntil(grace.map(|g| split_grace(g).0))
-    } else {
-        OnTerminate::DrainNow(grace.map(|g| g.saturating_sub(KILL_MARGIN)))
-    }
+    if awaits_work { OnTerminate::FollowUntil(grace.map(|g| split_grace(g).0)) } else { OnTerminate::DrainNow }
 }
 
 /// How long before the kill the last receipt must be written.
@@ -338,8 +352,8 @@ mod tests {
     #[test]
     fn sigterm_means_the_end_unless_work_is_awaited() {
         let s = Duration::from_secs;
-        assert_eq!(plan_for_terminate(false, None), OnTerminate::DrainNow(None));
-        assert_eq!(plan_for_terminate(false, Some(s(30))), OnTerminate::DrainNow(Some(s(30) - KILL_MARGIN)));
+        assert_eq!(plan_for_terminate(false, None), OnTerminate::DrainNow);
+        assert_eq!(plan_for_terminate(false, Some(s(30))), OnTerminate::DrainNow);
         assert_eq!(plan_for_terminate(true, None), OnTerminate::FollowUntil(None));
         assert_eq!(plan_for_terminate(true, Some(s(30))), OnTerminate::FollowUntil(Some(s(22))));
     }

@@ -3,11 +3,12 @@
 //! Always holds: see [`Requests::take`] and [`pillion_queue::AckSink::settled`], the two promises that queue and outputs
 //! make each other. Tested by each output's own tests, which stand on both sides.
 
+use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pillion_queue::{Queue, Request};
 use pillion_world::World;
@@ -79,6 +80,24 @@ pub struct Stats {
     pub retried: Counter,
     /// Requests that failed as a whole: no connection, no answer, or a refusal of all.
     pub failed: Counter,
+    last_error: Mutex<Option<String>>,
+}
+
+impl Stats {
+    /// Notes why the target can't be reached or refuses, for the receipt; no values, credentials or headers in it.
+    pub fn fails_with(&self, why: &dyn fmt::Display) {
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_string());
+    }
+
+    /// The target works again.
+    pub fn works(&self) {
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Why the target couldn't be used last, while it can't.
+    pub fn last_error(&self) -> Option<String> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// A number that grows.

@@ -1,0 +1,93 @@
+//! From a loaded configuration to everything that a run is made of, typed; nothing is opened yet.
+//!
+//! Comes in: [`Config`]. Goes out: [`Assembled`], or every error at once. `test config` ends here.
+//!
+//! Always holds: after this no option is left that nobody has read, refused or warned of.
+//! Tested below and by the command line's tests.
+
+use pillion_config::{Compat, Config, Diagnostic, Error};
+use pillion_engine::settings::EngineSettings;
+use pillion_input::{InputSpec, specs_from_root};
+use pillion_output::any::AnyOptions;
+use pillion_telemetry::Form;
+use tracing::Level;
+
+/// What a run is made of.
+pub struct Assembled {
+    /// Queue, registry, drain.
+    pub engine: EngineSettings,
+    /// The inputs that are enabled.
+    pub inputs: Vec<InputSpec>,
+    /// The output.
+    pub output: AnyOptions,
+    /// `name`, when it is set.
+    pub name: Option<String>,
+    /// What to say before starting.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Reads everything. `strict`: what isn't known is an error, not a warning. `needs_input`: a run without any input is
+/// an error (a wrapped command brings its own).
+pub fn assemble(config: &Config, strict: bool, needs_input: bool) -> Result<Assembled, Vec<Error>> {
+    let root = config.root();
+    let mut errors = Vec::new();
+    let mut keep = |e: Error| errors.push(e);
+    let engine = EngineSettings::from_section(&root).map_err(&mut keep).ok();
+    let inputs = specs_from_root(&root).map_err(&mut keep).ok();
+    let output = AnyOptions::from_root(&root).map_err(&mut keep).ok();
+    let name = root.str("name").map_err(&mut keep).ok();
+    if let Some(none) = inputs.as_ref().filter(|i| i.is_empty() && needs_input) {
+        let (key, how) = match config.compat() {
+            Compat::V5 => ("filebeat.prospectors", "`filebeat.prospectors: [{paths: [/data/*.log]}]`"),
+            _ => ("filebeat.inputs", "`filebeat.inputs: [{type: filestream, id: job, paths: [/data/*.log]}]`"),
+        };
+        debug_assert!(none.is_empty());
+        keep(root.error(key, "no input is enabled: there is nothing to read", format!("add one, such as {how}")));
+    }
+    let leftovers = config.leftovers();
+    errors.extend(leftovers.refused);
+    let mut warnings = config.warnings();
+    if strict { errors.extend(leftovers.unknown) } else { warnings.extend(leftovers.unknown) }
+    warnings.extend(leftovers.harmless);
+    match (engine, inputs, output, name) {
+        (Some(engine), Some(inputs), Some(output), Some(name)) if errors.is_empty() => {
+            Ok(Assembled { engine, inputs, output, name: name.filter(|n| !n.is_empty()), warnings })
+        }
+        _ => Err(errors),
+    }
+}
+
+/// What the command line says about the log.
+#[derive(Clone, Debug, Default)]
+pub struct LogFlags {
+    /// `-v`.
+    pub verbose: bool,
+    /// `-d SELECTORS`.
+    pub debug: Option<String>,
+}
+
+/// The log's options: `logging.level`, raised by `-v` and `-d`; the form is that of the dialect's Filebeat.
+pub fn log_options(config: &Config, flags: &LogFlags) -> Result<pillion_telemetry::Options, Error> {
+    let words = ["debug", "info", "warning", "warn", "error", "critical"];
+    let level = match config.root().choice("logging.level", &words)? {
+        Some("debug") => Level::DEBUG,
+        Some("warning" | "warn") => Level::WARN,
+        Some("error" | "critical") => Level::ERROR,
+        _ => Level::INFO,
+    };
+    let level = if flags.debug.is_some() {
+        Level::DEBUG
+    } else if flags.verbose {
+        level.max(Level::INFO)
+    } else {
+        level
+    };
+    let json = config.root().bool("logging.json")?;
+    let form = match json {
+        Some(true) => Form::Json,
+        None if config.compat() >= Compat::V8 => Form::Json,
+        _ => Form::Text,
+    };
+    let libraries = flags.debug.as_deref().is_some_and(|d| d.split(',').any(|s| s.trim() == "*"));
+    Ok(pillion_telemetry::Options { level, form, libraries })
+}

@@ -1,0 +1,294 @@
+//! `pillion run` and `pillion exec`: opens what [`crate::assemble`] has read, runs, and ends with the right code.
+//!
+//! Comes in: [`Assembled`] and what the command line says about the end. Goes out: an exit code (0 complete, 1 failure,
+//! 3 incomplete, or the wrapped command's own).
+//!
+//! Always holds: the threads and tasks are the harvest thread, the registrar thread, and this thread with the async
+//! runtime; the registry is closed after the last acknowledgement is in it.
+//! Tested by the command line's tests and end to end.
+
+use std::ffi::OsString;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pillion_config::Config;
+use pillion_engine::drain::Cause;
+use pillion_engine::ledger::Ledger;
+use pillion_engine::receipt::Verdict;
+use pillion_engine::run::{Ending, Outcome, Run, Settings};
+use pillion_engine::settings::{DRAIN_TIMEOUT, EngineSettings, OnIncomplete};
+use pillion_engine::trigger::flag::{Flag, pod_start};
+use pillion_engine::trigger::process::{self, Watched};
+use pillion_output::{Agent, OutputContext, Requests, Stats};
+use pillion_queue::{AckSink, Queue};
+use pillion_registry::Registry;
+use pillion_world::World;
+use tokio::sync::mpsc;
+
+use crate::assemble::Assembled;
+use crate::harvesting::Harvesting;
+use crate::wrapped;
+
+/// The exit code of a run that didn't deliver everything.
+pub const INCOMPLETE: u8 = 3;
+/// The exit code of any failure that isn't the configuration's.
+pub const FAILURE: u8 = 1;
+
+/// What the command line says about the end of a run.
+#[derive(Clone, Debug, Default)]
+pub struct RunFlags {
+    /// `--once`.
+    pub once: bool,
+    /// `--until FILE`; wins over `pillion.completion.flag`.
+    pub until: Option<PathBuf>,
+    /// `--until-exit PID|NAME`; wins over `pillion.completion.process`.
+    pub until_exit: Option<Watched>,
+    /// `--receipt FILE`; wins over `pillion.receipt`.
+    pub receipt: Option<PathBuf>,
+    /// `exec -- CMD…`.
+    pub command: Option<Vec<OsString>>,
+}
+
+/// Runs to the end, and says with which code the process ends.
+pub fn work(config: &Config, mut parts: Assembled, flags: RunFlags) -> u8 {
+    if let Some(path) = flags.until.clone() {
+        parts.engine.flag = Some(path);
+    }
+    if let Some(watched) = flags.until_exit.clone() {
+        parts.engine.process = Some(watched);
+    }
+    if let Some(path) = flags.receipt.clone() {
+        parts.engine.receipt = Some(path);
+    }
+    for warning in &parts.warnings {
+        tracing::warn!("{}", warning.one_line());
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return fail(&format!("the runtime can't start: {e}")),
+    };
+    let code = runtime.block_on(start(config, parts, flags));
+    // A hung file system or target may still hold a blocking thread: the process' end doesn't wait for it.
+    runtime.shutdown_background();
+    code
+}
+
+fn fail(why: &str) -> u8 {
+    tracing::error!("{why}");
+    FAILURE
+}
+
+async fn start(config: &Config, parts: Assembled, flags: RunFlags) -> u8 {
+    let world = World::real();
+    let data = &config.paths().data;
+    let registry = match Registry::open(&world, data, &parts.engine.registry) {
+        Ok((registry, opened)) => {
+            for line in opened.lines() {
+                tracing::info!("{line}");
+            }
+            Arc::new(registry)
+        }
+        Err(e) => return fail(&e.to_string()),
+    };
+    let queue = Queue::new(parts.engine.queue);
+    let ledger = Ledger::new(Arc::clone(&queue), Arc::clone(&registry), parts.engine.exactly_once);
+    let registrar = registrar_thread(&ledger, parts.engine.registry_flush);
+    let context = context(&world, config, &parts, &registry);
+    let stats = Arc::clone(&context.stats);
+    let name = parts.output.name();
+    let output = match parts.output.build(context) {
+        Ok(output) => output,
+        Err(e) => return fail(&e.to_string()),
+    };
+    tracing::info!(
+        output = name,
+        inputs = parts.inputs.len(),
+        compat = config.compat().name(),
+        "started; {}",
+        config.compat_reason()
+    );
+    let (tell, endings) = mpsc::channel(8);
+    let requests: Arc<dyn Requests> = Arc::new(Arc::clone(&queue));
+    let acks: Arc<dyn AckSink> = Arc::clone(&ledger) as Arc<dyn AckSink>;
+    let failed = tell.clone();
+    tokio::spawn(async move {
+        if let Err(e) = output.run(requests, acks).await {
+            let _ = failed.send(Ending::Failed(e.to_string())).await;
+        }
+    });
+    let mut inputs = parts.inputs;
+    let spool_dir = data.join("exec");
+    if flags.command.is_some() {
+        match wrapped::inputs(config, &spool_dir) {
+            Ok(more) => inputs.extend(more),
+            Err(e) => return fail(&e.to_string()),
+        }
+    }
+    let own = own_files(config, &parts.engine, flags.command.is_none().then_some(spool_dir.as_path()));
+    let harvesting = match Harvesting::start(&world, &registry, &ledger, &queue, inputs, own, tell.clone(), flags.once) {
+        Ok(harvesting) => harvesting,
+        Err(e) => return fail(&format!("the harvest thread can't start: {e}")),
+    };
+    let flag = watch_work(&world, &parts.engine, &tell);
+    let wraps = flags.command.is_some();
+    if let Some(command) = &flags.command {
+        let rule = wrapped::Rule::from_config(config);
+        if let Err(e) = wrapped::start(&world, command, &spool_dir, rule, &registry, &ledger, &tell) {
+            // As a shell: 127 when there is no such command, 126 when it can't be run.
+            tracing::error!(error = %e, "the command can't be started");
+            return if e.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
+        }
+    }
+    let stdin = harvesting.reads_stdin();
+    let settings = settings(&parts.engine, &flags, flag.is_some(), stdin, data);
+    let on_incomplete = parts.engine.on_incomplete;
+    let last_error = move || stats.last_error();
+    let run = Run {
+        world,
+        ledger: Arc::clone(&ledger),
+        queue,
+        reading: Arc::clone(&harvesting) as _,
+        flag,
+        endings,
+        settings,
+        agent_id: registry.agent_id().to_owned(),
+        target_error: Arc::new(last_error),
+    };
+    let outcome = run.run().await;
+    ledger.stop();
+    let finished = tokio::task::spawn_blocking(move || registrar.join());
+    let _ = tokio::time::timeout(Duration::from_secs(2), finished).await;
+    match outcome {
+        Ok(outcome) => exit_code(&outcome, on_incomplete, wraps),
+        Err(e) => fail(&format!("signals can't be received: {e}")),
+    }
+}
+
+fn registrar_thread(ledger: &Arc<Ledger>, flush: Duration) -> std::thread::JoinHandle<()> {
+    let ledger = Arc::clone(ledger);
+    std::thread::spawn(move || ledger.registrar(flush))
+}
+
+fn context(world: &World, config: &Config, parts: &Assembled, registry: &Registry) -> OutputContext {
+    let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let agent = Agent {
+        version: config.agent_version().to_owned(),
+        name: parts.name.clone().unwrap_or_else(|| hostname.clone()),
+        hostname,
+        id: registry.agent_id().to_owned(),
+        ephemeral_id: uuid(world.random.u128()),
+    };
+    OutputContext {
+        world: world.clone(),
+        agent: Arc::new(agent),
+        exactly_once: parts.engine.exactly_once,
+        data_path: config.paths().data.clone(),
+        stats: Arc::new(Stats::default()),
+    }
+}
+
+/// A random UUID (RFC 9562, version 4).
+fn uuid(random: u128) -> String {
+    let bits = random & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+    let hex = format!("{bits:032x}");
+    let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
+    format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
+}
+
+/// What Pillion itself writes, which no input may read.
+fn own_files(config: &Config, engine: &EngineSettings, spool: Option<&Path>) -> pillion_input::Own {
+    let paths = config.paths();
+    let mut dirs = vec![paths.data.join(&engine.registry.path)];
+    dirs.extend(spool.map(Path::to_path_buf));
+    let mut files = vec![paths.data.join("filebeat.lock"), paths.data.join("meta.json")];
+    files.extend(engine.receipt.clone());
+    files.extend(engine.flag.clone());
+    if let Ok(Some(folder)) = config.root().str("output.file.path") {
+        let name = config.root().str("output.file.filename").ok().flatten().unwrap_or_else(|| "filebeat".into());
+        files.push(Path::new(&folder).join(name));
+    }
+    pillion_input::Own { dirs, files }
+}
+
+/// Waits for the flag and the process, each in a task of its own.
+fn watch_work(world: &World, engine: &EngineSettings, tell: &mpsc::Sender<Ending>) -> Option<Flag> {
+    if let Some(watched) = engine.process.clone() {
+        let (world, tell) = (world.clone(), tell.clone());
+        tokio::spawn(async move {
+            let ending = match process::wait(&world, &watched).await {
+                Ok(()) => Ending::Drain(Cause::ProcessEnd),
+                Err(e) => Ending::Failed(format!("the process to wait for can't be watched: {e}")),
+            };
+            let _ = tell.send(ending).await;
+        });
+    }
+    let path = engine.flag.clone()?;
+    let in_kubernetes = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+    let not_before = pod_start(world, in_kubernetes && !engine.accept_stale);
+    let flag = Flag::new(world.clone(), path, not_before);
+    let (waiting, tell) = (flag.clone(), tell.clone());
+    tokio::spawn(async move {
+        waiting.wait().await;
+        let _ = tell.send(Ending::Drain(Cause::Flag(waiting.exit_code()))).await;
+    });
+    Some(flag)
+}
+
+fn settings(engine: &EngineSettings, flags: &RunFlags, has_flag: bool, stdin: bool, data: &Path) -> Settings {
+    let ends_by_itself = flags.once || stdin;
+    let grace = engine.grace_period.or_else(|| {
+        let seconds = std::env::var("PILLION_GRACE_PERIOD_SECONDS").ok()?.trim().parse().ok()?;
+        Some(Duration::from_secs(seconds)).filter(|d| !d.is_zero())
+    });
+    Settings {
+        limit: engine.drain_timeout.or((!ends_by_itself).then_some(DRAIN_TIMEOUT)),
+        grace,
+        awaits_work: has_flag || engine.process.is_some() || flags.command.is_some(),
+        wraps_command: flags.command.is_some(),
+        receipt: engine.receipt.clone(),
+        termination_log: Some(engine.termination_log.clone()).filter(|p| p.exists()),
+        resumable: is_lasting(data),
+        progress_line: std::io::stderr().is_terminal() && !flags.once,
+    }
+}
+
+/// Whether what lies here is still there for the next run: not in a container's own layer or in memory.
+fn is_lasting(path: &Path) -> bool {
+    const OVERLAYFS: u32 = 0x794c_7630;
+    const TMPFS: u32 = 0x0102_1994;
+    rustix::fs::statfs(path).is_ok_and(|s| ![OVERLAYFS, TMPFS].contains(&(s.f_type as u32)))
+}
+
+fn exit_code(outcome: &Outcome, on_incomplete: OnIncomplete, wraps: bool) -> u8 {
+    let receipt = &outcome.receipt;
+    let complete = receipt.verdict() == Verdict::Complete;
+    if let Some(why) = &outcome.failure {
+        tracing::error!("{why}");
+    }
+    if complete {
+        tracing::info!("{}", receipt.line());
+    } else {
+        tracing::error!("{}", receipt.line());
+    }
+    let command = receipt.cause.as_ref().and_then(Cause::work_exit_code).filter(|_| wraps);
+    match (command, &outcome.failure) {
+        // The command's code is the process' code, whatever became of its lines, unless the user wants otherwise.
+        (Some(code @ 1..), _) => u8::try_from(code).unwrap_or(u8::MAX),
+        (_, Some(_)) => FAILURE,
+        _ if complete || on_incomplete == OnIncomplete::Succeed => 0,
+        _ => INCOMPLETE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uuid_says_that_it_is_random() {
+        assert_eq!(uuid(0), "00000000-0000-4000-8000-000000000000");
+        assert_eq!(uuid(u128::MAX), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+    }
+}
