@@ -31,3 +31,11 @@ pub use leftovers::Leftovers;
 pub use load::{Load, Setting};
 pub use paths::{Paths, default_home};
 pub use section::Section;
+pub use suggest::nearest;
+
+/// Nanoseconds of a time span in Go's syntax, a bare number meaning seconds: for flags. `None` when it isn't one or is
+/// negative.
+pub fn parse_duration(text: &str) -> Option<u64> {
+    let seconds = || text.parse::<u64>().ok()?.checked_mul(1_000_000_000);
+    units::duration_ns(text).map_or_else(seconds, |ns| u64::try_from(ns).ok())
+}

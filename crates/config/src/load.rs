@@ -29,8 +29,15 @@ use crate::yaml;
 pub enum Setting {
     /// `-E key=value`, in go-ucfg's syntax: numbers, booleans, `[a, b]`, `{k: v}`, quotes; `-E key` means true.
     Overwrite(String),
-    /// `--path.home DIR` and its like: the option's name and its text.
-    Path(&'static str, String),
+    /// A flag that sets an option to a text as it is, such as `--path.home DIR`.
+    Text {
+        /// The flag as the user knows it, for messages.
+        flag: String,
+        /// The option that it sets.
+        key: &'static str,
+        /// The text; variables in it are expanded.
+        value: String,
+    },
 }
 
 /// What the command line says about the configuration.
@@ -39,7 +46,7 @@ pub struct Load {
     /// Each `-c`, in order; empty means `filebeat.yml`. Relative names are looked up in `path.config` (else
     /// `path.home`) when a flag sets it, otherwise in the working directory.
     pub files: Vec<PathBuf>,
-    /// `-E` and `--path.*`, in order.
+    /// `-E`, `--path.*` and other flags that set options, in order.
     pub settings: Vec<Setting>,
     /// `--strict.perms`: refuse files that others own or may write.
     pub strict_perms: bool,
@@ -116,7 +123,7 @@ fn paths(root: &Section<'_>) -> Result<Paths, Error> {
 fn file_names(load: &Load) -> Vec<PathBuf> {
     let flag = |wanted: &str| {
         load.settings.iter().rev().find_map(|setting| match setting {
-            Setting::Path(key, value) if *key == wanted => Some(PathBuf::from(value)),
+            Setting::Text { key, value, .. } if *key == wanted => Some(PathBuf::from(value)),
             _ => None,
         })
     };
@@ -149,7 +156,9 @@ fn read_file(fs: &dyn Fs, path: &Path, load: &Load) -> Result<Node, Error> {
 
 fn unreadable(shown: &str, e: &std::io::Error, load: &Load) -> Error {
     let remedy = match e.kind() {
-        std::io::ErrorKind::NotFound if load.files.is_empty() => "name the configuration with `-c FILE`",
+        std::io::ErrorKind::NotFound if load.files.is_empty() => {
+            "name the configuration with `-c FILE`; `--help` tells more"
+        }
         std::io::ErrorKind::NotFound => {
             "check the name; relative ones are looked up in --path.config, else --path.home, else the working directory"
         }
@@ -205,9 +214,9 @@ fn mode_text(mode: u32) -> String {
 
 fn setting_node(setting: &Setting) -> Result<Node, Error> {
     match setting {
-        Setting::Path(key, value) => {
-            let source = Source::flag(&format!("--{key}"), &format!("{key}={value}"));
-            let at = value_at(&source, key.len());
+        Setting::Text { flag, key, value } => {
+            let source = Source::flag(flag, &format!("{flag}={value}"));
+            let at = value_at(&source, flag.chars().count());
             root_with(key, Node::new(Value::Str(value.clone()), &at), &source)
         }
         Setting::Overwrite(text) => {

@@ -1,7 +1,7 @@
 //! "Did you mean …": the known word nearest to a mistyped one.
 
 /// The candidate with the fewest edits (insert, remove, replace, swap of neighbours), when it is near enough to be meant.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word: Vec<char> = word.to_lowercase().chars().take(64).collect();
     let limit = (word.len() / 3).clamp(1, 3);
     candidates

@@ -1,5 +1,7 @@
 //! Variables, as go-ucfg expands them.
 
+#![expect(clippy::unwrap_used, reason = "a failing call is a failing test")]
+
 use pillion_config::Config;
 use proptest::prelude::*;
 use serde_json::json;
@@ -164,7 +166,7 @@ proptest! {
         prop_assume!(!["null", "t", "T", "f", "F", "on", "ON", "off", "OFF"].contains(&text.as_str()));
         prop_assume!(!["true", "false"].contains(&text.to_lowercase().as_str()));
         let config = Config::from_yaml_with_env("x: ${V}\ny: a${V}b", &[("V", &text)]).unwrap();
-        prop_assert_eq!(config.root().str("x").unwrap().unwrap(), text.clone());
+        prop_assert_eq!(config.root().str("x").unwrap().unwrap(), &*text);
         prop_assert_eq!(config.root().str("y").unwrap().unwrap(), format!("a{text}b"));
     }
 }

@@ -1,5 +1,7 @@
 //! What nobody took, and how it is told.
 
+#![expect(clippy::unwrap_used, reason = "a failing call is a failing test")]
+
 use pillion_config::Config;
 
 /// `+` before a message: refused; `?`: unknown; `-`: harmless.

@@ -1,0 +1,230 @@
+//! The flags of each command, for clap.
+
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+/// A command that takes flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Run,
+    TestConfig,
+    TestOutput,
+    Export,
+    Exec,
+    Receive,
+    Demo,
+}
+
+/// Flags that are settings over the configuration: the flag and the option.
+pub(super) const SETTINGS: &[(&str, &str)] = &[
+    ("path.home", "path.home"),
+    ("path.config", "path.config"),
+    ("path.data", "path.data"),
+    ("path.logs", "path.logs"),
+    ("hostname", "hostname"),
+    ("until", "pillion.completion.flag"),
+    ("until-exit", "pillion.completion.process"),
+    ("receipt", "pillion.receipt"),
+    ("drain-timeout", "pillion.drain.timeout"),
+    ("on-incomplete", "pillion.on_incomplete"),
+    ("on-full", "pillion.exec.on_full"),
+];
+
+/// Filebeat's flags that change nothing that is delivered.
+pub(super) const WITHOUT_EFFECT: &[(&str, &str)] = &[
+    ("cpuprofile", "there is no profiler built in"),
+    ("memprofile", "there is no profiler built in"),
+    ("httpprof", "there is no profiler built in"),
+    ("setup", "no dashboards are loaded"),
+];
+
+/// Filebeat's flags without which something else would be delivered: flag, reason, remedy.
+pub(super) const REFUSED: &[(&str, &str, &str)] = &[
+    (
+        "N",
+        "a run without publishing isn't there",
+        "use `test config`, or `-E output.console.pretty=false` to look at events",
+    ),
+    ("M", "modules aren't supported", "write the inputs into filebeat.yml"),
+    ("modules", "modules aren't supported", "write the inputs into filebeat.yml"),
+    ("plugin", "plugins can't be loaded", "remove the flag"),
+];
+
+/// How a flag is written.
+pub(super) fn shown(flag: &str) -> String {
+    if flag.len() == 1 { format!("-{flag}") } else { format!("--{flag}") }
+}
+
+/// The command with its flags.
+pub(super) fn command(kind: Kind) -> Command {
+    let command = Command::new("pillion").no_binary_name(false).disable_help_flag(true).disable_version_flag(true);
+    match kind {
+        Kind::Receive => receive(command),
+        Kind::Demo => command.arg(switch_arg("keep", "Leave the folder with all files behind and say where it is")),
+        Kind::Exec => life(config(command)).arg(value_arg(
+            "on-full",
+            "block|drop",
+            "When the target is away and the spool file is full: let the command wait, or drop lines and count them",
+        )),
+        Kind::Run | Kind::TestConfig | Kind::TestOutput => life(config(command)),
+        Kind::Export => life(config(command)).arg(switch_arg("reveal-secrets", "Print passwords and keys too")),
+    }
+}
+
+/// What every command that reads a configuration takes.
+fn config(command: Command) -> Command {
+    let command = command
+        .arg(
+            Arg::new("c")
+                .short('c')
+                .value_name("FILE")
+                .action(ArgAction::Append)
+                .value_parser(value_parser!(PathBuf))
+                .help("Configuration file; repeat it to lay further files over the first [default: filebeat.yml]"),
+        )
+        .arg(
+            Arg::new("E")
+                .short('E')
+                .value_name("KEY=VALUE")
+                .action(ArgAction::Append)
+                .allow_hyphen_values(true)
+                .help("Set one option, as in -E output.logstash.hosts=[lg1:5044,lg2:5044]"),
+        )
+        .arg(switch_arg("e", "Log to standard error").short('e'))
+        .arg(switch_arg("v", "Log at level info").short('v'))
+        .arg(
+            Arg::new("d")
+                .short('d')
+                .value_name("SELECTORS")
+                .action(ArgAction::Append)
+                .allow_hyphen_values(true)
+                .help("Log at level debug for these parts, `*` for all"),
+        )
+        .arg(value_arg(
+            "path.home",
+            "DIR",
+            "Where the other folders lie [default: this program's folder as it was called]",
+        ))
+        .arg(value_arg("path.config", "DIR", "Where relative -c names are looked up"))
+        .arg(value_arg("path.data", "DIR", "Registry and lock [default: ${path.home}/data]"))
+        .arg(value_arg("path.logs", "DIR", "Our own log files [default: ${path.home}/logs]"))
+        .arg(switch_arg("strict.perms", "Refuse a configuration that others may write [default: true]"))
+        .arg(switch_arg("strict", "An unknown option is an error, not a warning"))
+        .arg(value_arg("environment", "NAME", "`container`: log to standard error").hide(true))
+        .arg(value_arg("hostname", "NAME", "The host's name in events"));
+    let hidden = ["configtest", "version", "setup"].map(|name| switch_arg(name, "").hide(true));
+    let values =
+        ["cpuprofile", "memprofile", "httpprof", "modules", "plugin"].map(|name| value_arg(name, "", "").hide(true));
+    let once = switch_arg("once", "Read every file to its end, ship it, and end");
+    command
+        .arg(once)
+        .args(hidden)
+        .args(values)
+        .arg(switch_arg("N", "").short('N').hide(true))
+        .arg(Arg::new("M").short('M').action(ArgAction::Append).allow_hyphen_values(true).hide(true))
+}
+
+/// What ends a run, and how it ends; the commands that only read a configuration take it too, since it sets options.
+fn life(command: Command) -> Command {
+    command
+        .arg(value_arg("until", "FILE", "The job is done when this file appears: ship the rest, then end"))
+        .arg(value_arg("until-exit", "PID|NAME", "The job is done when this process ends (shared process namespace)"))
+        .arg(value_arg("receipt", "FILE", "Write the receipt as JSON: what was read, acknowledged, dropped"))
+        .arg(value_arg("drain-timeout", "DURATION", "How long the end may take [default: 10m]"))
+        .arg(value_arg(
+            "on-incomplete",
+            "fail|succeed",
+            "Exit code when not everything was acknowledged: 3 or 0 [default: fail]",
+        ))
+}
+
+fn receive(command: Command) -> Command {
+    let file =
+        |name: &'static str, help: &'static str| value_arg(name, "FILE", help).value_parser(value_parser!(PathBuf));
+    command
+        .arg(value_arg(
+            "lumberjack",
+            "HOST:PORT",
+            "Speak the Beats protocol there, as Logstash [default: 127.0.0.1:5044]",
+        ))
+        .arg(value_arg("elasticsearch", "HOST:PORT", "Speak HTTP with _bulk there [default: 127.0.0.1:9200]"))
+        .arg(
+            value_arg("to", "DIR", "Write NDJSON files there [default: standard output]")
+                .value_parser(value_parser!(PathBuf)),
+        )
+        .arg(switch_arg("count", "Write events nowhere, only count them"))
+        .arg(switch_arg("with-action", "Write each _bulk document with its action, index and id"))
+        .arg(value_arg("delay", "DURATION", "Be slow: wait this long before each answer").value_parser(|text: &str| {
+            pillion_config::parse_duration(text).ok_or("give a time span such as 200ms or 2s")
+        }))
+        .arg(value_arg("reject-every", "N", "Refuse every Nth item or window").value_parser(value_parser!(u64)))
+        .arg(file("tls-cert", "Speak TLS with this certificate (PEM)"))
+        .arg(file("tls-key", "The certificate's key (PEM)"))
+        .arg(file("tls-client-ca", "Ask clients for a certificate of this authority (PEM)"))
+}
+
+fn value_arg(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .value_name(value)
+        .action(ArgAction::Set)
+        .overrides_with(name)
+        .allow_hyphen_values(true)
+        .help(help)
+}
+
+/// A switch as Go has it: `--once`, `--once=false`.
+fn switch_arg(name: &'static str, help: &'static str) -> Arg {
+    let arg = Arg::new(name)
+        .action(ArgAction::Set)
+        .overrides_with(name)
+        .num_args(0..=1)
+        .require_equals(true)
+        .default_missing_value("true")
+        .value_name("BOOL")
+        .hide_possible_values(true)
+        .value_parser(go_bool)
+        .help(help);
+    if name.len() == 1 { arg } else { arg.long(name) }
+}
+
+/// Go's `strconv.ParseBool`.
+fn go_bool(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("give true or false"),
+    }
+}
+
+/// The value of a switch; `None` when it wasn't given or isn't one.
+pub(super) fn switch(matches: &ArgMatches, name: &str) -> Option<bool> {
+    matches.try_get_one::<bool>(name).ok().flatten().copied()
+}
+
+/// Is the switch on?
+pub(super) fn on(matches: &ArgMatches, name: &str) -> bool {
+    switch(matches, name).unwrap_or(false)
+}
+
+/// Was the flag given? False also for a flag that the command doesn't have.
+pub(super) fn given(matches: &ArgMatches, name: &str) -> bool {
+    matches.try_contains_id(name).unwrap_or(false) && switch(matches, name) != Some(false)
+}
+
+/// The text of a flag.
+pub(super) fn text<'a>(matches: &'a ArgMatches, name: &str) -> Option<&'a String> {
+    matches.try_get_one::<String>(name).ok().flatten()
+}
+
+/// Where a flag stood, to keep the order of settings.
+pub(super) fn place(matches: &ArgMatches, name: &str) -> usize {
+    matches.index_of(name).unwrap_or(0)
+}
+
+/// All values of a repeatable flag with their places.
+pub(super) fn all(matches: &ArgMatches, name: &str) -> Vec<(usize, String)> {
+    let values = matches.try_get_many::<String>(name).ok().flatten().into_iter().flatten().cloned();
+    matches.indices_of(name).into_iter().flatten().zip(values).collect()
+}

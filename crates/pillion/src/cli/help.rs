@@ -1,0 +1,135 @@
+//! Help that teaches, and the version.
+
+use clap::builder::StyledStr;
+use pillion_config::Compat;
+
+use super::Usage;
+use super::flags::{self, Kind};
+
+/// `--help` without a command.
+pub(super) fn overview(name: &str) -> String {
+    let mut flags = flags::command(Kind::Run).help_template("{options}");
+    let flags = flags.render_help();
+    format!(
+        "Ships a job's log files to the last line, and ends when the job ends.
+Reads filebeat.yml; stands in for Filebeat 5.6 to 9 as a sidecar.
+
+Usage: {name} [COMMAND] [FLAGS]
+
+Commands:
+  run              Ship (what happens without a command)
+  exec -- CMD      Run a command, pass its output through and ship it, exit with its code
+  test config      Read the configuration and say everything that is wrong with it
+  test output      Connect to the output and say what works
+  export config    Print the configuration after merging and expansion, secrets masked
+  receive          An endpoint for trying things out: Lumberjack and _bulk
+  demo [-- CMD]    See it work, with a receiver and a job of its own, or with your command
+  version, help    `help COMMAND` tells more
+
+Flags of run:
+{flags}
+Examples:
+  {name} -e -c filebeat.yml                       follow the files, log to standard error
+  {name} -e -c filebeat.yml --until /data/done    end when the job has touched that file, all lines shipped
+  {name} -c filebeat.yml --once                   ship what is there, then end
+  {name} exec -c filebeat.yml -- ./work.sh        ship what a command prints
+  {name} -E output.logstash.hosts=[lg:5044] …     set an option
+  {name} test config -c filebeat.yml              look before you start
+
+Exit codes:
+  0  every line that was read has been acknowledged by the target
+  3  not all of them: the receipt says which (0 with --on-incomplete succeed)
+  2  the configuration or the command line is wrong: what, where and the remedy are printed
+  1  any other failure
+  exec: the command's own code; 3 if that was 0 and lines are missing
+
+One dash or two are the same: -path.home, --path.home.
+"
+    )
+}
+
+/// `help COMMAND`, `COMMAND --help`.
+pub(super) fn of(name: &str, kind: Kind) -> String {
+    let (usage, about, more) = match kind {
+        Kind::Run => return overview(name),
+        Kind::TestConfig => (
+            "test config [FLAGS]",
+            "Reads the configuration as a run would, prints every error and warning with its place and remedy.\nAn unknown option is an \
+             error here. Exits with 0 when a run would start, else with 2.",
+            "",
+        ),
+        Kind::TestOutput => (
+            "test output [FLAGS]",
+            "Connects to every host of the output as a run would (name, TLS, login, version) and prints each step.\nExits with 0 when \
+             all of them work, with 2 for a bad configuration, else with 1.",
+            "",
+        ),
+        Kind::Export => (
+            "export config [FLAGS]",
+            "Prints the configuration after merging files and settings and expanding variables. Passwords and keys are masked.",
+            "",
+        ),
+        Kind::Exec => (
+            "exec [FLAGS] -- CMD [ARGS…]",
+            "Runs a command. Its output goes where it always goes, and to the target as well: it is spooled to a file of bounded \
+             size\nand shipped from there. Signals are passed on. When the command has ended and the last line is acknowledged, exits \
+             with its code.",
+            "Example:\n  pillion exec -c filebeat.yml --receipt receipt.json -- ./work.sh --fast\n",
+        ),
+        Kind::Receive => (
+            "receive [FLAGS]",
+            "Listens as Logstash (Lumberjack) and as Elasticsearch (_bulk) do, and writes what arrives as NDJSON.\nFor trying things \
+             out, not for production: nothing is synced to the disk. Stop it with Ctrl-C.",
+            "Examples:\n  pillion receive\n  pillion receive --lumberjack 127.0.0.1:5044 --to arrived/ --delay 200ms --reject-every 10\n",
+        ),
+        Kind::Demo => (
+            "demo [FLAGS] [-- CMD [ARGS…]]",
+            "Starts a receiver and a job that writes log files (or your command), ships them, and shows the receipt and what \
+             arrived.\nExits with 0 when both agree to the line.",
+            "Examples:\n  pillion demo\n  pillion demo -- sh -c 'seq 100000'\n",
+        ),
+    };
+    let flags: StyledStr = flags::command(kind).help_template("{options}").render_help();
+    format!("{about}\n\nUsage: {name} {usage}\n\nFlags:\n{flags}\n{more}")
+}
+
+/// `help [COMMAND]`.
+pub(super) fn topic(name: &str, words: &[&str]) -> Result<String, Usage> {
+    let kind = match words {
+        [] => return Ok(overview(name)),
+        ["run"] => Kind::Run,
+        ["test"] | ["test", "config"] => Kind::TestConfig,
+        ["test", "output"] => Kind::TestOutput,
+        ["export"] | ["export", "config"] => Kind::Export,
+        ["exec"] => Kind::Exec,
+        ["receive"] => Kind::Receive,
+        ["demo"] => Kind::Demo,
+        _ => {
+            return Err(Usage::new(
+                &format!("there is no help for `{}`", words.join(" ")),
+                "see --help for what there is",
+            ));
+        }
+    };
+    Ok(of(name, kind))
+}
+
+/// `version`. Called as `filebeat`, the first words are Filebeat's, since scripts look at them.
+pub(super) fn version(name: &str) -> String {
+    let own = env!("CARGO_PKG_VERSION");
+    if name == "filebeat" {
+        let version = Compat::V8.agent_version();
+        return format!("filebeat version {version} ({}), libbeat {version} [pillion {own}]\n", architecture());
+    }
+    let all = [Compat::V5, Compat::V7, Compat::V8, Compat::V9].map(Compat::agent_version).join(", ");
+    format!("pillion {own} ({}), stands in for Filebeat {all}\n", architecture())
+}
+
+/// As Go names it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
