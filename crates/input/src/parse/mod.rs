@@ -21,6 +21,7 @@
 //! the module that does so says why. Tested in `tests.rs` (the properties above and tables), in each module, and by the
 //! fuzz targets `multiline`, `container` and `json`.
 
+pub mod check;
 mod container;
 mod emit;
 mod json;
@@ -183,7 +184,7 @@ impl Chain {
     fn parse_lines(&self, data: &[u8], chunk: &Chunk, events: &mut Vec<Event>) -> Parsed {
         let bytes = chunk_bytes(data, chunk);
         let mut emit = emit::Emit::new(self, chunk.read_ms);
-        let stop = events.len() + chunk.max_events.max(1);
+        let stop = events.len().saturating_add(chunk.max_events.max(1));
         let mut start = 0;
         let mut more = false;
         for end in memchr::memchr_iter(b'\n', bytes) {
@@ -209,7 +210,7 @@ impl Chain {
 
     fn parse_staged(&self, data: &mut Vec<u8>, chunk: &Chunk, events: &mut Vec<Event>) -> Parsed {
         let len = chunk_bytes(data, chunk).len();
-        let stop = events.len() + chunk.max_events.max(1);
+        let stop = events.len().saturating_add(chunk.max_events.max(1));
         let kept = events.len();
         let rule = self.rule();
         let mut run = Run::new(self, chunk.read_ms);

@@ -610,41 +610,6 @@ fn files() -> impl Strategy<Value = String> {
     })
 }
 
-/// Reads a file as the harvester does: chunks of at most `budget` bytes at what isn't consumed, more of them when
-/// nothing could be, and [`Long`] in the end. Gives the events of each batch with its range.
-fn harvest(chain: &Chain, file: &[u8], cuts: &[usize], budget: usize) -> Vec<(u64, u64, Vec<Seen>)> {
-    let (mut pos, mut size, mut batches) = (0usize, 1, Vec::new());
-    let mut cuts = cuts.iter().copied().cycle();
-    loop {
-        let end = file.len().min(pos + size.min(budget));
-        let (seen, parsed) = whole(chain, &file[pos..end], pos as u64, Flush::No);
-        let to = pos + parsed.consumed as usize;
-        if to > pos {
-            batches.push((pos as u64, to as u64, seen));
-            (pos, size) = (to, cuts.next().unwrap_or(1));
-        } else if end < file.len() && size < budget {
-            size *= 2;
-        } else if end < file.len() {
-            let mut long = chain.long(pos as u64, READ_MS);
-            let mut done = false;
-            while !done && (long.next() as usize) < file.len() {
-                let at = long.next() as usize;
-                done = long.feed(&file[at..file.len().min(at + cuts.next().unwrap_or(1))]);
-            }
-            let LongParsed { data, events, parsed } = long.finish(if done { Flush::No } else { Flush::All });
-            let to = pos + parsed.consumed as usize;
-            assert!(to > pos);
-            batches.push((pos as u64, to as u64, events.iter().map(|e| see(&data, e)).collect()));
-            pos = to;
-        } else {
-            let (seen, parsed) = whole(chain, &file[pos..], pos as u64, Flush::All);
-            assert_eq!(parsed.consumed as usize, file.len() - pos);
-            batches.push((pos as u64, file.len() as u64, seen));
-            return batches;
-        }
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3_000))]
 
@@ -655,22 +620,7 @@ proptest! {
         cuts in prop::collection::vec(1usize..60, 1..8),
         budget in 1usize..200,
     ) {
-        let (chain, file) = (chain(options), file.as_bytes());
-        let (expect, parsed) = whole(&chain, file, 0, Flush::All);
-        prop_assert_eq!(parsed.consumed, file.len() as u64);
-        let mut at = 0;
-        for e in &expect {
-            prop_assert!(e.offset >= at, "{:?} overlaps", e);
-            at = e.offset + u64::from(e.len);
-        }
-        prop_assert!(at <= parsed.consumed);
-        let batches = harvest(&chain, file, &cuts, budget);
-        let got: Vec<Seen> = batches.iter().flat_map(|(.., seen)| seen.clone()).collect();
-        prop_assert_eq!(&got, &expect);
-        for (from, to, seen) in batches {
-            let (again, parsed) = whole(&chain, &file[from as usize..to as usize], from, Flush::All);
-            prop_assert_eq!((again, parsed.consumed), (seen, to - from));
-        }
+        check::holds(&chain(options), file.as_bytes(), &cuts, budget).map_err(TestCaseError::fail)?;
     }
 
     #[test]

@@ -1,0 +1,8 @@
+//! Any bytes through the parse chain: see `pillion_input::parse::check::json`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    if let Err(e) = pillion_input::parse::check::json(input) {
+        panic!("{e}");
+    }
+});
