@@ -11,6 +11,7 @@ use crate::console::{ConsoleOptions, ConsoleOutput};
 use crate::contract::{OutputContext, Requests};
 use crate::elasticsearch::{Elasticsearch, Settings};
 use crate::file::{FileOptions, FileOutput};
+use crate::logstash::{Logstash, LogstashOptions};
 use crate::{AckSink, Problem};
 
 /// The options of the configured output.
@@ -18,6 +19,8 @@ use crate::{AckSink, Problem};
 pub enum AnyOptions {
     /// `output.elasticsearch`.
     Elasticsearch(Box<Settings>),
+    /// `output.logstash`.
+    Logstash(Box<LogstashOptions>),
     /// `output.file`.
     File(FileOptions),
     /// `output.console`.
@@ -28,6 +31,8 @@ pub enum AnyOptions {
 pub enum AnyOutput {
     /// `output.elasticsearch`.
     Elasticsearch(Box<Elasticsearch>),
+    /// `output.logstash`.
+    Logstash(Box<Logstash>),
     /// `output.file`.
     File(FileOutput),
     /// `output.console`.
@@ -68,6 +73,7 @@ impl AnyOptions {
         let compat = root.compat();
         match name {
             "elasticsearch" => Settings::from_section(&section).map(|s| AnyOptions::Elasticsearch(Box::new(s))),
+            "logstash" => LogstashOptions::from_section(&section, compat).map(|o| AnyOptions::Logstash(Box::new(o))),
             "file" => FileOptions::from_section(&section, compat).map(AnyOptions::File),
             "console" => ConsoleOptions::from_section(&section, compat).map(AnyOptions::Console),
             other => Err(root.error(
@@ -82,6 +88,7 @@ impl AnyOptions {
     pub fn name(&self) -> &'static str {
         match self {
             AnyOptions::Elasticsearch(_) => "elasticsearch",
+            AnyOptions::Logstash(_) => "logstash",
             AnyOptions::File(_) => "file",
             AnyOptions::Console(_) => "console",
         }
@@ -93,6 +100,7 @@ impl AnyOptions {
             AnyOptions::Elasticsearch(settings) => {
                 Elasticsearch::new(*settings, context).map(|o| AnyOutput::Elasticsearch(Box::new(o)))
             }
+            AnyOptions::Logstash(options) => Logstash::new(*options, context).map(|o| AnyOutput::Logstash(Box::new(o))),
             AnyOptions::File(options) => FileOutput::new(options, context).map(AnyOutput::File),
             AnyOptions::Console(options) => ConsoleOutput::new(options, context).map(AnyOutput::Console),
         }
@@ -104,6 +112,7 @@ impl AnyOutput {
     pub async fn run(self, requests: Arc<dyn Requests>, acks: Arc<dyn AckSink>) -> Result<(), Problem> {
         match self {
             AnyOutput::Elasticsearch(output) => output.run(requests, acks).await,
+            AnyOutput::Logstash(output) => output.run(requests, acks).await,
             AnyOutput::File(output) => output.run(requests, acks).await,
             AnyOutput::Console(output) => output.run(requests, acks).await,
         }
@@ -123,6 +132,7 @@ mod tests {
     #[test]
     fn there_is_exactly_one() {
         assert_eq!(read("output.file.path: /x"), Ok("file"));
+        assert_eq!(read("output.logstash.hosts: [a, b:5045]"), Ok("logstash"));
         assert_eq!(read("output:\n  console:\n"), Ok("console"));
         assert_eq!(read("output.file.path: /x\noutput.console.enabled: false"), Ok("file"));
         assert!(read("filebeat.inputs: []").unwrap_err().contains("no output"));

@@ -20,6 +20,7 @@ pub mod file;
 pub mod format;
 pub mod hosts;
 pub mod http;
+pub mod logstash;
 pub mod net;
 mod problem;
 pub mod render;

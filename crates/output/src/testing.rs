@@ -34,22 +34,24 @@ pub(crate) struct List(Mutex<VecDeque<Slice>>);
 impl List {
     pub(crate) fn of(batch: Arc<Batch>) -> Arc<List> {
         let events = 0..batch.events.len();
-        Arc::new(List(Mutex::new([Slice { batch, events }].into())))
+        let slices = (!events.is_empty()).then_some(Slice { batch, events });
+        Arc::new(List(Mutex::new(slices.into_iter().collect())))
     }
 }
 
 impl Requests for List {
     fn take(&self, max_events: usize) -> Taking<'_> {
-        let mut slices = self.0.lock().unwrap();
-        let taken = slices.pop_front().map(|slice| {
+        // Only when it is polled: a future that is dropped before has taken nothing.
+        Box::pin(async move {
+            let mut slices = self.0.lock().unwrap();
+            let slice = slices.pop_front()?;
             let (begin, end) = (slice.events.start, slice.events.end);
             let cut = end.min(begin + max_events);
             if cut < end {
                 slices.push_front(Slice { batch: Arc::clone(&slice.batch), events: cut..end });
             }
-            Request { slices: vec![Slice { batch: slice.batch, events: begin..cut }], in_flight: None }
-        });
-        Box::pin(std::future::ready(taken))
+            Some(Request { slices: vec![Slice { batch: slice.batch, events: begin..cut }], in_flight: None })
+        })
     }
 }
 
