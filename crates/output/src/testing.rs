@@ -64,6 +64,11 @@ impl Books {
         self.0.lock().unwrap().values().filter(|fate| **fate == Fate::Acked).count()
     }
 
+    /// The fates in the order of the events.
+    pub(crate) fn all(&self) -> Vec<Fate> {
+        self.0.lock().unwrap().values().cloned().collect()
+    }
+
     pub(crate) fn dropped(&self) -> Vec<usize> {
         let books = self.0.lock().unwrap();
         books.iter().filter(|(_, fate)| matches!(fate, Fate::Dropped(_))).map(|(at, _)| *at).collect()
