@@ -109,6 +109,9 @@ impl<'a> Reader<'a> {
     fn broken(&self, e: &ScanError) -> Error {
         let marker = e.marker();
         let at = At::new(self.source, u32(marker.line().max(1)), u32(marker.col()) + 1, 1);
+        if e.info().contains("recursion limit") {
+            return too_deep(&at);
+        }
         let line = line_of(&self.source.text, marker.line());
         let remedy = if line[..line.len() - line.trim_start().len()].contains('\t') {
             "indent with blanks: YAML allows no tab there"

@@ -1,6 +1,6 @@
 //! Command lines of Filebeat 5.6 to 9, and our own.
 
-#![expect(clippy::unwrap_used, reason = "a failing call is a failing test")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a failing call is a failing test")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
