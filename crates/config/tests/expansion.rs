@@ -1,7 +1,5 @@
 //! Variables, as go-ucfg expands them.
 
-#![expect(clippy::unwrap_used, reason = "a failing call is a failing test")]
-
 use pillion_config::Config;
 use proptest::prelude::*;
 use serde_json::json;

@@ -1,7 +1,5 @@
 //! Typed reading: every type with what it takes and what it refuses.
 
-#![expect(clippy::unwrap_used, reason = "a failing call is a failing test")]
-
 use std::time::Duration;
 
 use pillion_config::{Config, Error};
