@@ -1,6 +1,7 @@
 //! Making zlib and gzip streams.
 
 use flate2::{Compress, Compression, FlushCompress, Status};
+use zlib_rs::adler32::adler32;
 
 /// What stands around the compressed bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +13,9 @@ pub enum Container {
 }
 
 /// How hard to compress: 1 (fast) to 9 (small), as the configuration's `compression_level`.
+///
+/// They are zlib's levels, except that 3 is done as 2: on what shippers send that takes a quarter less time for 3 % more bytes. See
+/// `docs/decisions/compression.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level(u8);
 
@@ -27,10 +31,15 @@ impl Level {
     }
 }
 
-/// Makes one stream after another.
+/// How much compressed data is made at once.
+const STEP: usize = 32 * 1024;
+
+/// Makes one stream after another. Its memory is fixed, about 400 KB.
 pub struct Compressor {
     container: Container,
-    raw: Compress,
+    blocks: Compress,
+    step: Vec<u8>,
+    adler: u32,
     crc: crc32fast::Hasher,
     len: u32,
 }
@@ -38,10 +47,12 @@ pub struct Compressor {
 impl Compressor {
     /// A compressor for streams of one kind.
     pub fn new(container: Container, level: Level) -> Compressor {
-        let level = Compression::new(u32::from(level.get()));
+        let level = if level.get() == 3 { 2 } else { u32::from(level.get()) };
         Compressor {
             container,
-            raw: Compress::new(level, container == Container::Zlib),
+            blocks: Compress::new(Compression::new(level), false),
+            step: vec![0; STEP],
+            adler: 1,
             crc: crc32fast::Hasher::new(),
             len: 0,
         }
@@ -49,19 +60,24 @@ impl Compressor {
 
     /// Begins a stream: appends its header to `out`. An unfinished stream is forgotten.
     pub fn begin(&mut self, out: &mut Vec<u8>) {
-        self.raw.reset();
+        self.adler = 1;
         self.crc.reset();
         self.len = 0;
-        if self.container == Container::Gzip {
-            out.extend_from_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]);
+        self.blocks.reset();
+        match self.container {
+            Container::Zlib => out.extend_from_slice(&[0x78, 0x01]),
+            Container::Gzip => out.extend_from_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]),
         }
     }
 
     /// Compresses a piece of any length. What is ready is appended to `out`.
     pub fn write(&mut self, input: &[u8], out: &mut Vec<u8>) {
-        if self.container == Container::Gzip {
-            self.crc.update(input);
-            self.len = self.len.wrapping_add(input.len() as u32);
+        match self.container {
+            Container::Zlib => self.adler = adler32(self.adler, input),
+            Container::Gzip => {
+                self.crc.update(input);
+                self.len = self.len.wrapping_add(input.len() as u32);
+            }
         }
         self.run(input, FlushCompress::None, out);
     }
@@ -69,9 +85,12 @@ impl Compressor {
     /// Ends the stream.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         self.run(&[], FlushCompress::Finish, out);
-        if self.container == Container::Gzip {
-            out.extend_from_slice(&self.crc.clone().finalize().to_le_bytes());
-            out.extend_from_slice(&self.len.to_le_bytes());
+        match self.container {
+            Container::Zlib => out.extend_from_slice(&self.adler.to_be_bytes()),
+            Container::Gzip => {
+                out.extend_from_slice(&self.crc.clone().finalize().to_le_bytes());
+                out.extend_from_slice(&self.len.to_le_bytes());
+            }
         }
     }
 
@@ -84,17 +103,56 @@ impl Compressor {
 
     fn run(&mut self, mut input: &[u8], flush: FlushCompress, out: &mut Vec<u8>) {
         loop {
-            out.reserve(32 * 1024);
-            let before = self.raw.total_in();
-            let Ok(status) = self.raw.compress_vec(input, out, flush) else { return };
-            input = input.get((self.raw.total_in() - before) as usize..).unwrap_or_default();
+            let before = (self.blocks.total_in(), self.blocks.total_out());
+            // It fails only after the end of a stream, where `begin` has reset it.
+            let Ok(status) = self.blocks.compress(input, &mut self.step, flush) else { return };
+            input = input.get((self.blocks.total_in() - before.0) as usize..).unwrap_or_default();
+            let made = (self.blocks.total_out() - before.1) as usize;
+            out.extend_from_slice(self.step.get(..made).unwrap_or_default());
             let done = match flush {
                 FlushCompress::Finish => status == Status::StreamEnd,
-                _ => input.is_empty() && out.len() < out.capacity(),
+                _ => input.is_empty() && made < STEP,
             };
             if done {
                 return;
             }
+        }
+    }
+}
+
+/// For fuzzing: what is compressed in pieces is read again.
+#[doc(hidden)]
+pub fn fuzz_roundtrip(data: &[u8]) {
+    let (piece, data) = data.split_first().map_or((1, data), |(n, rest)| (usize::from(*n) * 16 + 1, rest));
+    // Long streams come from short seeds: each round is the last one and its middle again.
+    let mut long = data.to_vec();
+    for _ in 0..6 {
+        long.extend_from_within(long.len() / 3..long.len() * 2 / 3);
+    }
+    for (container, level) in [(Container::Zlib, Level(3)), (Container::Gzip, Level(1)), (Container::Gzip, Level(6))] {
+        let (mut packed, mut read) = (Vec::new(), Vec::new());
+        let mut compressor = Compressor::new(container, level);
+        compressor.compress(data, &mut packed);
+        packed.clear();
+        compressor.begin(&mut packed);
+        long.chunks(piece).for_each(|p| compressor.write(p, &mut packed));
+        compressor.finish(&mut packed);
+        assert_eq!(crate::Inflater::new().inflate(container, &packed, long.len(), &mut read), Ok(()));
+        assert!(read == long);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_level_and_container() {
+        for level in 0..=10 {
+            assert_eq!(Level::new(level).is_some(), (1..=9).contains(&level));
+        }
+        for seed in [&b""[..], b"a", b"\xffabcabcabcdefghijklmnop", &[7; 5000]] {
+            fuzz_roundtrip(seed);
         }
     }
 }

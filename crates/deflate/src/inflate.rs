@@ -4,6 +4,8 @@ use std::fmt;
 
 use flate2::{Decompress, FlushDecompress, Status};
 
+use zlib_rs::adler32::adler32;
+
 use crate::Container;
 
 /// Why a stream can't be read.
@@ -71,7 +73,7 @@ impl Inflater {
         match container {
             Container::Zlib => {
                 let sum = tail.first_chunk::<4>().ok_or(InflateError::Truncated)?;
-                check(u32::from_be_bytes(*sum) == adler32(made))?;
+                check(u32::from_be_bytes(*sum) == adler32(1, made))?;
                 none_left(tail, 4)
             }
             Container::Gzip => {
@@ -148,17 +150,64 @@ fn gzip_header(input: &[u8]) -> Result<&[u8], InflateError> {
     Ok(rest)
 }
 
-/// RFC 1950's checksum.
-pub(crate) fn adler32(data: &[u8]) -> u32 {
-    let (mut a, mut b) = (1u32, 0u32);
-    // 5552 bytes are the most that can be summed before 32 bits overflow.
-    for block in data.chunks(5552) {
-        for byte in block {
-            a += u32::from(*byte);
-            b += a;
-        }
-        a %= 65521;
-        b %= 65521;
+/// For fuzzing: reads a stream of any kind under a small limit.
+#[doc(hidden)]
+pub fn fuzz_inflate(data: &[u8]) {
+    for container in [Container::Zlib, Container::Gzip] {
+        let mut out = Vec::new();
+        let _ = Inflater::new().inflate(container, data, 10_000, &mut out);
+        assert!(out.len() <= 10_001 && out.capacity() <= 64 * 1024);
     }
-    b << 16 | a
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Compressor, Level};
+
+    fn packed(container: Container, data: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        Compressor::new(container, Level::new(1).unwrap()).compress(data, &mut out);
+        out
+    }
+
+    fn read(container: Container, data: &[u8], max: usize) -> Result<Vec<u8>, InflateError> {
+        let mut out = Vec::new();
+        fuzz_inflate(data);
+        Inflater::new().inflate(container, data, max, &mut out).map(|()| out)
+    }
+
+    #[test]
+    fn streams_that_are_refused() {
+        for container in [Container::Zlib, Container::Gzip] {
+            let good = packed(container, b"hello hello hello");
+            assert_eq!(read(container, &good, 17).unwrap(), b"hello hello hello");
+            assert_eq!(read(container, &good, 16), Err(InflateError::TooLarge(16)));
+            for cut in 0..good.len() {
+                assert_eq!(read(container, &good[..cut], 100), Err(InflateError::Truncated), "{cut}");
+            }
+            assert_eq!(read(container, &[&good[..], b"x"].concat(), 100), Err(InflateError::Trailing));
+            let mut bad = good.clone();
+            *bad.last_mut().unwrap() ^= 1;
+            assert_eq!(read(container, &bad, 100), Err(InflateError::Corrupt));
+            let other = if container == Container::Zlib { Container::Gzip } else { Container::Zlib };
+            assert_eq!(read(other, &good, 100), Err(InflateError::Corrupt));
+            assert_eq!(
+                read(container, &packed(container, &vec![0; 1 << 24]), 1 << 20),
+                Err(InflateError::TooLarge(1 << 20))
+            );
+        }
+    }
+
+    #[test]
+    fn the_optional_parts_of_a_gzip_header() {
+        let plain = packed(Container::Gzip, b"x");
+        let head = [0x1f, 0x8b, 8, 4 | 8 | 16 | 2, 0, 0, 0, 0, 0, 3];
+        let parts = b"\x02\x00ab name\0comment\0cc";
+        let full = [&head[..], parts, &plain[10..]].concat();
+        assert_eq!(read(Container::Gzip, &full, 10).unwrap(), b"x");
+        for cut in 0..full.len() {
+            assert!(read(Container::Gzip, &full[..cut], 10).is_err());
+        }
+    }
 }
