@@ -1,0 +1,132 @@
+//! The books of the readers: what was read, and what could not be.
+//!
+//! Comes in: what files had when they left the table, and losses. Goes out: [`FileAccount`]s and [`Loss`]es for the
+//! receipt. Always holds: totals are exact; the lists are bounded by `Limits::accounts`, and say how much they leave
+//! out. Tested with the harvester.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use pillion_event::Incarnation;
+
+use crate::harvest::file::Tally;
+
+/// Why bytes could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LossCause {
+    /// The file was cut off, or its content replaced, before they were read.
+    Truncated,
+    /// The file was deleted before they were read, and no descriptor was open.
+    Deleted,
+    /// Too many deleted files were unread: see `Limits::deleted`.
+    TooManyDeleted,
+    /// The file was closed by `close_timeout` and could not be opened again.
+    Closed,
+}
+
+/// Bytes that were destroyed before they could be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// The file.
+    pub path: PathBuf,
+    /// The first byte.
+    pub from: u64,
+    /// The first byte behind, as far as is known: there may have been more.
+    pub to: u64,
+    /// Why.
+    pub cause: LossCause,
+}
+
+/// The account of one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileAccount {
+    /// Where it was last seen.
+    pub path: PathBuf,
+    /// The registry's key; empty when nothing was read of it.
+    pub key: String,
+    /// The life of its content.
+    pub incarnation: Incarnation,
+    /// Everything before this byte is in batches.
+    pub pos: u64,
+    /// The size last seen; `len - pos` bytes aren't in batches.
+    pub len: u64,
+    /// What was read of it, over all of its lives in this process.
+    pub tally: Tally,
+    /// It isn't there any more.
+    pub gone: bool,
+}
+
+/// All files together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Files in the table.
+    pub files: usize,
+    /// Open descriptors.
+    pub open: usize,
+    /// What was read.
+    pub tally: Tally,
+    /// Bytes that are known and not in batches yet.
+    pub unread: u64,
+    /// Files that weren't taken up since the table is full.
+    pub refused: u64,
+    /// Losses that aren't in the list.
+    pub unlisted_losses: u64,
+}
+
+/// What is kept of files that are no longer in the table.
+#[derive(Default)]
+pub(crate) struct Books {
+    limit: usize,
+    former: HashMap<PathBuf, FileAccount>,
+    /// Of the former files that aren't listed.
+    others: Tally,
+    losses: Vec<Loss>,
+    unlisted: u64,
+}
+
+impl Books {
+    pub(crate) fn new(limit: usize) -> Books {
+        Books { limit, ..Books::default() }
+    }
+
+    pub(crate) fn close(&mut self, account: FileAccount) {
+        if let Some(known) = self.former.get_mut(&account.path) {
+            let mut tally = known.tally;
+            tally.add(&account.tally);
+            *known = FileAccount { tally, ..account };
+        } else if account.tally == Tally::default() {
+            // Nothing was read of it: nothing to tell.
+        } else if self.former.len() < self.limit {
+            self.former.insert(account.path.clone(), account);
+        } else {
+            self.others.add(&account.tally);
+        }
+    }
+
+    pub(crate) fn lose(&mut self, path: &Path, from: u64, to: u64, cause: LossCause) {
+        tracing::warn!(path = %path.display(), from, to, ?cause, "bytes were destroyed before they could be read");
+        if self.losses.len() < self.limit {
+            self.losses.push(Loss { path: path.to_owned(), from, to, cause });
+        } else {
+            self.unlisted += 1;
+        }
+    }
+
+    pub(crate) fn losses(&self) -> &[Loss] {
+        &self.losses
+    }
+
+    pub(crate) fn unlisted(&self) -> u64 {
+        self.unlisted
+    }
+
+    pub(crate) fn former(&self) -> impl Iterator<Item = &FileAccount> {
+        self.former.values()
+    }
+
+    pub(crate) fn total(&self) -> Tally {
+        let mut total = self.others;
+        self.former.values().for_each(|f| total.add(&f.tally));
+        total
+    }
+}

@@ -1,0 +1,232 @@
+//! What is kept of one file: a few hundred bytes, no bytes of its content.
+//!
+//! Always holds: `pos <= scanned_to`; everything before `pos` is in batches, everything from `pos` to `scanned_to` was
+//! read and holds no complete event; `len` is the size last seen and never makes a loss smaller.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+
+use pillion_event::{Incarnation, Source};
+use pillion_registry::Intent;
+use pillion_world::{File, Meta, Mono};
+
+/// How many bytes before `pos` are remembered (as a hash), to notice that the content is another.
+pub(crate) const GUARD: usize = 64;
+
+/// A hash of the bytes just before `pos`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Guard {
+    hash: u64,
+    /// How many bytes; 0 = nothing is known.
+    pub(crate) len: u8,
+}
+
+impl Guard {
+    /// Of the last bytes of `bytes`, which end at `pos`.
+    pub(crate) fn of(bytes: &[u8]) -> Guard {
+        use std::hash::Hasher;
+        let tail = &bytes[bytes.len().saturating_sub(GUARD)..];
+        // A fixed key: the same bytes give the same hash for the life of the process, and nobody gains by a collision.
+        #[expect(clippy::default_trait_access, reason = "the hasher's type is the point")]
+        let mut h: std::hash::DefaultHasher = Default::default();
+        h.write(tail);
+        Guard { hash: h.finish(), len: tail.len() as u8 }
+    }
+}
+
+/// What has been read of a file, over all of its lives in this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Bytes that are in batches.
+    pub bytes: u64,
+    /// Lines in them, with and without an event.
+    pub lines: u64,
+    /// Events in them.
+    pub events: u64,
+    /// Lines without an event because they are empty.
+    pub empty: u64,
+    /// Lines that the configuration filters out.
+    pub filtered: u64,
+    /// Lines that a parser couldn't read.
+    pub malformed: u64,
+    /// Bytes that were destroyed before they could be read.
+    pub lost: u64,
+}
+
+impl Tally {
+    /// Adds another one.
+    pub fn add(&mut self, other: &Tally) {
+        self.bytes += other.bytes;
+        self.lines += other.lines;
+        self.events += other.events;
+        self.empty += other.empty;
+        self.filtered += other.filtered;
+        self.malformed += other.malformed;
+        self.lost += other.lost;
+    }
+}
+
+/// Where the drain stands with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drain {
+    /// There is none.
+    No,
+    /// Not yet read to its end.
+    Pending,
+    /// Everything is in batches.
+    Done,
+}
+
+/// One file that is known.
+pub(crate) struct FileState {
+    /// Which input reads it.
+    pub(crate) input: u16,
+    /// Where it was last seen.
+    pub(crate) path: PathBuf,
+    pub(crate) dev: u64,
+    pub(crate) ino: u64,
+    pub(crate) birth_ns: Option<i64>,
+    pub(crate) mtime_ns: i64,
+    /// The registry's key; `None` while it is empty or too short for a fingerprint.
+    pub(crate) key: Option<Arc<str>>,
+    /// How many bytes a growing fingerprint covers; 0 = it is complete, or there is none.
+    pub(crate) fingerprint_len: u32,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) source: Weak<Source>,
+    pub(crate) fd: Option<Box<dyn File>>,
+    /// Ranges that may have been sent by an earlier run, to be sent again first.
+    pub(crate) replays: Option<VecDeque<Intent>>,
+    pub(crate) pos: u64,
+    pub(crate) scanned_to: u64,
+    pub(crate) len: u64,
+    pub(crate) guard: Guard,
+    pub(crate) tally: Tally,
+    /// When it is to be looked at, by itself; `None` = only scans and hints do.
+    pub(crate) look_at: Option<Mono>,
+    /// When an open multiline group is an event as it is.
+    pub(crate) group_at: Option<Mono>,
+    /// When it was last read from, or first seen.
+    pub(crate) active: Mono,
+    /// When `stat` looked at it.
+    pub(crate) looked: Mono,
+    /// When its descriptor was opened.
+    pub(crate) opened: Mono,
+    /// The one entry of the timer queue that counts.
+    pub(crate) timer: Option<Mono>,
+    /// The last scan that saw it.
+    pub(crate) seen: u32,
+    /// Chunks are doubled this often, since one wasn't enough for an event.
+    pub(crate) grow: u8,
+    /// Looks without anything new in a row.
+    pub(crate) quiet: u8,
+    /// Failed calls in a row.
+    pub(crate) errors: u8,
+    /// Scans in a row that missed it.
+    pub(crate) missed: u8,
+    /// It waits in the queue of those that have something to read.
+    pub(crate) queued: bool,
+    /// Its path leads to it no longer.
+    pub(crate) gone: bool,
+    /// It has no name any more.
+    pub(crate) deleted: bool,
+    /// A network file system showed a smaller size once.
+    pub(crate) doubted: bool,
+    /// It lies on a network file system.
+    pub(crate) network: bool,
+    /// It was renamed in this run.
+    pub(crate) renamed: bool,
+    /// It is gone, and its descriptor is counted as kept.
+    pub(crate) kept: bool,
+    /// What is there is all that will come: an unfinished line at its end is an event.
+    pub(crate) ending: bool,
+    /// It can't be told from another file by inode; the table knows it by path.
+    pub(crate) by_path: bool,
+    pub(crate) drain: Drain,
+}
+
+impl FileState {
+    /// What was just found.
+    pub(crate) fn new(input: u16, path: PathBuf, meta: &Meta, incarnation: Incarnation, now: Mono) -> FileState {
+        FileState {
+            input,
+            path,
+            dev: meta.dev,
+            ino: meta.ino,
+            birth_ns: ns(meta.birth_ns),
+            mtime_ns: meta.mtime_ns as i64,
+            key: None,
+            fingerprint_len: 0,
+            incarnation,
+            source: Weak::new(),
+            fd: None,
+            replays: None,
+            pos: 0,
+            scanned_to: 0,
+            len: meta.len,
+            guard: Guard::default(),
+            tally: Tally::default(),
+            look_at: None,
+            group_at: None,
+            active: now,
+            looked: now,
+            opened: now,
+            timer: None,
+            seen: 0,
+            grow: 0,
+            quiet: 0,
+            errors: 0,
+            missed: 0,
+            queued: false,
+            gone: false,
+            deleted: false,
+            doubted: false,
+            network: false,
+            renamed: false,
+            kept: false,
+            ending: false,
+            by_path: false,
+            drain: Drain::No,
+        }
+    }
+
+    /// The first byte that nobody has looked at.
+    pub(crate) fn floor(&self) -> u64 {
+        self.scanned_to.max(self.pos)
+    }
+
+    /// Whether there is something that wasn't looked at.
+    pub(crate) fn unread(&self) -> bool {
+        self.len > self.floor() || self.replays.is_some()
+    }
+
+    /// Whether this is the file that `meta` is about.
+    pub(crate) fn is(&self, meta: &Meta) -> bool {
+        self.dev == meta.dev && self.ino == meta.ino && !differ(self.birth_ns, ns(meta.birth_ns))
+    }
+
+    /// Begins a new life at byte 0; gives the bytes of the old one that were never read.
+    pub(crate) fn begin_anew(&mut self, incarnation: Incarnation, meta: &Meta) -> u64 {
+        let lost = self.len.max(self.floor()) - self.pos;
+        self.incarnation = incarnation;
+        self.source = Weak::new();
+        self.replays = None;
+        (self.pos, self.scanned_to, self.len) = (0, 0, meta.len);
+        self.birth_ns = ns(meta.birth_ns);
+        self.mtime_ns = meta.mtime_ns as i64;
+        self.guard = Guard::default();
+        self.group_at = None;
+        (self.grow, self.quiet, self.doubted) = (0, 0, false);
+        lost
+    }
+}
+
+/// Times in 64 bits: they last until 2262.
+pub(crate) fn ns(t: Option<i128>) -> Option<i64> {
+    t.map(|t| t as i64)
+}
+
+/// Whether both births are known and not the same.
+pub(crate) fn differ(a: Option<i64>, b: Option<i64>) -> bool {
+    matches!((a, b), (Some(a), Some(b)) if a != b)
+}

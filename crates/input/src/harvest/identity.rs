@@ -1,0 +1,442 @@
+//! Which registry entry a file goes on with.
+//!
+//! Comes in: a file that isn't bound to a key yet. Goes out: its key, incarnation and first offset, written into the
+//! registry. A fingerprint decides continuity only: an entry whose file is still there is never another file's.
+//!
+//! A growing fingerprint is what Filebeat 9.5 makes of a file shorter than the fingerprint's range: the SHA-256 of the
+//! hexadecimal text of all its bytes, with their number beside it in the registry; it is taken up again by hashing as
+//! many bytes of what the file is now. The key changes once, when the range is complete. Two files that are there
+//! together with the same fingerprint: the second one's key gets `~` and a hash of its path.
+//!
+//! Tested in `tests/identity.rs`.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+
+use pillion_event::InputKind;
+use pillion_registry::{Entry, FilestreamState, Identifier, Intent, Kind, LogState, Registry};
+use pillion_world::{File, Mono};
+
+use crate::harvest::Harvester;
+use crate::harvest::file::{FileState, Guard};
+use crate::harvest::table::FileId;
+use crate::spec::{Identity, InputSpec};
+
+/// A life that ended by truncation; a copy of the file may go on with it.
+pub(crate) struct Former {
+    pub(crate) pos: u64,
+    pub(crate) len: u64,
+    pub(crate) guard: Guard,
+    /// The file that had it.
+    pub(crate) path: std::path::PathBuf,
+}
+
+/// What became of binding a file.
+#[derive(Debug)]
+pub(crate) enum Bind {
+    /// It has a key.
+    Bound,
+    /// It is empty, or too short for its fingerprint.
+    TooShort,
+    /// Whose entry it is shows at the end of the search.
+    Later,
+    /// It is another path of what another file in the table was: that one goes on here.
+    Merged,
+    /// A call failed: to be tried again.
+    Failed(io::Error),
+}
+
+/// What tells a file apart, and the registry keys under which its earlier state may be.
+struct Ident {
+    identifier: Identifier,
+    fingerprint_len: u32,
+    /// The best first.
+    candidates: Vec<Identifier>,
+}
+
+/// The lengths of all growing fingerprints in the registry.
+pub(crate) fn growing_lengths(registry: &Registry) -> BTreeSet<u32> {
+    let length = |e: &Arc<Entry>| match &e.kind {
+        Kind::Filestream(f) => f.fingerprint_len.and_then(|l| u32::try_from(l).ok()).filter(|l| *l > 0),
+        Kind::Log(_) => None,
+    };
+    registry.entries().iter().filter_map(length).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut s, b| {
+        let _ = write!(s, "{b:02x}");
+        s
+    })
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref())
+}
+
+/// Filebeat's key of a file that is shorter than the fingerprint's range.
+fn growing_of(raw: &[u8]) -> String {
+    sha256(hex(raw).as_bytes())
+}
+
+/// The key of a file whose fingerprint another one has that is there too.
+fn tied(hash: &str, path: &std::path::Path) -> Identifier {
+    use std::os::unix::ffi::OsStrExt;
+    Identifier::Fingerprint(format!("{hash}~{}", &sha256(path.as_os_str().as_bytes())[..16]))
+}
+
+/// Reads up to `len` bytes at `offset`.
+pub(crate) fn read_exactly(file: &dyn File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    let mut out = vec![0; len];
+    let mut at = 0;
+    while at < len {
+        match file.read_at(&mut out[at..], offset + at as u64)? {
+            0 => break,
+            n => at += n,
+        }
+    }
+    out.truncate(at);
+    Ok(out)
+}
+
+impl Harvester {
+    /// Binds a file to a registry key. `late`: all files of the search have been seen.
+    pub(crate) fn bind(&mut self, id: FileId, late: bool, now: Mono) -> Bind {
+        let ident = match self.identify(id, now) {
+            Ok(Some(ident)) => ident,
+            Ok(None) => return Bind::TooShort,
+            Err(e) => return Bind::Failed(e),
+        };
+        let Some(f) = self.table.get(id) else { return Bind::TooShort };
+        let Some(input) = self.inputs.get(usize::from(f.input)) else { return Bind::TooShort };
+        let kind = kind_of(&input.spec, f, ident.fingerprint_len);
+        let key_of = |i: &Identifier| entry_for(&input.spec, kind.clone(), i, f).key;
+        let fingerprint = matches!(input.spec.identity, Identity::Fingerprint { .. });
+        let (path, is_first) = (f.path.clone(), input.tours == 0);
+        let keys: Vec<Arc<str>> = ident.candidates.iter().map(key_of).collect();
+        for key in keys {
+            let Some(entry) = self.registry.get(&key) else { continue };
+            let shifted = fingerprint && entry.source != path.to_string_lossy();
+            match self.table.owner(&key) {
+                Some(owner) if owner == id => return Bind::Bound,
+                Some(owner) => match self.owner_state(owner, id) {
+                    Owner::Present => continue,
+                    Owner::Gone if late => {
+                        self.merge(owner, id, now);
+                        return Bind::Merged;
+                    }
+                    Owner::Gone | Owner::Unknown if late => continue,
+                    Owner::Gone | Owner::Unknown => return Bind::Later,
+                },
+                None if shifted && !late && self.is_elsewhere(&entry.source, id) => return Bind::Later,
+                None if shifted && !is_first && !self.fits_former(&key, id) => continue,
+                None => {
+                    self.resume(id, &entry);
+                    self.rekey(id, &ident);
+                    return Bind::Bound;
+                }
+            }
+        }
+        self.begin(id, &ident);
+        Bind::Bound
+    }
+
+    /// What tells the file apart; `None` = it is too short yet.
+    fn identify(&mut self, id: FileId, now: Mono) -> io::Result<Option<Ident>> {
+        let Some(f) = self.table.get(id) else { return Ok(None) };
+        let Some(input) = self.inputs.get(usize::from(f.input)) else { return Ok(None) };
+        if f.len == 0 {
+            return Ok(None);
+        }
+        let simple = |identifier: Identifier| {
+            Ok(Some(Ident { candidates: vec![identifier.clone()], identifier, fingerprint_len: 0 }))
+        };
+        match input.spec.identity.clone() {
+            Identity::Native => simple(Identifier::Native { ino: f.ino, dev: f.dev }),
+            Identity::Path => simple(Identifier::Path(f.path.to_string_lossy().into_owned())),
+            Identity::InodeMarker(marker) => {
+                let content = self.world.fs.read(&marker, 64 * 1024)?;
+                let marker = String::from_utf8_lossy(&content).into_owned();
+                simple(Identifier::InodeMarker { ino: f.ino, marker })
+            }
+            Identity::Fingerprint { offset, length, growing } => {
+                let growing = growing || self.draining;
+                // At the drain every file is taken up, also one that is shorter than what its fingerprint skips.
+                let offset = if self.draining && f.len <= offset { 0 } else { offset };
+                if f.len < offset + if growing { 1 } else { length } {
+                    return Ok(None);
+                }
+                self.ensure_open(id, now)?;
+                let Some(f) = self.table.get(id) else { return Ok(None) };
+                let Some(fd) = &f.fd else { return Ok(None) };
+                let raw = read_exactly(&**fd, offset, length as usize)?;
+                if raw.is_empty() || (!growing && (raw.len() as u64) < length) {
+                    return Ok(None);
+                }
+                Ok(Some(self.fingerprint(f, &raw, length)))
+            }
+        }
+    }
+
+    fn fingerprint(&self, f: &FileState, raw: &[u8], length: u64) -> Ident {
+        let complete = raw.len() as u64 >= length;
+        let hash = if complete { sha256(raw) } else { growing_of(raw) };
+        let mut candidates = Vec::new();
+        let mut both = |hash: &str| {
+            candidates.push(tied(hash, &f.path));
+            candidates.push(Identifier::Fingerprint(hash.to_owned()));
+        };
+        both(&hash);
+        let until = if complete { raw.len() as u32 + 1 } else { raw.len() as u32 };
+        for len in self.lengths.range(..until).rev() {
+            if let Some(prefix) = raw.get(..*len as usize) {
+                both(&growing_of(prefix));
+            }
+        }
+        let free = |i: &Identifier| {
+            let key = self
+                .inputs
+                .get(usize::from(f.input))
+                .map(|input| entry_for(&input.spec, kind_of(&input.spec, f, 0), i, f).key);
+            key.is_none_or(|k| self.registry.get(&k).is_none())
+        };
+        let plain = Identifier::Fingerprint(hash.clone());
+        let identifier = if free(&plain) { plain } else { tied(&hash, &f.path) };
+        Ident { identifier, fingerprint_len: if complete { 0 } else { raw.len() as u32 }, candidates }
+    }
+
+    /// Goes on where an earlier run, or a former life, has stopped.
+    fn resume(&mut self, id: FileId, entry: &Entry) {
+        let former = self.former.remove(&entry.key);
+        let incarnation = self.new_incarnation();
+        let Some(f) = self.table.get_mut(id) else { return };
+        let beyond = entry.intents.iter().map(|i| i.to).max().unwrap_or(0).max(entry.offset);
+        f.key = Some(Arc::clone(&entry.key));
+        if beyond > f.len {
+            tracing::info!(path = %f.path.display(), offset = entry.offset, size = f.len, "the file was truncated meanwhile: read from its beginning");
+            f.incarnation = incarnation;
+            (f.pos, f.scanned_to) = (0, 0);
+        } else {
+            f.incarnation = entry.incarnation;
+            f.pos = entry.offset;
+            if let Some(former) = former {
+                f.pos = former.pos;
+                f.guard = former.guard;
+            } else {
+                let mut next: std::collections::VecDeque<Intent> =
+                    entry.intents.iter().filter(|i| i.to > entry.offset && i.to > i.from).copied().collect();
+                next.make_contiguous().sort_unstable();
+                f.replays = (!next.is_empty()).then(|| next);
+            }
+            f.scanned_to = f.pos;
+        }
+        let key = Arc::clone(&entry.key);
+        if let Kind::Filestream(s) = &entry.kind {
+            f.fingerprint_len = s.fingerprint_len.unwrap_or(0) as u32;
+        }
+        self.table.own_key(id, &key);
+        self.write_entry(id);
+    }
+
+    /// Begins with a file that nothing is known of.
+    fn begin(&mut self, id: FileId, ident: &Ident) {
+        let Some(f) = self.table.get(id) else { return };
+        let Some(input) = self.inputs.get(usize::from(f.input)) else { return };
+        let entry = entry_for(&input.spec, kind_of(&input.spec, f, ident.fingerprint_len), &ident.identifier, f);
+        let key = Arc::clone(&entry.key);
+        self.registry.upsert(entry);
+        self.table.own_key(id, &key);
+        if ident.fingerprint_len > 0 && self.lengths.len() < 4096 {
+            self.lengths.insert(ident.fingerprint_len);
+        }
+        if let Some(f) = self.table.get_mut(id) {
+            f.key = Some(key);
+            f.fingerprint_len = ident.fingerprint_len;
+        }
+    }
+
+    /// Writes a file's path, offset and incarnation into the registry.
+    pub(crate) fn write_entry(&self, id: FileId) {
+        let Some(f) = self.table.get(id) else { return };
+        let (Some(key), Some(input)) = (&f.key, self.inputs.get(usize::from(f.input))) else { return };
+        let fresh = Entry {
+            key: Arc::clone(key),
+            kind: kind_of(&input.spec, f, f.fingerprint_len),
+            source: f.path.to_string_lossy().into_owned(),
+            offset: f.pos,
+            ttl_ns: -1,
+            updated_ns: 0,
+            incarnation: f.incarnation,
+            intents: Vec::new(),
+            unknown: None,
+        };
+        let entry = match self.registry.get(key) {
+            Some(old) if old.incarnation == f.incarnation => {
+                if old.source == fresh.source && old.kind == fresh.kind {
+                    return;
+                }
+                Entry { offset: old.offset, ..fresh }
+            }
+            _ => fresh,
+        };
+        self.registry.upsert(entry);
+    }
+
+    /// The file's fingerprint has grown to its full length, or to more than it had: its key changes once it is
+    /// complete.
+    pub(crate) fn grow_fingerprint(&mut self, id: FileId, now: Mono) {
+        let Some(f) = self.table.get(id) else { return };
+        let Some(Identity::Fingerprint { offset, length, .. }) =
+            self.inputs.get(usize::from(f.input)).map(|i| i.spec.identity.clone())
+        else {
+            return;
+        };
+        if f.fingerprint_len == 0 || f.key.is_none() || f.len < offset + length {
+            return;
+        }
+        if let Ok(Some(ident)) = self.identify(id, now) {
+            self.rekey(id, &ident);
+        }
+    }
+
+    fn rekey(&mut self, id: FileId, ident: &Ident) {
+        if ident.fingerprint_len > 0 {
+            return;
+        }
+        let Some(f) = self.table.get(id) else { return };
+        let (Some(old), Some(input)) = (f.key.clone(), self.inputs.get(usize::from(f.input))) else { return };
+        if f.fingerprint_len == 0 || ident.candidates.is_empty() {
+            return;
+        }
+        let entry = entry_for(&input.spec, kind_of(&input.spec, f, 0), &ident.identifier, f);
+        let key = Arc::clone(&entry.key);
+        self.registry.rekey(&old, Entry { offset: 0, ..entry });
+        self.table.free_key(id, &old);
+        self.table.own_key(id, &key);
+        if let Some(f) = self.table.get_mut(id) {
+            f.key = Some(key);
+            f.fingerprint_len = 0;
+            f.source = std::sync::Weak::new();
+        }
+    }
+
+    /// Gives up a file's key: its content began anew under a fingerprint, so that the old key is another file's.
+    pub(crate) fn unbind(&mut self, id: FileId, former: Option<Former>) {
+        let Some(f) = self.table.get_mut(id) else { return };
+        let Some(key) = f.key.take() else { return };
+        f.fingerprint_len = 0;
+        self.table.free_key(id, &key);
+        match former {
+            Some(former) => {
+                self.former.insert(key, former);
+            }
+            None => self.registry.remove(&key),
+        }
+    }
+
+    /// Where the file is that has a key that another one could take up.
+    fn owner_state(&self, owner: FileId, id: FileId) -> Owner {
+        let (Some(o), Some(f)) = (self.table.get(owner), self.table.get(id)) else { return Owner::Unknown };
+        if o.gone {
+            if f.len >= o.len { Owner::Gone } else { Owner::Present }
+        } else if self.inputs.get(usize::from(o.input)).is_some_and(|i| i.tour.has_seen(o.seen)) {
+            Owner::Present
+        } else {
+            Owner::Unknown
+        }
+    }
+
+    /// Whether another file is where an entry says that its file is.
+    fn is_elsewhere(&self, source: &str, id: FileId) -> bool {
+        let Some(f) = self.table.get(id) else { return false };
+        matches!(self.world.fs.stat(std::path::Path::new(source), true), Ok(meta) if !f.is(&meta))
+    }
+
+    /// Whether a file can be a copy of what a truncated one was; an entry without a former life may be taken up too.
+    fn fits_former(&self, key: &str, id: FileId) -> bool {
+        let (Some(former), Some(f)) = (self.former.get(key), self.table.get(id)) else { return true };
+        let Some(fd) = &f.fd else { return false };
+        f.len >= former.pos && guard_holds(&**fd, former.pos, former.guard).unwrap_or(false)
+    }
+
+    /// The file that was `old` goes on as what was found as `new`.
+    pub(crate) fn merge(&mut self, old: FileId, new: FileId, now: Mono) {
+        self.close(new);
+        let Some(f) = self.table.get(new) else { return };
+        let group = self.group(f.input);
+        let Some(new) = self.table.remove(group, new) else { return };
+        self.close(old);
+        self.table.relocate(group, old, |f| {
+            f.path.clone_from(&new.path);
+            (f.dev, f.ino, f.birth_ns, f.mtime_ns) = (new.dev, new.ino, new.birth_ns, new.mtime_ns);
+            (f.len, f.seen) = (new.len, new.seen);
+            (f.gone, f.deleted, f.missed) = (false, false, 0);
+            (f.network, f.drain) = (new.network, new.drain);
+            f.source = std::sync::Weak::new();
+        });
+        self.write_entry(old);
+        self.consider(old, now);
+    }
+
+    /// Counts what truncated files still had and nobody has taken up.
+    pub(crate) fn settle_former(&mut self) {
+        for (key, former) in std::mem::take(&mut self.former) {
+            self.registry.remove(&key);
+            if former.len > former.pos {
+                self.books.lose(&former.path, former.pos, former.len, super::LossCause::Truncated);
+                let group = self.inputs.iter().map(|i| i.group).collect::<BTreeSet<_>>();
+                let id = group.into_iter().find_map(|g| self.table.by_path(g, &former.path));
+                if let Some(f) = id.and_then(|id| self.table.get_mut(id)) {
+                    f.tally.lost += former.len - former.pos;
+                }
+            }
+        }
+    }
+}
+
+enum Owner {
+    Present,
+    Gone,
+    Unknown,
+}
+
+/// Whether the bytes before `pos` are those that are remembered.
+pub(crate) fn guard_holds(fd: &dyn File, pos: u64, guard: Guard) -> io::Result<bool> {
+    let len = u64::from(guard.len);
+    if len == 0 || pos < len {
+        return Ok(true);
+    }
+    let bytes = read_exactly(fd, pos - len, len as usize)?;
+    Ok(bytes.len() < usize::from(guard.len) || Guard::of(&bytes) == guard)
+}
+
+fn kind_of(spec: &InputSpec, f: &FileState, fingerprint_len: u32) -> Kind {
+    if spec.is_filestream() {
+        let v9 = spec.registry_v9;
+        let fingerprinted = matches!(spec.identity, Identity::Fingerprint { .. });
+        return Kind::Filestream(Box::new(FilestreamState {
+            fingerprint_len: (fingerprint_len > 0 || (v9 && fingerprinted)).then_some(u64::from(fingerprint_len)),
+            eof: v9.then_some(false),
+        }));
+    }
+    let input_type = match spec.desc.kind {
+        InputKind::Container => "container",
+        _ => "log",
+    };
+    Kind::Log(Box::new(LogState {
+        input_type: input_type.to_owned(),
+        ino: f.ino,
+        dev: f.dev,
+        prev_id: String::new(),
+        meta: spec.meta.clone(),
+    }))
+}
+
+fn entry_for(spec: &InputSpec, kind: Kind, identifier: &Identifier, f: &FileState) -> Entry {
+    let source = f.path.to_string_lossy().into_owned();
+    let mut entry = Entry::new(kind, &spec.desc.id, identifier, source, f.incarnation);
+    entry.offset = f.pos;
+    entry
+}

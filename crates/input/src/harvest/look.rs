@@ -1,0 +1,712 @@
+//! A look at one path: which file is there, and what that means.
+//!
+//! Comes in: a path from a walk, a hint or a timer. Goes out: changes of the table and the registry, files that are
+//! ready to be read. The table of what can happen is in `rules.rs`.
+
+use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pillion_world::{FileKind, Meta, Mono, OpenHow};
+
+use crate::harvest::account::LossCause;
+use crate::harvest::file::{Drain, FileState};
+use crate::harvest::identity::{Former, guard_holds};
+use crate::harvest::rules::{Verdict, judge};
+use crate::harvest::table::FileId;
+use crate::harvest::{Harvester, account_of};
+use crate::spec::Identity;
+
+/// How long a deleted file is followed after its end: its writer may still have it open.
+const AFTER_DELETION: Duration = Duration::from_secs(1);
+
+/// When a size or content on a network file system that isn't believed is looked at again.
+const DOUBT: Duration = Duration::from_secs(1);
+
+/// How seldom quiet files on a network file system are looked at, at most.
+const SELDOM: Duration = Duration::from_secs(60);
+
+fn missing(e: &io::Error) -> bool {
+    matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+impl Harvester {
+    /// Looks at a path that a walk of this input found.
+    pub(crate) fn look(&mut self, input: u16, path: PathBuf, listed_ino: u64, now: Mono) {
+        let Some(i) = self.inputs.get(usize::from(input)) else { return };
+        let (spec, group, number) = (&i.spec, i.group, i.tour.number);
+        let bytes = path.as_os_str().as_bytes();
+        if spec.exclude_files.iter().any(|r| r.is_match(bytes))
+            || (!spec.include_files.is_empty() && !spec.include_files.iter().any(|r| r.is_match(bytes)))
+        {
+            return;
+        }
+        let symlinks = spec.symlinks;
+        if self.is_own(&path) {
+            return;
+        }
+        let known = self.table.by_path(group, &path);
+        if let Some(id) = known
+            && self.may_skip(id, input, listed_ino, now)
+        {
+            if let Some(f) = self.table.get_mut(id) {
+                f.seen = number;
+            }
+            return;
+        }
+        let meta = match self.stat_file(&path, symlinks) {
+            Ok(Some(meta)) => meta,
+            Ok(None) => return,
+            Err(e) => {
+                if !missing(&e) {
+                    // It is there, but can't be looked at: it isn't gone.
+                    if let Some(f) = known.and_then(|id| self.table.get_mut(id)) {
+                        f.seen = number;
+                    }
+                    self.say_once(&path, "a file can't be looked at; it is tried again at each search", &e);
+                }
+                return;
+            }
+        };
+        self.found(input, path, &meta, now);
+    }
+
+    /// A regular file at a path; `None` = something else, or a link where links aren't followed.
+    fn stat_file(&self, path: &Path, symlinks: bool) -> io::Result<Option<Meta>> {
+        let mut meta = self.world.fs.stat(path, false)?;
+        if meta.kind == FileKind::Symlink && symlinks {
+            meta = self.world.fs.stat(path, true)?;
+        }
+        Ok((meta.kind == FileKind::File).then_some(meta))
+    }
+
+    fn is_own(&mut self, path: &Path) -> bool {
+        if self.own.dirs.is_empty() && self.own.files.is_empty() {
+            return false;
+        }
+        let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return true };
+        let folder = self.folder(dir);
+        let (own, real) = (folder.own, folder.real.join(name));
+        own || self.own.files.iter().any(|f| real.as_os_str().as_bytes().starts_with(f.as_os_str().as_bytes()))
+    }
+
+    /// Quiet files on a network file system aren't looked at in each search.
+    fn may_skip(&self, id: FileId, input: u16, listed_ino: u64, now: Mono) -> bool {
+        let Some(f) = self.table.get(id) else { return false };
+        let quiet_for = now.since(f.active);
+        f.network
+            && !self.draining
+            && f.input == input
+            && !f.gone
+            && f.ino == listed_ino
+            && f.look_at.is_none()
+            && f.looked.plus((quiet_for / 8).min(SELDOM)) > now
+    }
+
+    /// A regular file is at this path.
+    pub(crate) fn found(&mut self, input: u16, path: PathBuf, meta: &Meta, now: Mono) {
+        let group = self.group(input);
+        let by_path = matches!(self.inputs.get(usize::from(input)).map(|i| &i.spec.identity), Some(Identity::Path));
+        let here = self.table.by_path(group, &path);
+        let known = match here {
+            Some(id) if by_path || self.table.get(id).is_some_and(|f| f.by_path) => Some(id),
+            _ if by_path => None,
+            _ => self.table.by_inode(group, meta.dev, meta.ino),
+        };
+        match known {
+            Some(id) => self.seen(id, input, path, meta, now),
+            None => self.newcomer(input, path, meta, here, now),
+        }
+    }
+
+    /// A known file was seen at this path.
+    fn seen(&mut self, id: FileId, input: u16, path: PathBuf, meta: &Meta, now: Mono) {
+        let number = self.inputs.get(usize::from(input)).map_or(0, |i| i.tour.number);
+        let Some(f) = self.table.get(id) else { return };
+        if f.path != path {
+            let twice = f.seen == number && f.input == input && !f.gone;
+            match self.world.fs.stat(&f.path, true) {
+                // A hard link, or a link to it: one path counts.
+                Ok(there) if f.is(&there) => {
+                    if twice && self.is_another(id, meta, &there) {
+                        self.newcomer_by_path(input, path, meta, now);
+                    }
+                    return;
+                }
+                Err(e) if !missing(&e) => return,
+                _ => self.renamed(id, input, path),
+            }
+        }
+        let Some(f) = self.table.get_mut(id) else { return };
+        if f.input == input {
+            f.seen = number;
+        }
+        (f.gone, f.missed, f.looked) = (false, 0, now);
+        if f.by_path && (f.dev, f.ino) != (meta.dev, meta.ino) && !self.replaced_at_its_path(id, meta, now) {
+            return;
+        }
+        self.judge_and_act(id, meta, now);
+    }
+
+    /// On a network file system whose inode numbers aren't its own, two files can seem one.
+    fn is_another(&self, id: FileId, meta: &Meta, there: &Meta) -> bool {
+        let differs = (meta.len, meta.mtime_ns, meta.birth_ns) != (there.len, there.mtime_ns, there.birth_ns);
+        self.table.get(id).is_some_and(|f| f.network) && meta.nlink <= 1 && differs
+    }
+
+    fn renamed(&mut self, id: FileId, input: u16, path: PathBuf) {
+        let group = self.group(input);
+        self.table.relocate(group, id, |f| {
+            tracing::debug!(from = %f.path.display(), to = %path.display(), "a file was renamed");
+            f.path = path;
+            f.input = input;
+            f.renamed = true;
+            f.source = std::sync::Weak::new();
+        });
+        self.set_place(id);
+        self.write_entry(id);
+    }
+
+    /// With `file_identity: path` another inode is at the path. What the old one still has is read first.
+    fn replaced_at_its_path(&mut self, id: FileId, meta: &Meta, now: Mono) -> bool {
+        let Some(f) = self.table.get_mut(id) else { return false };
+        if let Some(fd) = &f.fd {
+            if let Ok(m) = fd.stat() {
+                f.len = m.len.max(f.floor());
+            }
+            if f.unread() {
+                f.look_at = Some(now.plus(Duration::from_millis(20)));
+                self.make_ready(id);
+                self.schedule(id, now);
+                return false;
+            }
+        }
+        self.close(id);
+        let group = self.table.get(id).map_or(0, |f| self.group(f.input));
+        self.table.relocate(group, id, |f| {
+            (f.dev, f.ino) = (meta.dev, meta.ino);
+            f.birth_ns = super::file::ns(meta.birth_ns);
+            f.deleted = false;
+        });
+        true
+    }
+
+    /// Judges what is seen of a file and does what follows.
+    pub(crate) fn judge_and_act(&mut self, id: FileId, meta: &Meta, now: Mono) {
+        let Some(f) = self.table.get_mut(id) else { return };
+        let verdict = judge(f, meta);
+        if verdict != Verdict::Doubtful {
+            f.doubted = false;
+        }
+        match verdict {
+            Verdict::Same => f.len = meta.len,
+            Verdict::Grown => {
+                let news = meta.len > f.len || f.mtime_ns != meta.mtime_ns as i64;
+                (f.len, f.mtime_ns) = (meta.len, meta.mtime_ns as i64);
+                if news {
+                    f.quiet = 0;
+                }
+            }
+            Verdict::Touched => {
+                f.mtime_ns = meta.mtime_ns as i64;
+                f.len = meta.len;
+                if !self.content_is_known(id, now) {
+                    self.begin_anew(id, meta, LossCause::Truncated, now);
+                }
+            }
+            Verdict::Doubtful => self.doubt(id, now),
+            Verdict::Shrunk => self.begin_anew(id, meta, LossCause::Truncated, now),
+            Verdict::Another => {
+                self.close(id);
+                self.begin_anew(id, meta, LossCause::Deleted, now);
+            }
+        }
+        self.bind_and_consider(id, now);
+        self.schedule(id, now);
+    }
+
+    /// Whether the bytes before `pos` are those that were read. What can't be read now is checked when it is read.
+    fn content_is_known(&mut self, id: FileId, now: Mono) -> bool {
+        if self.table.get(id).is_none_or(|f| f.guard.len == 0) || self.ensure_open(id, now).is_err() {
+            return true;
+        }
+        let Some(f) = self.table.get(id) else { return true };
+        f.fd.as_ref().is_none_or(|fd| guard_holds(&**fd, f.pos, f.guard).unwrap_or(true))
+    }
+
+    /// Something isn't believed: open anew and look again.
+    pub(crate) fn doubt(&mut self, id: FileId, now: Mono) {
+        self.close(id);
+        if let Some(f) = self.table.get_mut(id) {
+            f.doubted = true;
+            f.look_at = Some(now.plus(DOUBT));
+        }
+        self.schedule(id, now);
+    }
+
+    /// The content of a file is another: a new incarnation, from byte 0.
+    pub(crate) fn begin_anew(&mut self, id: FileId, meta: &Meta, cause: LossCause, now: Mono) {
+        let incarnation = self.new_incarnation();
+        let Some(f) = self.table.get_mut(id) else { return };
+        tracing::info!(path = %f.path.display(), read = f.pos, size = meta.len, ?cause, "a file begins anew");
+        let fingerprint = self
+            .inputs
+            .get(usize::from(f.input))
+            .is_some_and(|i| matches!(i.spec.identity, Identity::Fingerprint { .. }));
+        let path = f.path.clone();
+        let (pos, len) = (f.pos, f.len.max(f.floor()));
+        let former = Former { pos, len, guard: f.guard, path: path.clone() };
+        let lost = f.begin_anew(incarnation, meta);
+        f.active = now;
+        if fingerprint && f.key.is_some() {
+            let input = usize::from(f.input);
+            self.unbind(id, Some(former));
+            self.search_now(input);
+        } else {
+            if lost > 0 {
+                f.tally.lost += lost;
+                self.books.lose(&path, pos, len, cause);
+            }
+            self.write_entry(id);
+        }
+    }
+
+    /// A file that isn't known.
+    fn newcomer(&mut self, input: u16, path: PathBuf, meta: &Meta, before: Option<FileId>, now: Mono) {
+        let Some(i) = self.inputs.get(usize::from(input)) else { return };
+        let fingerprint = matches!(i.spec.identity, Identity::Fingerprint { .. });
+        let by_path = i.spec.identity == Identity::Path;
+        let Some(id) = self.insert(input, path, meta, by_path, now) else { return };
+        if let Some(before) = before {
+            // Renamed, replaced or deleted: what it still has is read from its descriptor.
+            self.lost_its_name(before, now);
+        }
+        let network = self.table.get(id).is_some_and(|f| f.network);
+        if network && !fingerprint && before.is_some() {
+            self.inputs[usize::from(input)].tour.wait(id, before);
+            if !self.inputs[usize::from(input)].tour.is_running() {
+                self.search_now(usize::from(input));
+            }
+            return;
+        }
+        self.bind_and_consider(id, now);
+        self.schedule(id, now);
+    }
+
+    fn newcomer_by_path(&mut self, input: u16, path: PathBuf, meta: &Meta, now: Mono) {
+        if let Some(id) = self.insert(input, path, meta, true, now) {
+            self.bind_and_consider(id, now);
+            self.schedule(id, now);
+        }
+    }
+
+    fn insert(&mut self, input: u16, path: PathBuf, meta: &Meta, by_path: bool, now: Mono) -> Option<FileId> {
+        if self.table.len() >= self.limits.files {
+            self.refused += 1;
+            self.say_once(Path::new("/"), "too many files: some aren't read", &self.limits.files.to_string());
+            return None;
+        }
+        let incarnation = self.new_incarnation();
+        let i = self.inputs.get(usize::from(input))?;
+        let mut f = FileState::new(input, path, meta, incarnation, now);
+        (f.by_path, f.seen) = (by_path, i.tour.number);
+        let age_ms = i128::from(self.world.clock.wall().0) - meta.mtime_ns / 1_000_000;
+        let old = i.spec.ignore_older.is_some_and(|d| age_ms > d.as_millis() as i128);
+        if i.spec.tail || old {
+            (f.pos, f.scanned_to) = (meta.len, meta.len);
+        }
+        if self.draining {
+            f.drain = Drain::Pending;
+        }
+        let group = i.group;
+        let id = self.table.insert(group, f);
+        self.set_place(id);
+        Some(id)
+    }
+
+    /// Notes what kind of folder a file lies in.
+    fn set_place(&mut self, id: FileId) {
+        let Some(dir) = self.table.get(id).and_then(|f| f.path.parent()).map(Path::to_owned) else { return };
+        let network = self.folder(&dir).network;
+        if let Some(f) = self.table.get_mut(id) {
+            f.network = network;
+        }
+    }
+
+    /// Whether a watch tells what happens to a file.
+    fn is_watched(&self, f: &FileState) -> bool {
+        let symlinks = self.inputs.get(usize::from(f.input)).is_some_and(|i| i.spec.symlinks);
+        !symlinks && !f.gone && f.path.parent().and_then(|d| self.folders.get(d)).is_some_and(|d| d.watched)
+    }
+
+    pub(crate) fn bind_and_consider(&mut self, id: FileId, now: Mono) {
+        if self.table.get(id).is_some_and(|f| f.key.is_none()) {
+            let bound = self.bind(id, false, now);
+            self.after_bind(id, bound, now);
+        } else {
+            self.consider(id, now);
+        }
+    }
+
+    /// Puts a file that has something to read in the queue, and holds on to it by a descriptor.
+    pub(crate) fn consider(&mut self, id: FileId, now: Mono) {
+        let draining = self.draining;
+        let Some(f) = self.table.get_mut(id) else { return };
+        if f.key.is_none() {
+            return;
+        }
+        if draining && f.unread() {
+            f.drain = Drain::Pending;
+        }
+        let flush = f.drain == Drain::Pending && f.len > f.pos;
+        if f.unread() || flush {
+            if f.fd.is_none()
+                && let Err(e) = self.ensure_open(id, now)
+            {
+                self.failed(id, "a file can't be opened; it is tried again", &e, now);
+                return;
+            }
+            self.make_ready(id);
+        }
+    }
+
+    /// On a network file system: whether the file at a path is the one that was there before under another inode.
+    pub(crate) fn took_its_place(&mut self, before: FileId, id: FileId, now: Mono) -> bool {
+        let (Some(old), Some(new)) = (self.table.get(before), self.table.get(id)) else { return false };
+        if !old.gone || old.path != new.path || new.len < old.floor() || old.key.is_none() {
+            return false;
+        }
+        if self.ensure_open(id, now).is_err() {
+            return false;
+        }
+        let (Some(old), Some(new)) = (self.table.get(before), self.table.get(id)) else { return false };
+        let same = match &new.fd {
+            Some(fd) => old.guard.len > 0 && guard_holds(&**fd, old.pos, old.guard).unwrap_or(false),
+            None => false,
+        };
+        if same || (old.pos == 0 && old.guard.len == 0) {
+            self.merge(before, id, now);
+            return true;
+        }
+        false
+    }
+
+    /// A file that a whole walk didn't see.
+    pub(crate) fn look_for_missing(&mut self, id: FileId, now: Mono) {
+        let Some(f) = self.table.get_mut(id) else { return };
+        match self.world.fs.stat(&f.path, true) {
+            Ok(meta) if f.is(&meta) => {}
+            Err(e) if !missing(&e) => {}
+            _ => {
+                f.missed = f.missed.saturating_add(1);
+                self.lost_its_name(id, now);
+            }
+        }
+    }
+
+    /// A file's path leads to it no longer.
+    pub(crate) fn lost_its_name(&mut self, id: FileId, now: Mono) {
+        let Some(f) = self.table.get_mut(id) else { return };
+        f.gone = true;
+        f.active = now;
+        let Some(fd) = &f.fd else { return };
+        if let Ok(meta) = fd.stat() {
+            f.deleted = meta.nlink == 0;
+            f.len = f.len.max(meta.len);
+        }
+        if !f.kept {
+            if self.open_deleted >= self.limits.deleted {
+                self.give_up(id, LossCause::TooManyDeleted);
+                return;
+            }
+            f.kept = true;
+            self.open_deleted += 1;
+        }
+        self.consider(id, now);
+        self.schedule(id, now);
+    }
+
+    /// What a file still has is lost.
+    pub(crate) fn give_up(&mut self, id: FileId, cause: LossCause) {
+        self.close(id);
+        let Some(f) = self.table.get_mut(id) else { return };
+        f.drain = if f.drain == Drain::No { Drain::No } else { Drain::Done };
+        f.replays = None;
+        if f.len > f.pos {
+            f.tally.lost += f.len - f.pos;
+            let (path, pos, len) = (f.path.clone(), f.pos, f.len);
+            f.len = f.pos;
+            f.scanned_to = f.pos;
+            self.books.lose(&path, pos, len, cause);
+        }
+    }
+
+    /// After a search: what is gone without a descriptor is lost; what is gone and acknowledged is forgotten.
+    pub(crate) fn forget_gone(&mut self, input: usize, now: Mono) {
+        let gone: Vec<_> = self
+            .table
+            .iter()
+            .filter(|(_, f)| usize::from(f.input) == input && f.gone && f.fd.is_none())
+            .map(|(id, _)| id)
+            .collect();
+        for id in gone {
+            self.forget(id, now);
+        }
+    }
+
+    fn forget(&mut self, id: FileId, now: Mono) {
+        let Some(f) = self.table.get_mut(id) else { return };
+        if f.network && f.missed < 2 && f.len > f.pos && !self.draining {
+            // One listing may be old: look once more.
+            f.missed = 2;
+            f.gone = false;
+            f.look_at = Some(now.plus(DOUBT));
+            self.schedule(id, now);
+            return;
+        }
+        if f.len > f.pos || f.replays.is_some() {
+            self.give_up(id, LossCause::Deleted);
+        }
+        let Some(f) = self.table.get(id) else { return };
+        let settled = match &f.key {
+            Some(key) => self.registry.get(key).is_none_or(|e| e.incarnation != f.incarnation || e.offset >= f.pos),
+            None => true,
+        };
+        if settled && !f.queued {
+            let group = self.group(f.input);
+            if let Some(f) = self.table.remove(group, id) {
+                if let Some(key) = &f.key {
+                    self.registry.remove(key);
+                }
+                self.books.close(account_of(&f));
+            }
+        }
+    }
+
+    /// Something may have happened at this path.
+    pub(crate) fn look_at_hint(&mut self, path: &Path, now: Mono) {
+        let mut matched = false;
+        for input in 0..self.inputs.len() {
+            let i = &self.inputs[input];
+            let known = self.table.by_path(i.group, path);
+            if !i.spec.paths.iter().any(|g| g.matches(path)) {
+                continue;
+            }
+            matched = true;
+            let symlinks = i.spec.symlinks;
+            match self.stat_file(path, symlinks) {
+                Ok(_) => self.look(input as u16, path.to_owned(), 0, now),
+                Err(e) if missing(&e) => {
+                    if let Some(id) = known.filter(|id| self.table.get(*id).is_some_and(|f| !f.gone)) {
+                        self.lost_its_name(id, now);
+                        if self.table.get(id).is_some_and(|f| f.fd.is_none()) {
+                            self.search_now(input);
+                        }
+                    }
+                }
+                Err(_) => {}
+            }
+        }
+        if !matched && matches!(self.world.fs.stat(path, true), Ok(m) if m.kind == FileKind::Dir) {
+            self.search_all_now();
+        }
+    }
+
+    /// A file is due to be looked at.
+    pub(crate) fn on_timer(&mut self, id: FileId, now: Mono) {
+        let Some(f) = self.table.get_mut(id) else { return };
+        if f.group_at.is_some_and(|at| at <= now) {
+            self.make_ready(id);
+        }
+        let Some(f) = self.table.get_mut(id) else { return };
+        if f.look_at.is_some_and(|at| at <= now) {
+            f.look_at = None;
+            f.quiet = f.quiet.saturating_add(1);
+            self.look_again(id, now);
+        }
+        self.close_when_due(id, now);
+        self.schedule(id, now);
+    }
+
+    fn look_again(&mut self, id: FileId, now: Mono) {
+        let Some(f) = self.table.get_mut(id) else { return };
+        f.looked = now;
+        if f.gone {
+            let Some(meta) = f.fd.as_ref().and_then(|fd| fd.stat().ok()) else { return };
+            f.deleted = meta.nlink == 0;
+            self.judge_and_act(id, &meta, now);
+            return;
+        }
+        match self.world.fs.stat(&f.path, true) {
+            Ok(meta) if meta.kind == FileKind::File => {
+                let (input, path) = (f.input, f.path.clone());
+                self.found(input, path, &meta, now);
+            }
+            Err(e) if !missing(&e) => self.failed(id, "a file can't be looked at; it is tried again", &e, now),
+            _ => {
+                let input = usize::from(f.input);
+                self.lost_its_name(id, now);
+                self.search_now(input);
+            }
+        }
+    }
+
+    /// Closes the descriptor of a file that is read to its end, when its time has come.
+    fn close_when_due(&mut self, id: FileId, now: Mono) {
+        let Some(f) = self.table.get(id) else { return };
+        let (Some(i), true) = (self.inputs.get(usize::from(f.input)), f.fd.is_some()) else { return };
+        let close = i.spec.close;
+        let for_good = close.after.is_some_and(|after| f.opened.plus(after) <= now);
+        if for_good {
+            if f.gone {
+                self.give_up(id, LossCause::Closed);
+            } else {
+                self.close(id);
+            }
+            return;
+        }
+        if f.unread() || f.queued {
+            return;
+        }
+        let quiet_for = now.since(f.active);
+        let ended = f.deleted && close.removed && quiet_for >= AFTER_DELETION;
+        if ended || quiet_for >= close.inactive || (f.renamed && close.renamed) {
+            if f.gone && f.len > f.pos {
+                // An unfinished last line of a file that nobody can open any more: it is an event as it is.
+                self.finish(id);
+            } else {
+                self.close(id);
+            }
+        }
+    }
+
+    /// The next time at which something is due for a file by itself.
+    pub(crate) fn schedule(&mut self, id: FileId, now: Mono) {
+        let Some(f) = self.table.get(id) else { return };
+        let Some(i) = self.inputs.get(usize::from(f.input)) else { return };
+        let close = i.spec.close;
+        let mut look = f.look_at;
+        let waits = f.errors == 0 && !f.queued && now.since(f.active) < close.inactive;
+        if look.is_none() && waits && f.key.is_some() && !self.is_watched(f) && (f.fd.is_some() || !f.gone) {
+            let times = i.spec.backoff.factor.max(1.0).powi(i32::from(f.quiet.min(32)));
+            let wait =
+                i.spec.backoff.init.mul_f64(times.min(1e6)).min(i.spec.backoff.max).max(Duration::from_millis(1));
+            look = Some(now.plus(if f.deleted { wait.min(AFTER_DELETION) } else { wait }));
+        }
+        let mut at = [look, f.group_at].into_iter().flatten().min();
+        if f.fd.is_some() {
+            let quiet = if f.deleted && close.removed { AFTER_DELETION } else { close.inactive };
+            let idle = (!f.unread() && !f.queued).then(|| f.active.plus(quiet).max(now.plus(Duration::from_millis(1))));
+            at = [at, idle, close.after.map(|a| f.opened.plus(a))].into_iter().flatten().min();
+        }
+        if let Some(f) = self.table.get_mut(id) {
+            f.look_at = look;
+            if let Some(at) = at {
+                self.timers.set(id, f, at);
+            }
+        }
+    }
+
+    /// A call failed: try again later, never give up.
+    pub(crate) fn failed(&mut self, id: FileId, what: &'static str, e: &io::Error, now: Mono) {
+        let Some(f) = self.table.get_mut(id) else { return };
+        let path = f.path.clone();
+        if missing(e) && f.fd.is_none() {
+            let input = usize::from(f.input);
+            f.errors = f.errors.saturating_add(1);
+            f.look_at = Some(now.plus(retry_after(f.errors)));
+            self.search_now(input);
+        } else {
+            f.errors = f.errors.saturating_add(1);
+            f.look_at = Some(now.plus(retry_after(f.errors)));
+            self.close_unless_kept(id);
+            self.say_once(&path, what, e);
+        }
+        self.schedule(id, now);
+    }
+
+    /// A descriptor may have gone stale: the next try opens the file anew, unless nothing else leads to it.
+    fn close_unless_kept(&mut self, id: FileId) {
+        if self.table.get(id).is_some_and(|f| !f.gone) {
+            self.close(id);
+        }
+    }
+
+    /// Opens a file, and checks that it is the one that is known.
+    pub(crate) fn ensure_open(&mut self, id: FileId, now: Mono) -> io::Result<()> {
+        let Some(f) = self.table.get(id) else { return Ok(()) };
+        if f.fd.is_some() {
+            return Ok(());
+        }
+        if f.gone {
+            return Err(ErrorKind::NotFound.into());
+        }
+        let follow = self.inputs.get(usize::from(f.input)).is_some_and(|i| i.spec.symlinks);
+        let how = if follow { OpenHow::Read } else { OpenHow::ReadNoFollow };
+        let path = f.path.clone();
+        if self.open >= self.limits.descriptors {
+            self.close_some(id);
+        }
+        let opened = match self.world.fs.open(&path, how) {
+            Err(e) if is_no_descriptor(&e) => {
+                self.limits.descriptors = self.open.saturating_sub(8).max(2);
+                self.say_once(&path, "no descriptors left: fewer files are kept open", &e);
+                self.close_some(id);
+                self.world.fs.open(&path, how)
+            }
+            other => other,
+        };
+        let fd = opened?;
+        let meta = fd.stat()?;
+        let Some(f) = self.table.get_mut(id) else { return Ok(()) };
+        if meta.kind != FileKind::File || !f.is(&meta) {
+            // Another file took its place since the look: the next one tells.
+            return Err(io::Error::new(ErrorKind::NotFound, "another file is at its path"));
+        }
+        f.fd = Some(fd);
+        f.opened = now;
+        self.open += 1;
+        self.schedule(id, now);
+        Ok(())
+    }
+
+    /// Closes descriptors until there is room for one: of files that are read first, never of gone ones.
+    fn close_some(&mut self, except: FileId) {
+        for also_unread in [false, true] {
+            let end = self.table.end();
+            for _ in 0..end {
+                if self.open < self.limits.descriptors {
+                    return;
+                }
+                self.hand = if self.hand + 1 < end { self.hand + 1 } else { 0 };
+                let hand = self.hand;
+                let victim =
+                    self.table.get(hand).is_some_and(|f| f.fd.is_some() && !f.gone && (also_unread || !f.unread()));
+                if victim && hand != except {
+                    self.close(hand);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn close(&mut self, id: FileId) {
+        if let Some(f) = self.table.get_mut(id)
+            && f.fd.take().is_some()
+        {
+            self.open -= 1;
+            if f.kept {
+                f.kept = false;
+                self.open_deleted -= 1;
+            }
+        }
+    }
+}
+
+fn retry_after(errors: u8) -> Duration {
+    Duration::from_millis(100 << errors.min(7)).min(Duration::from_secs(10))
+}
+
+fn is_no_descriptor(e: &io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}

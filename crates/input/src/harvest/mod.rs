@@ -1,0 +1,383 @@
+//! The harvester: finds files, reads them fairly, makes batches.
+//!
+//! Comes in: the inputs, the registry's entries, hints that something changed, the space that the queue has. Goes out:
+//! [`Batch`]es, and entries for the registry. One object, one thread, no clock but the world's: a step does one bounded
+//! piece of work, so that the simulation drives the same code as the thread in `thread.rs`.
+//!
+//! ```text
+//!            hints, timers                        round robin, one chunk each
+//! tour.rs → look.rs → (rules.rs, identity.rs) → ready files → read.rs → Batch
+//!   walk      a path       what it means          queue        pread, parse
+//! ```
+//!
+//! Always holds:
+//! - A file costs a few hundred bytes (`file.rs`); none of its content is kept. An unfinished line or group is a range
+//!   that is read again.
+//! - The batches of one life of a file (an incarnation) follow each other without a gap from its first offset on.
+//! - A file is in the registry, under its incarnation, before its first batch goes out.
+//! - The scan is the truth, a hint only makes it immediate.
+//! - What can't be read now is tried again; what can't be read any more is counted (`account.rs`).
+//!
+//! Tested in `tests/`: `rotation.rs` has a test for each line of the table in `rules.rs`.
+
+mod account;
+mod drain;
+mod file;
+mod identity;
+mod look;
+mod read;
+mod rules;
+mod table;
+mod timers;
+mod tour;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pillion_event::{Batch, BatchId, Incarnation};
+use pillion_registry::Registry;
+use pillion_world::{FsKind, Mono, World};
+
+pub use account::{FileAccount, Loss, LossCause, Stats};
+pub use file::Tally;
+
+use crate::harvest::account::Books;
+use crate::harvest::identity::Former;
+use crate::harvest::table::{FileId, Table};
+use crate::harvest::timers::Timers;
+use crate::harvest::tour::Tour;
+use crate::spec::{Budget, InputSpec, Limits, Own};
+
+/// What a step did.
+#[derive(Debug)]
+pub enum Step {
+    /// Something was read.
+    Batch(Batch),
+    /// Something was done; there may be more to do.
+    Worked,
+    /// There is something to read, but the budget is empty: nothing to do until there is space, a hint comes, or this
+    /// time.
+    Full {
+        /// When something else is due.
+        until: Mono,
+    },
+    /// Nothing to do until a hint comes or this time.
+    Idle {
+        /// When something is due.
+        until: Mono,
+    },
+}
+
+/// Something may have happened.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Hint {
+    /// To the file at this path.
+    Path(PathBuf),
+    /// Names that the hints don't tell: search all paths.
+    All,
+}
+
+/// A folder, as far as the harvester has to know it.
+pub(crate) struct Folder {
+    network: bool,
+    /// Nothing in it is read: Pillion writes there.
+    own: bool,
+    /// A watch tells what happens in it.
+    watched: bool,
+    /// The path without links.
+    real: PathBuf,
+    /// The last scan that came by.
+    seen: u32,
+}
+
+/// One input and where its search stands.
+pub(crate) struct Input {
+    spec: InputSpec,
+    /// Inputs that share registry keys share a group.
+    group: u16,
+    tour: Tour,
+    /// When the next search is due.
+    due: Mono,
+    /// How many searches were finished.
+    tours: u32,
+    /// A whole search since the drain began is finished.
+    searched_at_drain: bool,
+}
+
+/// Finds files, reads them, makes batches. See the module's header.
+pub struct Harvester {
+    world: World,
+    registry: Arc<Registry>,
+    limits: Limits,
+    own: Own,
+    inputs: Vec<Input>,
+    table: Table,
+    folders: HashMap<PathBuf, Folder>,
+    /// Folders that a watch should tell about, for [`Harvester::take_folders`].
+    unwatched: Vec<PathBuf>,
+    /// Lengths of growing fingerprints that occur in the registry.
+    lengths: BTreeSet<u32>,
+    /// Lives that ended by truncation in this search, for a copy that goes on with them.
+    former: HashMap<Arc<str>, Former>,
+    ready: VecDeque<FileId>,
+    timers: Timers,
+    hints: VecDeque<PathBuf>,
+    books: Books,
+    open: usize,
+    open_deleted: usize,
+    /// Where the search for a descriptor to close goes on.
+    hand: FileId,
+    refused: u64,
+    next_batch: u64,
+    /// A search has had the last turn, a reader has the next.
+    readers_turn: bool,
+    draining: bool,
+    /// Which problems were said already.
+    said: BTreeSet<(PathBuf, &'static str)>,
+}
+
+/// How many hints wait at most; beyond, all paths are searched instead.
+const MAX_HINTS: usize = 4096;
+
+/// How many problems are remembered as said.
+const MAX_SAID: usize = 4096;
+
+impl Harvester {
+    /// A harvester that has read nothing yet. Files that the registry knows go on where they were acknowledged, after
+    /// a resend of what may have been sent.
+    pub fn new(world: World, registry: Arc<Registry>, inputs: Vec<InputSpec>, own: &Own, limits: Limits) -> Harvester {
+        let limits = Limits {
+            chunk: limits.chunk.clamp(4096, 1 << 20),
+            events: limits.events.max(1),
+            descriptors: limits.descriptors.max(2),
+            ..limits
+        };
+        let now = world.clock.mono();
+        let inputs = grouped(inputs)
+            .into_iter()
+            .map(|(group, spec)| Input {
+                spec,
+                group,
+                tour: Tour::default(),
+                due: now,
+                tours: 0,
+                searched_at_drain: false,
+            })
+            .collect();
+        let lengths = identity::growing_lengths(&registry);
+        let real = |p: &PathBuf| world.fs.canonicalize(p).unwrap_or_else(|_| p.clone());
+        let own = Own {
+            dirs: own.dirs.iter().map(real).collect(),
+            files: own.files.iter().map(|f| real_file(&world, f)).collect(),
+        };
+        Harvester {
+            world,
+            registry,
+            limits,
+            own,
+            inputs,
+            table: Table::default(),
+            folders: HashMap::new(),
+            unwatched: Vec::new(),
+            lengths,
+            former: HashMap::new(),
+            ready: VecDeque::new(),
+            timers: Timers::default(),
+            hints: VecDeque::new(),
+            books: Books::new(limits.accounts),
+            open: 0,
+            open_deleted: 0,
+            hand: 0,
+            refused: 0,
+            next_batch: 0,
+            readers_turn: false,
+            draining: false,
+            said: BTreeSet::new(),
+        }
+    }
+
+    /// Does one bounded piece of work: looks at one path, searches one folder or some files of it, or reads one chunk
+    /// of one file.
+    pub fn step(&mut self, budget: Budget) -> Step {
+        let now = self.world.clock.mono();
+        if let Some(path) = self.hints.pop_front() {
+            self.look_at_hint(&path, now);
+            return Step::Worked;
+        }
+        if let Some(id) = self.timers.pop(now, &mut self.table) {
+            self.on_timer(id, now);
+            return Step::Worked;
+        }
+        let can_read = !budget.is_empty() && !self.ready.is_empty();
+        let searching = self.search_due(now);
+        if let Some(input) = searching
+            && !(can_read && self.readers_turn)
+        {
+            self.readers_turn = true;
+            self.search(input, now);
+            return Step::Worked;
+        }
+        self.readers_turn = false;
+        if can_read && let Some(id) = self.ready.pop_front() {
+            return match self.read_chunk(id, budget, now) {
+                Some(batch) => Step::Batch(batch),
+                None => Step::Worked,
+            };
+        }
+        let until = self.due(now);
+        if self.ready.is_empty() { Step::Idle { until } } else { Step::Full { until } }
+    }
+
+    /// Tells that something may have happened. Hints that repeat cost nothing; none is needed for anything to be found.
+    pub fn hint(&mut self, hint: Hint) {
+        match hint {
+            Hint::Path(path) if self.hints.len() < MAX_HINTS => {
+                if self.hints.back() != Some(&path) {
+                    self.hints.push_back(path);
+                }
+            }
+            Hint::Path(_) | Hint::All => {
+                self.hints.clear();
+                self.search_all_now();
+            }
+        }
+    }
+
+    /// Local folders in which files were looked for and that no watch tells about yet. The caller begins to watch them
+    /// and says so with [`Harvester::watched`].
+    pub fn take_folders(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.unwatched)
+    }
+
+    /// A watch on this folder begins (`true`) or has ended: its files are looked at by time only without one. What
+    /// came into it between its listing and the watch is searched for once more.
+    pub fn watched(&mut self, folder: &Path, yes: bool) {
+        if let Some(f) = self.folders.get_mut(folder) {
+            f.watched = yes;
+            self.search_again(folder);
+        }
+    }
+
+    /// What every file has given and what it still has, in no order; `gone` ones included as far as they are listed.
+    pub fn accounts(&self) -> Vec<FileAccount> {
+        let mut out: Vec<_> = self.table.iter().map(|(_, f)| account_of(f)).collect();
+        out.extend(self.books.former().cloned());
+        out
+    }
+
+    /// What was destroyed before it could be read, the first ones.
+    pub fn losses(&self) -> &[Loss] {
+        self.books.losses()
+    }
+
+    /// All files together.
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats {
+            files: self.table.len(),
+            open: self.open,
+            tally: self.books.total(),
+            unread: 0,
+            refused: self.refused,
+            unlisted_losses: self.books.unlisted(),
+        };
+        for (_, f) in self.table.iter() {
+            stats.tally.add(&f.tally);
+            stats.unread += f.len.saturating_sub(f.pos);
+        }
+        stats
+    }
+
+    /// The time at which something is due by itself.
+    fn due(&self, now: Mono) -> Mono {
+        let searches = self.inputs.iter().map(|i| if i.tour.is_running() { now } else { i.due });
+        searches.chain(self.timers.next()).min().unwrap_or(Mono(u64::MAX))
+    }
+
+    fn group(&self, input: u16) -> u16 {
+        self.inputs.get(usize::from(input)).map_or(0, |i| i.group)
+    }
+
+    fn new_incarnation(&self) -> Incarnation {
+        Incarnation(self.world.random.u128())
+    }
+
+    fn new_batch_id(&mut self) -> BatchId {
+        self.next_batch += 1;
+        BatchId(self.next_batch)
+    }
+
+    /// Says something once for each path and kind of problem.
+    fn say_once(&mut self, path: &Path, what: &'static str, error: &dyn std::fmt::Display) {
+        if self.said.len() < MAX_SAID && self.said.insert((path.to_owned(), what)) {
+            tracing::warn!(path = %path.display(), %error, "{what}");
+        }
+    }
+
+    /// Puts a file into the queue of those that have something to read.
+    fn make_ready(&mut self, id: FileId) {
+        if let Some(f) = self.table.get_mut(id)
+            && !f.queued
+        {
+            f.queued = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// What is known of a folder; looked up once for each search.
+    fn folder(&mut self, dir: &Path) -> &Folder {
+        if !self.folders.contains_key(dir) {
+            let network = !matches!(self.world.fs.kind(dir), Ok(FsKind::Local));
+            let real = self.world.fs.canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+            let own = self.own.dirs.iter().any(|d| real.starts_with(d));
+            if !network && !own {
+                self.unwatched.push(dir.to_owned());
+            }
+            self.folders.insert(dir.to_owned(), Folder { network, own, watched: false, real, seen: 0 });
+        }
+        // It was just put there; a folder that nothing is known of would be one on a network.
+        self.folders.entry(dir.to_owned()).or_insert_with(|| Folder {
+            network: true,
+            own: false,
+            watched: false,
+            real: dir.to_owned(),
+            seen: 0,
+        })
+    }
+}
+
+fn account_of(f: &file::FileState) -> FileAccount {
+    FileAccount {
+        path: f.path.clone(),
+        key: f.key.as_deref().unwrap_or_default().to_owned(),
+        incarnation: f.incarnation,
+        pos: f.pos,
+        len: f.len,
+        tally: f.tally,
+        gone: f.gone,
+    }
+}
+
+/// A file's path with the links of its folder resolved: the file itself may not be there yet.
+fn real_file(world: &World, path: &Path) -> PathBuf {
+    match (path.parent().and_then(|p| world.fs.canonicalize(p).ok()), path.file_name()) {
+        (Some(dir), Some(name)) => dir.join(name),
+        _ => path.to_owned(),
+    }
+}
+
+/// Numbers the inputs by the registry keys that they share.
+fn grouped(inputs: Vec<InputSpec>) -> Vec<(u16, InputSpec)> {
+    let mut groups = Vec::new();
+    inputs
+        .into_iter()
+        .map(|spec| {
+            let name = (spec.is_filestream().then(|| spec.desc.id.clone()), spec.meta.clone());
+            let group = groups.iter().position(|g| *g == name).unwrap_or_else(|| {
+                groups.push(name);
+                groups.len() - 1
+            });
+            (group as u16, spec)
+        })
+        .collect()
+}

@@ -1,0 +1,449 @@
+//! One chunk of one file.
+//!
+//! Comes in: a file that has something to read, and the space there is. Goes out: a batch, or nothing: then the file
+//! waits for more bytes, or for a larger chunk at its next turn.
+//!
+//! Always holds: before bytes at `pos` are taken, the bytes before them are checked to be those that were read last
+//! (`rules.rs`); at the end of a file `pos` stays at the beginning of what isn't complete; a batch is accounted for
+//! byte by byte (`Batch::check`).
+
+use std::io;
+use std::sync::Arc;
+
+use pillion_event::{Batch, Event, FileStat, Source};
+use pillion_registry::{Identifier, Intent};
+use pillion_world::{File, Meta, Mono};
+
+use crate::harvest::Harvester;
+use crate::harvest::account::LossCause;
+use crate::harvest::file::{Drain, FileState, GUARD, Guard};
+use crate::harvest::identity::read_exactly;
+use crate::harvest::table::FileId;
+use crate::parse::{Chain, Chunk, Flush, Open, Parsed};
+use crate::spec::Budget;
+
+/// Events beyond this size aren't read at once, but followed chunk by chunk.
+const LONG: usize = 1 << 20;
+
+/// What one turn is to read.
+struct Turn {
+    from: u64,
+    /// Bytes wanted.
+    want: usize,
+    /// The size of the file now.
+    len: u64,
+    flush_at_end: Flush,
+    read_ms: i64,
+    max_events: usize,
+}
+
+/// What one turn has read.
+struct Taken {
+    data: Vec<u8>,
+    events: Vec<Event>,
+    parsed: Parsed,
+    /// The end of the file as it is now was reached.
+    at_end: bool,
+    /// How far the file was looked at.
+    looked_to: u64,
+    /// The last bytes consumed, for the guard.
+    tail: Vec<u8>,
+}
+
+/// What the bytes before `pos` say.
+enum Before {
+    /// They are what was read; here they are.
+    Known(Vec<u8>),
+    /// They are others.
+    Other,
+}
+
+impl Harvester {
+    /// Reads one chunk of a file and puts it back in the queue if there is more.
+    pub(crate) fn read_chunk(&mut self, id: FileId, budget: Budget, now: Mono) -> Option<Batch> {
+        if let Some(f) = self.table.get_mut(id) {
+            f.queued = false;
+        }
+        let batch = match self.try_read(id, budget, now) {
+            Ok(batch) => batch,
+            Err(e) => {
+                self.failed(id, "a file can't be read; it is tried again", &e, now);
+                None
+            }
+        };
+        self.schedule(id, now);
+        batch
+    }
+
+    fn try_read(&mut self, id: FileId, budget: Budget, now: Mono) -> io::Result<Option<Batch>> {
+        self.ensure_open(id, now)?;
+        let Some(f) = self.table.get_mut(id) else { return Ok(None) };
+        let Some(fd) = &f.fd else { return Ok(None) };
+        let meta = fd.stat()?;
+        if meta.len < f.floor() {
+            self.judge_and_act(id, &meta, now);
+            return Ok(None);
+        }
+        let before = match check_before(&**fd, f)? {
+            Before::Known(bytes) => bytes,
+            Before::Other => {
+                if f.network && !f.doubted {
+                    self.doubt(id, now);
+                } else {
+                    self.begin_anew(id, &meta, LossCause::Truncated, now);
+                    self.bind_and_consider(id, now);
+                }
+                return Ok(None);
+            }
+        };
+        f.doubted = false;
+        f.len = meta.len;
+        self.grow_fingerprint(id, now);
+        if self.table.get(id).is_some_and(|f| f.replays.is_some()) {
+            return self.replay(id, &meta, &before, now);
+        }
+        self.read_on(id, budget, &meta, before, now)
+    }
+
+    /// Reads what nobody has read.
+    fn read_on(
+        &mut self,
+        id: FileId,
+        budget: Budget,
+        meta: &Meta,
+        before: Vec<u8>,
+        now: Mono,
+    ) -> io::Result<Option<Batch>> {
+        let Some(f) = self.table.get(id) else { return Ok(None) };
+        let Some(input) = self.inputs.get(usize::from(f.input)) else { return Ok(None) };
+        let chain = Arc::clone(&input.spec.chain);
+        let turn = self.turn(f, budget, meta, now);
+        let Some(fd) = &f.fd else { return Ok(None) };
+        if turn.flush_at_end == Flush::No
+            && f.floor() > turn.from
+            && let Some(looked) = without_line_end(&**fd, f.floor(), turn.want)?
+        {
+            return Ok(self.no_progress_yet(id, looked, now));
+        }
+        let taken = if turn.want > LONG {
+            take_long(&chain, &**fd, &turn, self.limits.chunk)?
+        } else {
+            take(&chain, &**fd, &turn)?
+        };
+        Ok(self.took(id, &turn, taken, before, now))
+    }
+
+    fn turn(&self, f: &FileState, budget: Budget, meta: &Meta, now: Mono) -> Turn {
+        let max_events = self.limits.events.min(budget.events).max(1);
+        let mut want = self.limits.chunk.min(budget.bytes.max(4096));
+        if f.tally.events >= 64 {
+            // Short lines: more than the events that may be made needn't be read.
+            let each = (f.tally.bytes / f.tally.events).max(1) as usize;
+            want = want.min((each + 1).saturating_mul(max_events).saturating_mul(5) / 4).max(4096);
+        }
+        want = want.checked_shl(u32::from(f.grow)).unwrap_or(usize::MAX).min(LONG + 1);
+        let floor = f.floor();
+        if f.grow == 0 && floor > f.pos {
+            // What is known to be incomplete, and as much again.
+            want = want.max(usize::try_from(floor - f.pos).unwrap_or(usize::MAX).saturating_add(4096)).min(LONG + 1);
+        }
+        let group_is_due = f.group_at.is_some_and(|at| at <= now);
+        let flush_at_end = if f.drain == Drain::Pending || f.ending {
+            Flush::All
+        } else if group_is_due {
+            Flush::Groups
+        } else {
+            Flush::No
+        };
+        Turn { from: f.pos, want, len: meta.len, flush_at_end, read_ms: self.world.clock.wall().0, max_events }
+    }
+
+    /// There is no line end in what is new: all of it belongs to the unfinished line.
+    fn no_progress_yet(&mut self, id: FileId, looked: u64, now: Mono) -> Option<Batch> {
+        let f = self.table.get_mut(id)?;
+        if looked > 0 {
+            (f.active, f.quiet) = (now, 0);
+        }
+        f.scanned_to = f.floor() + looked;
+        f.len = f.len.max(f.scanned_to);
+        if f.len > f.scanned_to && looked > 0 {
+            self.make_ready(id);
+        }
+        None
+    }
+
+    /// Notes what a turn has taken, and makes the batch.
+    fn took(&mut self, id: FileId, turn: &Turn, taken: Taken, mut before: Vec<u8>, now: Mono) -> Option<Batch> {
+        let consumed = taken.parsed.consumed;
+        let timeout = {
+            let f = self.table.get(id)?;
+            self.inputs.get(usize::from(f.input))?.spec.chain.group_timeout()
+        };
+        let f = self.table.get_mut(id)?;
+        let grew = taken.looked_to > f.scanned_to;
+        f.errors = 0;
+        if grew || consumed > 0 {
+            (f.active, f.quiet) = (now, 0);
+        }
+        f.pos += consumed;
+        f.scanned_to = if taken.parsed.more { f.pos } else { taken.looked_to.max(f.pos) };
+        f.len = f.len.max(f.floor());
+        if consumed > 0 {
+            f.grow = 0;
+            before.extend_from_slice(&taken.tail);
+            f.guard = Guard::of(&before);
+            add(f, &taken);
+        } else if !taken.at_end {
+            f.grow = f.grow.saturating_add(1).min(20);
+            f.scanned_to = f.pos;
+        }
+        if taken.parsed.open == Open::Group && taken.at_end {
+            if (grew || f.group_at.is_none_or(|at| at <= now)) && turn.flush_at_end == Flush::No {
+                f.group_at = timeout.map(|t| now.plus(t));
+            }
+        } else if taken.at_end {
+            f.group_at = None;
+        }
+        if taken.at_end && !taken.parsed.more {
+            self.at_end(id, turn);
+        } else {
+            self.make_ready(id);
+        }
+        (consumed > 0).then(|| self.batch(id, turn, taken)).flatten()
+    }
+
+    /// A file was read to its end as it is now.
+    fn at_end(&mut self, id: FileId, turn: &Turn) {
+        let Some(f) = self.table.get_mut(id) else { return };
+        f.grow = 0;
+        if f.drain == Drain::Pending && turn.flush_at_end == Flush::All && f.pos >= turn.len {
+            f.drain = Drain::Done;
+        }
+        let ending = std::mem::take(&mut f.ending);
+        let close_eof = self.inputs.get(usize::from(f.input)).is_some_and(|i| i.spec.close.eof);
+        let done = f.drain == Drain::Done;
+        if ending || done || (close_eof && !f.gone) {
+            self.close(id);
+        }
+    }
+
+    /// Makes what is left of a file that is gone into events, then closes it.
+    pub(crate) fn finish(&mut self, id: FileId) {
+        if let Some(f) = self.table.get_mut(id) {
+            f.ending = true;
+        }
+        self.make_ready(id);
+    }
+
+    fn batch(&mut self, id: FileId, turn: &Turn, taken: Taken) -> Option<Batch> {
+        let source = self.source(id)?;
+        let Taken { mut data, mut events, parsed, .. } = taken;
+        data.shrink_to_fit();
+        events.shrink_to_fit();
+        let to = turn.from + parsed.consumed;
+        let batch = Batch {
+            id: self.new_batch_id(),
+            source,
+            from: turn.from,
+            to,
+            read_ms: turn.read_ms,
+            data,
+            events,
+            replayed: false,
+        };
+        debug_assert_eq!(batch.check(), Ok(()));
+        Some(batch)
+    }
+
+    /// The description that the batches of a file share, as long as one of them is on its way.
+    fn source(&mut self, id: FileId) -> Option<Arc<Source>> {
+        let f = self.table.get(id)?;
+        if let Some(source) = f.source.upgrade() {
+            return Some(source);
+        }
+        let key = f.key.clone()?;
+        let fingerprint = match pillion_registry::identifier_of(&key) {
+            Some(Identifier::Fingerprint(hash)) if f.fingerprint_len == 0 => {
+                Some(hash.split('~').next().unwrap_or_default().to_owned())
+            }
+            _ => None,
+        };
+        let source = Arc::new(Source {
+            input: Arc::clone(&self.inputs.get(usize::from(f.input))?.spec.desc),
+            path: f.path.to_string_lossy().into_owned(),
+            key,
+            incarnation: f.incarnation,
+            stat: FileStat { inode: f.ino, device: f.dev, fingerprint },
+            render: std::sync::OnceLock::new(),
+        });
+        self.table.get_mut(id)?.source = Arc::downgrade(&source);
+        Some(source)
+    }
+
+    /// Sends again what an earlier run may have sent: the same ranges with the same read time. What lies between two
+    /// of them is read as a range of its own.
+    fn replay(&mut self, id: FileId, meta: &Meta, before: &[u8], now: Mono) -> io::Result<Option<Batch>> {
+        let read_ms = self.world.clock.wall().0;
+        let Some(f) = self.table.get_mut(id) else { return Ok(None) };
+        let Some(next) = f.replays.as_mut().and_then(|r| r.pop_front()) else {
+            f.replays = None;
+            return Ok(None);
+        };
+        let pos = f.pos;
+        let range = if next.from > pos {
+            let gap = Intent { from: pos, to: next.from, read_ms };
+            if let Some(r) = &mut f.replays {
+                r.push_front(next);
+            }
+            gap
+        } else {
+            Intent { from: pos, ..next }
+        };
+        if f.replays.as_ref().is_some_and(|r| r.is_empty()) {
+            f.replays = None;
+        }
+        if range.to <= pos {
+            self.consider(id, now);
+            return Ok(None);
+        }
+        if range.to > meta.len {
+            self.begin_anew(id, meta, LossCause::Truncated, now);
+            self.bind_and_consider(id, now);
+            return Ok(None);
+        }
+        match self.take_range(id, &range, before, now) {
+            Ok(batch) => Ok(batch),
+            Err(e) => {
+                // It has to be sent first, and again in the same form: try it again.
+                if let Some(f) = self.table.get_mut(id) {
+                    f.replays.get_or_insert_default().push_front(range);
+                }
+                Err(e)
+            }
+        }
+    }
+
+    fn take_range(&mut self, id: FileId, range: &Intent, before: &[u8], now: Mono) -> io::Result<Option<Batch>> {
+        let Some(f) = self.table.get(id) else { return Ok(None) };
+        let (Some(fd), Some(input)) = (&f.fd, self.inputs.get(usize::from(f.input))) else { return Ok(None) };
+        let chain = Arc::clone(&input.spec.chain);
+        let want = usize::try_from(range.to - range.from).unwrap_or(usize::MAX);
+        let turn = Turn {
+            from: range.from,
+            want,
+            len: range.to,
+            flush_at_end: Flush::All,
+            read_ms: range.read_ms,
+            max_events: usize::MAX,
+        };
+        let taken =
+            if want > LONG { take_long(&chain, &**fd, &turn, self.limits.chunk)? } else { take(&chain, &**fd, &turn)? };
+        if !taken.at_end || taken.parsed.consumed != range.to - range.from {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the range could not be read whole"));
+        }
+        let f = self.table.get_mut(id);
+        if let Some(f) = f {
+            f.pos = range.to;
+            f.scanned_to = range.to;
+            let mut bytes = before.to_vec();
+            bytes.extend_from_slice(&taken.tail);
+            f.guard = Guard::of(&bytes);
+            f.active = now;
+            add(f, &taken);
+        }
+        let batch = self.batch(id, &turn, taken).map(|b| Batch { replayed: true, ..b });
+        self.consider(id, now);
+        Ok(batch)
+    }
+}
+
+fn add(f: &mut FileState, taken: &Taken) {
+    let (t, p) = (&mut f.tally, &taken.parsed);
+    t.bytes += p.consumed;
+    t.lines += p.lines;
+    t.events += taken.events.len() as u64;
+    t.empty += p.empty;
+    t.filtered += p.filtered;
+    t.malformed += p.malformed.lines;
+}
+
+/// The bytes before `pos`, compared with what is remembered of them.
+fn check_before(fd: &dyn File, f: &FileState) -> io::Result<Before> {
+    let known = usize::from(f.guard.len);
+    let len = (GUARD as u64).min(f.pos) as usize;
+    if len == 0 {
+        return Ok(Before::Known(Vec::new()));
+    }
+    let bytes = read_exactly(fd, f.pos - len as u64, len)?;
+    if bytes.len() < len {
+        return Ok(Before::Other);
+    }
+    if known > 0 && Guard::of(&bytes[len - known.min(len)..]) != f.guard {
+        return Ok(Before::Other);
+    }
+    Ok(Before::Known(bytes))
+}
+
+/// How many of the next bytes hold no line end: without one nothing can be complete that wasn't. `None`: there is one.
+fn without_line_end(fd: &dyn File, from: u64, len: usize) -> io::Result<Option<u64>> {
+    let mut buf = vec![0; len.min(64 * 1024)];
+    let mut at = 0;
+    while at < len {
+        let want = buf.len().min(len - at);
+        let n = fd.read_at(&mut buf[..want], from + at as u64)?;
+        if memchr::memchr(b'\n', &buf[..n]).is_some() {
+            return Ok(None);
+        }
+        if n == 0 {
+            break;
+        }
+        at += n;
+    }
+    Ok(Some(at as u64))
+}
+
+/// Reads a chunk into memory and parses it.
+fn take(chain: &Chain, fd: &dyn File, turn: &Turn) -> io::Result<Taken> {
+    let there = usize::try_from(turn.len - turn.from).unwrap_or(usize::MAX);
+    let mut data = read_exactly(fd, turn.from, turn.want.min(there))?;
+    let len = data.len();
+    let looked_to = turn.from + len as u64;
+    let at_end = looked_to >= turn.len;
+    if len < turn.want.min(there) {
+        // The size ran ahead of the data, or the file was cut off just now: the next look tells.
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than its size"));
+    }
+    let flush = if at_end { turn.flush_at_end } else { Flush::No };
+    let chunk = Chunk { len, offset: turn.from, flush, read_ms: turn.read_ms, max_events: turn.max_events };
+    let mut events = Vec::new();
+    let parsed = chain.parse(&mut data, &chunk, &mut events);
+    let consumed = parsed.consumed as usize;
+    let tail = data[consumed.saturating_sub(GUARD)..consumed].to_vec();
+    if data.len() == len {
+        data.truncate(consumed);
+    }
+    Ok(Taken { data, events, parsed, at_end, looked_to, tail })
+}
+
+/// Follows an event that is larger than a chunk may be; keeps only what its text needs.
+fn take_long(chain: &Chain, fd: &dyn File, turn: &Turn, step: usize) -> io::Result<Taken> {
+    let mut long = chain.long(turn.from, turn.read_ms);
+    let mut at_end = false;
+    let mut done = false;
+    while !done && !at_end {
+        let there = usize::try_from(turn.len - long.next()).unwrap_or(usize::MAX);
+        let bytes = read_exactly(fd, long.next(), step.min(there))?;
+        if bytes.len() < step.min(there) {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than its size"));
+        }
+        done = long.feed(&bytes) && turn.max_events != usize::MAX;
+        at_end = long.next() >= turn.len;
+    }
+    let looked_to = long.next();
+    let flush = if at_end { turn.flush_at_end } else { Flush::No };
+    let out = long.finish(flush);
+    let end = turn.from + out.parsed.consumed;
+    let len = out.parsed.consumed.min(GUARD as u64) as usize;
+    let tail = read_exactly(fd, end - len as u64, len)?;
+    Ok(Taken { data: out.data, events: out.events, parsed: out.parsed, at_end, looked_to, tail })
+}

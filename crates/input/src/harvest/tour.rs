@@ -1,0 +1,254 @@
+//! The search of one input's paths, in bounded pieces.
+//!
+//! ```text
+//! Resting → Walking (a folder, or 64 names) → Missing (who wasn't seen?) → Late (whose entry is it?) → Closing → Resting
+//! ```
+//!
+//! Always holds: a file is taken for gone only after a walk that didn't see it and a look at its path; a file whose
+//! registry entry may be another's waits until all have been seen.
+
+use std::collections::VecDeque;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use pillion_world::Mono;
+
+use crate::harvest::Harvester;
+use crate::harvest::identity::Bind;
+use crate::harvest::table::FileId;
+use crate::scan::{Found, Walk};
+
+/// How many files are looked at in one piece.
+const PIECE: usize = 64;
+
+/// How many places of the table are passed over in one piece.
+const SKIM: FileId = 4096;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Resting,
+    Walking,
+    Missing,
+    Late,
+    Closing,
+}
+
+/// Where a search stands.
+#[derive(Default)]
+pub(crate) struct Tour {
+    phase: Phase,
+    /// The number of the search, from 1; files keep the number of the last one that saw them.
+    pub(crate) number: u32,
+    walk: Walk,
+    dir: PathBuf,
+    names: VecDeque<Found>,
+    next: FileId,
+    /// Files whose binding waits, and which file was at their path before.
+    late: VecDeque<(FileId, Option<FileId>)>,
+    /// Something changed behind the walk: search once more.
+    again: bool,
+}
+
+impl Tour {
+    pub(crate) fn is_running(&self) -> bool {
+        self.phase != Phase::Resting
+    }
+
+    /// Whether a file with this number was seen in this search (or, at rest, in the last one).
+    pub(crate) fn has_seen(&self, number: u32) -> bool {
+        self.number == number
+    }
+
+    /// Whether another search follows at once.
+    pub(crate) fn is_again(&self) -> bool {
+        self.again
+    }
+
+    pub(crate) fn wait(&mut self, id: FileId, before: Option<FileId>) {
+        if !self.late.iter().any(|l| l.0 == id) {
+            self.late.push_back((id, before));
+        }
+    }
+}
+
+impl Harvester {
+    /// The input that is to be searched next: one that is being searched, else one that is due.
+    pub(crate) fn search_due(&self, now: Mono) -> Option<usize> {
+        let running = self.inputs.iter().position(|i| i.tour.is_running());
+        running.or_else(|| self.inputs.iter().position(|i| i.due <= now))
+    }
+
+    pub(crate) fn search_all_now(&mut self) {
+        (0..self.inputs.len()).for_each(|i| self.search_now(i));
+    }
+
+    pub(crate) fn search_now(&mut self, input: usize) {
+        let now = self.world.clock.mono();
+        if let Some(i) = self.inputs.get_mut(input) {
+            if i.tour.is_running() {
+                i.tour.again = true;
+            } else {
+                i.due = i.due.min(now);
+            }
+        }
+    }
+
+    /// A folder is watched from now on: what came between its listing and the watch has to be searched for.
+    pub(crate) fn search_again(&mut self, folder: &Path) {
+        if self.folders.get(folder).is_some_and(|f| f.seen > 0) {
+            for i in 0..self.inputs.len() {
+                if self.inputs[i]
+                    .spec
+                    .paths
+                    .iter()
+                    .any(|g| folder.starts_with(g.root()) || g.root().starts_with(folder))
+                {
+                    self.search_now(i);
+                }
+            }
+        }
+    }
+
+    /// Does one piece of a search.
+    pub(crate) fn search(&mut self, input: usize, now: Mono) {
+        let Some(i) = self.inputs.get_mut(input) else { return };
+        match i.tour.phase {
+            Phase::Resting => {
+                i.tour.phase = Phase::Walking;
+                i.tour.number = i.tour.number.wrapping_add(1).max(1);
+                i.tour.walk = Walk::new(&i.spec.paths);
+                i.tour.again = false;
+            }
+            Phase::Walking => self.walk(input, now),
+            Phase::Missing => self.miss(input, now),
+            Phase::Late => self.bind_late(input, now),
+            Phase::Closing => self.end_search(input, now),
+        }
+    }
+
+    fn walk(&mut self, input: usize, now: Mono) {
+        for _ in 0..PIECE {
+            let Some(tour) = self.inputs.get_mut(input).map(|i| &mut i.tour) else { return };
+            let Some(found) = tour.names.pop_front() else { break };
+            let path = tour.dir.join(&found.name);
+            self.look(input as u16, path, found.ino, now);
+        }
+        let Some(i) = self.inputs.get(input) else { return };
+        if !i.tour.names.is_empty() {
+            return;
+        }
+        match i.tour.walk.next_dir().cloned() {
+            None => self.inputs[input].tour.phase = Phase::Missing,
+            // A folder is shown to the watcher before it is listed: nothing can come in between unseen.
+            Some(dir) if !self.folders.contains_key(&dir) => {
+                self.folder(&dir);
+            }
+            Some(dir) => self.list(input, &dir),
+        }
+    }
+
+    fn list(&mut self, input: usize, dir: &Path) {
+        let own = self.folder(dir).own;
+        let Some(i) = self.inputs.get_mut(input) else { return };
+        if own {
+            i.tour.walk.skip();
+            return;
+        }
+        let Some(listed) = i.tour.walk.step(&*self.world.fs, &i.spec.paths) else { return };
+        i.tour.dir.clone_from(&listed.dir);
+        i.tour.names = listed.found.into();
+        if let Some(f) = self.folders.get_mut(dir) {
+            f.seen = f.seen.saturating_add(1);
+        }
+        match listed.error {
+            Some(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                self.folders.remove(dir);
+            }
+            Some(e) => {
+                self.say_once(dir, "a folder can't be listed; its files are looked for again at each search", &e)
+            }
+            None => {}
+        }
+    }
+
+    /// Looks at the paths of files that the walk didn't see.
+    fn miss(&mut self, input: usize, now: Mono) {
+        let (number, from) = match self.inputs.get(input) {
+            Some(i) => (i.tour.number, i.tour.next),
+            None => return,
+        };
+        let mut looks = 0;
+        let mut id = from;
+        let end = self.table.end();
+        while id < end && id - from < SKIM && looks < PIECE {
+            let missing =
+                self.table.get(id).is_some_and(|f| usize::from(f.input) == input && f.seen != number && !f.gone);
+            if missing {
+                looks += 1;
+                self.look_for_missing(id, now);
+            }
+            id += 1;
+        }
+        let tour = &mut self.inputs[input].tour;
+        tour.next = if id < end { id } else { 0 };
+        if id >= end {
+            tour.phase = Phase::Late;
+        }
+    }
+
+    fn bind_late(&mut self, input: usize, now: Mono) {
+        for _ in 0..PIECE {
+            let Some((id, before)) = self.inputs[input].tour.late.pop_front() else {
+                self.inputs[input].tour.phase = Phase::Closing;
+                return;
+            };
+            if self.table.get(id).is_none_or(|f| f.key.is_some()) {
+                continue;
+            }
+            if let Some(before) = before
+                && self.took_its_place(before, id, now)
+            {
+                continue;
+            }
+            let bound = self.bind(id, true, now);
+            self.after_bind(id, bound, now);
+        }
+    }
+
+    fn end_search(&mut self, input: usize, now: Mono) {
+        self.settle_former();
+        self.forget_gone(input, now);
+        let i = &mut self.inputs[input];
+        i.tours = i.tours.saturating_add(1);
+        i.tour.phase = Phase::Resting;
+        i.due = if i.tour.again { now } else { now.plus(i.spec.scan_every) };
+        if self.draining {
+            self.searched_at_drain(input);
+        }
+    }
+
+    /// What follows from an attempt to bind a file.
+    pub(crate) fn after_bind(&mut self, id: FileId, bound: Bind, now: Mono) {
+        match bind_error(bound) {
+            Ok(Bind::Later) => {
+                if let Some(input) = self.table.get(id).map(|f| usize::from(f.input)) {
+                    self.inputs[input].tour.wait(id, None);
+                    if !self.inputs[input].tour.is_running() {
+                        self.search_now(input);
+                    }
+                }
+            }
+            Ok(Bind::Bound) => self.consider(id, now),
+            Ok(_) => {}
+            Err(e) => self.failed(id, "a file can't be read", &e, now),
+        }
+    }
+}
+
+fn bind_error(bound: Bind) -> Result<Bind, std::io::Error> {
+    match bound {
+        Bind::Failed(e) => Err(e),
+        other => Ok(other),
+    }
+}

@@ -1,0 +1,176 @@
+//! The walk: from patterns to paths, one folder at a time.
+//!
+//! Comes in: the patterns of one input. Goes out: the paths that match, each once for a folder, in the folder's order.
+//!
+//! Always holds: patterns that share a folder share its listing; a folder that only one name can match in isn't listed;
+//! a folder that can't be listed is reported, and what lies below isn't taken for gone. The depth is bounded by the
+//! patterns, so that links in a circle end.
+//!
+//! Tested below and with the harvester.
+
+mod glob;
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::PathBuf;
+
+use pillion_world::{FileKind, Fs};
+
+pub(crate) use glob::{At, Next};
+pub use glob::{Glob, PatternError};
+
+/// A folder to look at.
+#[derive(Debug)]
+struct Frame {
+    dir: PathBuf,
+    at: Vec<At>,
+}
+
+/// One name that a pattern looks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) name: OsString,
+    /// The inode number in the folder's listing; 0 = not listed.
+    pub(crate) ino: u64,
+}
+
+/// A walk in progress.
+#[derive(Debug, Default)]
+pub(crate) struct Walk {
+    frames: Vec<Frame>,
+}
+
+/// What one folder held.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) dir: PathBuf,
+    pub(crate) found: Vec<Found>,
+    /// Why the listing isn't whole.
+    pub(crate) error: Option<io::Error>,
+}
+
+impl Walk {
+    /// A walk of all these patterns.
+    pub(crate) fn new(globs: &[Glob]) -> Walk {
+        let mut walk = Walk::default();
+        for (i, glob) in globs.iter().enumerate() {
+            let root = glob.root();
+            let at = glob.start(i as u16);
+            match walk.frames.iter_mut().find(|f| f.dir == root) {
+                Some(frame) => frame.at.extend(at),
+                None => walk.frames.push(Frame { dir: root, at }),
+            }
+        }
+        walk.frames.reverse();
+        walk
+    }
+
+    /// The folder that is next, so that it can be watched before it is listed.
+    pub(crate) fn next_dir(&self) -> Option<&PathBuf> {
+        self.frames.last().map(|f| &f.dir)
+    }
+
+    /// Leaves out the folder that is next.
+    pub(crate) fn skip(&mut self) {
+        self.frames.pop();
+    }
+
+    /// Looks at one folder.
+    pub(crate) fn step(&mut self, fs: &dyn Fs, globs: &[Glob]) -> Option<Listed> {
+        let Frame { dir, mut at } = self.frames.pop()?;
+        at.sort_unstable();
+        at.dedup();
+        let mut out = Listed { dir, found: Vec::new(), error: None };
+        let mut below = Vec::new();
+        let names: Option<Vec<&OsStr>> =
+            at.iter().map(|a| globs.get(usize::from(a.pattern)).and_then(|g| g.only_name(*a))).collect();
+        if let Some(mut names) = names {
+            names.sort_unstable();
+            names.dedup();
+            for name in names {
+                visit(globs, &at, name, (FileKind::Unknown, 0), &mut out.found, &mut below);
+            }
+        } else {
+            let listing = fs.read_dir(&out.dir, &mut |e| {
+                visit(globs, &at, e.name, (e.kind, e.ino), &mut out.found, &mut below);
+                true
+            });
+            out.error = listing.err();
+        }
+        for (name, at) in below {
+            self.frames.push(Frame { dir: out.dir.join(name), at });
+        }
+        Some(out)
+    }
+}
+
+fn visit(
+    globs: &[Glob],
+    at: &[At],
+    name: &OsStr,
+    (kind, ino): (FileKind, u64),
+    found: &mut Vec<Found>,
+    below: &mut Vec<(OsString, Vec<At>)>,
+) {
+    if kind == FileKind::Other {
+        return;
+    }
+    let mut next = Next::default();
+    for a in at {
+        if let Some(glob) = globs.get(usize::from(a.pattern)) {
+            glob.step(*a, name, &mut next);
+        }
+    }
+    if next.found && kind != FileKind::Dir {
+        found.push(Found { name: name.to_owned(), ino });
+    }
+    if !next.below.is_empty() && kind != FileKind::File {
+        below.push((name.to_owned(), next.below));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pillion_world::World;
+    use std::path::Path;
+
+    fn walk(root: &Path, patterns: &[&str]) -> Vec<String> {
+        let globs: Vec<_> = patterns.iter().map(|p| Glob::new(root.join(p).as_os_str(), true).unwrap()).collect();
+        let world = World::real();
+        let mut walk = Walk::new(&globs);
+        let mut out = Vec::new();
+        while let Some(listed) = walk.step(&*world.fs, &globs) {
+            out.extend(
+                listed
+                    .found
+                    .iter()
+                    .map(|f| listed.dir.join(&f.name).strip_prefix(root).unwrap().to_str().unwrap().to_owned()),
+            );
+        }
+        assert!(walk.next_dir().is_none());
+        out.sort();
+        out
+    }
+
+    #[test]
+    fn finds_what_the_patterns_say() {
+        let tmp = tempfile::tempdir().unwrap();
+        let fs = World::real().fs;
+        for dir in ["a/b/c", "a/x", "z"] {
+            fs.create_dir_all(&tmp.path().join(dir), 0o700).unwrap();
+        }
+        for file in ["1.log", "a/2.log", "a/b/3.log", "a/b/c/4.log", "a/x/5.log", "z/6.txt"] {
+            fs.replace(&tmp.path().join(file), b"", 0o600).unwrap();
+        }
+        let root = tmp.path();
+        assert_eq!(walk(root, &["*.log"]), ["1.log"]);
+        assert_eq!(walk(root, &["*.log", "a/2.log"]), ["1.log", "a/2.log"]);
+        assert_eq!(walk(root, &["a/*/*.log"]), ["a/b/3.log", "a/x/5.log"]);
+        assert_eq!(walk(root, &["**/*.log"]), ["1.log", "a/2.log", "a/b/3.log", "a/b/c/4.log", "a/x/5.log"]);
+        assert_eq!(walk(root, &["*/*.log", "**/*.log"]).len(), 5);
+        assert_eq!(walk(root, &["**/[56].*"]), ["a/x/5.log", "z/6.txt"]);
+        assert_eq!(walk(root, &["a/**"]), ["a/2.log", "a/b/3.log", "a/b/c/4.log", "a/x/5.log"]);
+        assert!(walk(root, &["nothing/*/x.log"]).is_empty());
+    }
+}

@@ -1,0 +1,175 @@
+//! What one input reads and how: typed, with Filebeat's defaults.
+//!
+//! Comes in: a section of the configuration, or values set by hand. Goes out: [`InputSpec`], which never changes while
+//! the program runs. Tested with the options that are read (`options.rs`) and with the harvester.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pillion_event::{InputDesc, InputKind};
+
+use crate::parse::Chain;
+use crate::scan::Glob;
+
+/// What tells a file from all others (`file_identity`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// Inode and device.
+    Native,
+    /// The path: a file that replaces another one at its path goes on where that one was.
+    Path,
+    /// Inode and the content of a marker file, for network file systems whose device number changes.
+    InodeMarker(PathBuf),
+    /// A hash of a range of the file's beginning.
+    Fingerprint {
+        /// First byte of the range.
+        offset: u64,
+        /// Length of the range, bytes: 64 to 10 MiB.
+        length: u64,
+        /// A file that is still shorter is read at once, and its fingerprint grows with it; otherwise it waits until
+        /// it is long enough (or until the drain).
+        growing: bool,
+    },
+}
+
+/// When descriptors are closed. None of it loses what is there to be read: a file is read to its end first, except
+/// where [`Close::after`] says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Close {
+    /// After this time without anything new (`close_inactive`).
+    pub inactive: Duration,
+    /// Once it was renamed and read to its end.
+    pub renamed: bool,
+    /// Once it was deleted and read to its end; otherwise a deleted file is followed until it is inactive.
+    pub removed: bool,
+    /// At each end of file.
+    pub eof: bool,
+    /// After this time whatever happens (`close_timeout`): what a deleted file then still holds is lost and counted.
+    pub after: Option<Duration>,
+}
+
+/// How often a file is looked at that no watch tells about.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Backoff {
+    /// The first time after something was read.
+    pub init: Duration,
+    /// The longest time.
+    pub max: Duration,
+    /// What each time is multiplied by; 1 = always `init`.
+    pub factor: f64,
+}
+
+/// One input of the configuration.
+#[derive(Clone, Debug)]
+pub struct InputSpec {
+    /// What its events have in common.
+    pub desc: Arc<InputDesc>,
+    /// How bytes become events.
+    pub chain: Arc<Chain>,
+    /// What it reads.
+    pub paths: Vec<Glob>,
+    /// Files that aren't read: matched against the whole path.
+    pub exclude_files: Vec<regex::bytes::Regex>,
+    /// When there are any, only files that match one are read (filestream).
+    pub include_files: Vec<regex::bytes::Regex>,
+    /// Symbolic links to files are read too.
+    pub symlinks: bool,
+    /// What tells files apart.
+    pub identity: Identity,
+    /// What the registry's keys are told apart by beyond that (a container input that reads one stream alone).
+    pub meta: Vec<(String, String)>,
+    /// Which members `filestream` entries have in the registry: as Filebeat 9.5 writes them.
+    pub registry_v9: bool,
+    /// How often the paths are searched (`scan_frequency`, `prospector.scanner.check_interval`).
+    pub scan_every: Duration,
+    /// Files last changed longer ago than this aren't read (what is appended later is).
+    pub ignore_older: Option<Duration>,
+    /// When descriptors are closed.
+    pub close: Close,
+    /// How often files are looked at.
+    pub backoff: Backoff,
+    /// New files are read from their end on (`tail_files`, `seek_to_tail`).
+    pub tail: bool,
+    /// A hint of how much is read at once, bytes (`harvester_buffer_size`, `buffer_size`); more is read where that
+    /// costs nothing.
+    pub buffer_size: usize,
+}
+
+impl InputSpec {
+    /// An input with Filebeat's defaults that reads these paths.
+    pub fn new(desc: Arc<InputDesc>, chain: Arc<Chain>, paths: Vec<Glob>) -> InputSpec {
+        InputSpec {
+            desc,
+            chain,
+            paths,
+            exclude_files: Vec::new(),
+            include_files: Vec::new(),
+            symlinks: false,
+            identity: Identity::Native,
+            meta: Vec::new(),
+            registry_v9: false,
+            scan_every: Duration::from_secs(10),
+            ignore_older: None,
+            close: Close { inactive: Duration::from_secs(300), renamed: false, removed: true, eof: false, after: None },
+            backoff: Backoff { init: Duration::from_secs(1), max: Duration::from_secs(10), factor: 2.0 },
+            tail: false,
+            buffer_size: 16 * 1024,
+        }
+    }
+
+    /// Whether it keeps `filestream` entries in the registry.
+    pub(crate) fn is_filestream(&self) -> bool {
+        self.desc.kind == InputKind::Filestream
+    }
+}
+
+/// What Pillion itself writes: never read, whatever the patterns say.
+#[derive(Clone, Debug, Default)]
+pub struct Own {
+    /// Folders of which nothing is read.
+    pub dirs: Vec<PathBuf>,
+    /// Files, and all whose names begin with theirs (rotated ones, temporary ones).
+    pub files: Vec<PathBuf>,
+}
+
+/// The bounds of a harvester.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes read in one go, 4 KiB to 1 MiB; more only for a single line or group that is longer.
+    pub chunk: usize,
+    /// Events of one batch, at least 1.
+    pub events: usize,
+    /// Open descriptors, at least 2.
+    pub descriptors: usize,
+    /// How many of these may belong to deleted files that aren't read yet; what is beyond is lost and counted.
+    pub deleted: usize,
+    /// Files in the table; what is beyond isn't read until others are gone: said, and incomplete at the drain.
+    pub files: usize,
+    /// Losses and former files that are listed one by one; what is beyond is only counted.
+    pub accounts: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { chunk: 128 * 1024, events: 4096, descriptors: 4096, deleted: 1024, files: 1_000_000, accounts: 10_000 }
+    }
+}
+
+/// How much may be read now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Bytes that the queue has free; 0 = read nothing. One batch may be larger.
+    pub bytes: usize,
+    /// Events that the queue has free; 0 = read nothing.
+    pub events: usize,
+}
+
+impl Budget {
+    /// As much as there is.
+    pub const UNLIMITED: Budget = Budget { bytes: usize::MAX, events: usize::MAX };
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.bytes == 0 || self.events == 0
+    }
+}

@@ -1,0 +1,199 @@
+//! Each line of the table in `src/harvest/rules.rs`, with real files.
+#![expect(clippy::unwrap_used, reason = "a failing call is a failing test")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::Rig;
+
+const NONE: [&str; 0] = [];
+
+#[test]
+fn a_new_file_and_appends() {
+    let mut rig = Rig::log();
+    rig.append("a.log", "one\ntwo\nthr");
+    assert_eq!(rig.settle(), ["one", "two"]);
+    rig.append("a.log", "ee\nfour\n");
+    assert_eq!(rig.search(), ["three", "four"]);
+    assert_eq!(rig.search(), NONE);
+    rig.append("b.log", "other\n");
+    assert_eq!(rig.search(), ["other"]);
+}
+
+#[test]
+fn appends_are_seen_between_searches_without_a_watch() {
+    let mut rig = Rig::log();
+    rig.append("a.log", "one\n");
+    assert_eq!(rig.settle(), ["one"]);
+    rig.append("a.log", "two\n");
+    assert_eq!(rig.settle(), NONE);
+    rig.advance(Duration::from_secs(1));
+    assert_eq!(rig.settle(), ["two"]);
+}
+
+#[test]
+fn rotation_by_rename() {
+    let mut rig = Rig::log();
+    rig.append("a.log", "1\n");
+    assert_eq!(rig.settle(), ["1"]);
+    rig.append("a.log", "2\n");
+    rig.rename("a.log", "a.log.1");
+    rig.append("a.log", "3\n");
+    let mut lines = rig.search();
+    lines.sort();
+    assert_eq!(lines, ["2", "3"]);
+    let sources: Vec<_> = rig.registry.entries().iter().map(|e| e.source.clone()).collect();
+    assert!(sources.iter().any(|s| s.ends_with("a.log.1")) && sources.iter().any(|s| s.ends_with("a.log")));
+    rig.append("a.log.1", "4\n");
+    assert_eq!(rig.search(), ["4"]);
+    assert_eq!(rig.lost(), 0);
+}
+
+#[test]
+fn rotation_out_of_the_patterns_is_read_to_its_end() {
+    let mut rig = Rig::log();
+    rig.append("a.log", "1\n");
+    assert_eq!(rig.settle(), ["1"]);
+    rig.append("a.log", "2\n");
+    rig.rename("a.log", "elsewhere");
+    rig.append("a.log", "3\n");
+    let mut lines = rig.search();
+    lines.sort();
+    assert_eq!(lines, ["2", "3"]);
+    assert_eq!(rig.lost(), 0);
+}
+
+#[test]
+fn copytruncate_to_less() {
+    let mut rig = Rig::log();
+    rig.append("a.log", "first line\n");
+    assert_eq!(rig.settle(), ["first line"]);
+    let before = rig.batches[0].source.incarnation;
+    rig.truncate("a.log", 0);
+    rig.append("a.log", "new\n");
+    assert_eq!(rig.search(), ["new"]);
+    assert_ne!(rig.batches[1].source.incarnation, before);
+    assert_eq!(rig.lost(), 0);
+}
+
+#[test]
+fn copytruncate_to_the_same_size_and_to_more() {
+    for text in ["other line\n", "other line\nand one more\n"] {
+        let mut rig = Rig::log();
+        rig.append("a.log", "first line\n");
+        assert_eq!(rig.settle(), ["first line"]);
+        rig.truncate("a.log", 0);
+        rig.append("a.log", text);
+        assert_eq!(rig.search(), text.lines().collect::<Vec<_>>());
+        assert_ne!(rig.batches[0].source.incarnation, rig.batches[1].source.incarnation);
+        rig.ack();
+        assert_eq!(rig.registry.entries()[0].offset, text.len() as u64);
+    }
+}
+
+#[test]
+fn truncation_before_it_was_read_is_counted() {
+    let mut rig = Rig::log();
+    rig.append("a.log", "one\n");
+    assert_eq!(rig.settle(), ["one"]);
+    rig.append("a.log", "unfinished");
+    assert_eq!(rig.search(), NONE);
+    rig.truncate("a.log", 0);
+    assert_eq!(rig.search(), NONE);
+    assert_eq!(rig.lost(), 10);
+    assert_eq!(rig.harvester.stats().tally.lost, 10);
+}
+
+#[test]
+fn deletion_while_unread_is_read_from_the_descriptor() {
+    let mut rig = Rig::log();
+    rig.append("a.log", "one\n");
+    assert_eq!(rig.settle(), ["one"]);
+    rig.append("a.log", "two\nlast");
+    rig.remove("a.log");
+    assert_eq!(rig.search(), ["two"]);
+    rig.advance(Duration::from_secs(2));
+    assert_eq!(rig.settle(), ["last"]);
+    rig.advance(Duration::from_secs(2));
+    rig.settle();
+    assert_eq!((rig.lost(), rig.harvester.stats().open), (0, 0));
+    rig.ack();
+    rig.search();
+    assert!(rig.registry.entries().is_empty());
+    assert_eq!(rig.harvester.accounts().len(), 1);
+    assert!(rig.harvester.accounts()[0].tally.lines == 3 && rig.harvester.stats().files == 0);
+}
+
+#[test]
+fn deletion_without_a_descriptor_is_counted() {
+    let mut rig = Rig::with(|spec| spec.close.eof = true);
+    rig.append("a.log", "one\nunfinished");
+    assert_eq!(rig.settle(), ["one"]);
+    rig.remove("a.log");
+    assert_eq!(rig.search(), NONE);
+    assert_eq!(rig.lost(), 10);
+}
+
+#[test]
+fn an_inode_that_is_used_again_is_another_file() {
+    let mut rig = Rig::with(|spec| spec.close.eof = true);
+    for round in 0..20 {
+        let text = format!("the same length {round:02}\n");
+        std::fs::write(rig.path("a.log"), &text).unwrap();
+        assert_eq!(rig.search(), [text.trim_end()]);
+        rig.remove("a.log");
+    }
+    assert_eq!(rig.lost(), 0);
+    let lives: std::collections::BTreeSet<_> = rig.batches.iter().map(|b| b.source.incarnation).collect();
+    assert_eq!(lives.len(), 20);
+}
+
+#[test]
+fn a_file_replaced_within_one_search() {
+    let mut rig = Rig::log();
+    rig.append("a.log", "old 1\n");
+    assert_eq!(rig.settle(), ["old 1"]);
+    rig.append("a.log", "old 2\n");
+    rig.append("a.new", "new 1\n");
+    rig.rename("a.new", "a.log");
+    let mut lines = rig.search();
+    lines.sort();
+    assert_eq!(lines, ["new 1", "old 2"]);
+    assert_eq!(rig.lost(), 0);
+}
+
+#[test]
+fn hard_links_and_links_are_read_once() {
+    let mut rig = Rig::with(|spec| spec.symlinks = true);
+    rig.append("a.log", "one\n");
+    std::fs::hard_link(rig.path("a.log"), rig.path("b.log")).unwrap();
+    std::os::unix::fs::symlink(rig.path("a.log"), rig.path("c.log")).unwrap();
+    assert_eq!(rig.settle(), ["one"]);
+    rig.append("b.log", "two\n");
+    assert_eq!(rig.search(), ["two"]);
+    rig.search();
+    assert_eq!(rig.harvester.stats().files, 1);
+}
+
+#[test]
+fn links_are_followed_only_where_they_may_be() {
+    for (symlinks, want) in [(false, vec![]), (true, vec!["one"])] {
+        let mut rig = Rig::with(|spec| spec.symlinks = symlinks);
+        std::fs::write(rig.tmp.path().join("target"), "one\n").unwrap();
+        std::os::unix::fs::symlink(rig.tmp.path().join("target"), rig.path("a.log")).unwrap();
+        assert_eq!(rig.settle(), want);
+    }
+}
+
+#[test]
+fn what_is_no_file_and_what_is_our_own_is_not_read() {
+    let mut rig = Rig::log();
+    std::fs::create_dir(rig.path("dir.log")).unwrap();
+    let fifo = std::ffi::CString::new(rig.path("fifo.log").to_str().unwrap()).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(fifo.to_str().unwrap()).status().unwrap();
+    assert!(made.success());
+    rig.append("pillion-own.log", "x\n");
+    rig.append("a.log", "one\n");
+    assert_eq!(rig.settle(), ["one"]);
+}
