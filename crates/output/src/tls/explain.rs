@@ -73,6 +73,10 @@ fn certificate(error: &CertificateError) -> Problem {
             "the server's certificate is signed by an authority that isn't trusted",
             "Put the authority's certificate into ssl.certificate_authorities, or its fingerprint into ssl.ca_trusted_fingerprint.",
         ),
+        CertificateError::BadSignature => Problem::new(
+            "the server's certificate isn't trusted: its authority has the name of a trusted one, but another key",
+            "Has the authority been made anew? Put its present certificate into ssl.certificate_authorities.",
+        ),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => Problem::new(
             format!("the server's certificate has expired ({error})"),
             "Renew it, and check this machine's clock.",

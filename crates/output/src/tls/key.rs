@@ -118,3 +118,54 @@ fn parse(der: &[u8]) -> Option<Pbes2<'_>> {
     let iv = scheme.take(OCTETS)?.try_into().ok()?;
     Some(Pbes2 { prf, salt, rounds, cipher, key_len, iv, data })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    macro_rules! pem {
+        ($name:literal) => {
+            ($name, include_bytes!(concat!("testdata/", $name, ".pem")).as_slice())
+        };
+    }
+
+    fn pkcs8(key: &PrivateKeyDer<'_>) -> Vec<u8> {
+        key.secret_der().to_vec()
+    }
+
+    #[test]
+    fn encrypted_keys_give_the_same_key_as_the_plain_one() {
+        let plain = pkcs8(&read(pem!("p8").1, None).unwrap());
+        for (name, pem) in [pem!("enc256"), pem!("enc128")] {
+            assert_eq!(pkcs8(&read(pem, Some("open")).unwrap()), plain, "{name}");
+            let p = read(pem, Some("wrong")).unwrap_err();
+            assert!(p.remedy.contains("key_passphrase"), "{name}: {p}");
+            let p = read(pem, None).unwrap_err();
+            assert!(p.remedy.contains("key_passphrase"), "{name}: {p}");
+        }
+        assert!(matches!(read(pem!("sec1").1, None).unwrap(), PrivateKeyDer::Sec1(_)));
+    }
+
+    #[test]
+    fn what_is_not_read_says_how_to_convert_it() {
+        for (name, pem) in [pem!("legacy"), pem!("des3"), pem!("scrypt")] {
+            let p = read(pem, Some("open")).unwrap_err();
+            assert!(p.remedy.contains("openssl pkcs8"), "{name}: {p}");
+            assert!(!p.reason.contains("openssl"), "{name}: {p}");
+        }
+        for pem in [&b""[..], b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA", b"\xff\xfe"] {
+            assert!(read(pem, Some("open")).unwrap_err().remedy.contains("PEM"));
+        }
+    }
+
+    #[test]
+    fn cut_off_keys_are_refused() {
+        let (_, pem) = pem!("enc256");
+        let text = std::str::from_utf8(pem).unwrap();
+        let body: String = text.lines().filter(|l| !l.starts_with('-')).collect();
+        let der = base64::engine::general_purpose::STANDARD.decode(body).unwrap();
+        for end in 0..der.len() {
+            assert!(parse(&der[..end]).is_none(), "{end}");
+        }
+    }
+}
