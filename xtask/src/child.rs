@@ -2,7 +2,7 @@
 //!
 //! Comes in: a command. Goes out: its end, and what it used.
 //! Always holds: it runs in a process group of its own, and the whole group is ended when its [`Child`] is dropped; its
-//! standard input is a pipe, so that a server can see when the chore itself was killed.
+//! standard input is a pipe, so that a server can see when the chore itself was killed, and it is killed then.
 
 use std::fs::File;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -38,6 +38,7 @@ impl Child {
         let out = File::options().create(true).append(true).open(log).map_err(say)?;
         let err = out.try_clone().map_err(say)?;
         command.stdin(Stdio::piped()).stdout(out).stderr(err).process_group(0);
+        die_with_parent(command);
         let inner = command.spawn().map_err(|e| format!("{}: {e}", command.get_program().to_string_lossy()))?;
         Ok(Child { inner, ended: None })
     }
@@ -78,6 +79,14 @@ impl Child {
         let id = self.id();
         wait::until(&format!("the end of process {id}"), limit, || self.ended())
     }
+}
+
+/// Has the process killed when the thread that starts it ends, as it does when the chore is killed.
+#[expect(unsafe_code, reason = "only code between fork and exec can ask for it")]
+fn die_with_parent(command: &mut Command) {
+    let ask = || rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(std::io::Error::from);
+    // SAFETY: prctl is one system call; it neither allocates nor takes a lock.
+    unsafe { command.pre_exec(ask) };
 }
 
 impl Drop for Child {

@@ -14,8 +14,10 @@ mod cache;
 mod child;
 mod dist;
 mod e2e;
+mod endpoints;
 mod filebeat;
 mod http;
+mod job;
 mod loss;
 mod ports;
 mod servers;
@@ -34,6 +36,8 @@ usage: cargo xtask CHORE
   dist                 build target/dist/pillion: one static executable
   tidy                 the project's style, as tests
   e2e servers [NAME…]  build and start each search server once
+  e2e missing          name each server that can't run here, and why
+  e2e endpoints …      the executable against each of them: --server NAME, --case NAME
   e2e filebeat         build the real Filebeat into the cache and print its path
   e2e loss …           lines lost when a Job ends: --shipper pillion|filebeat, --trials N, --parallel N, --target, --end,
                        --write, --input log|filestream, --plain

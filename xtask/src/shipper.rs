@@ -101,6 +101,11 @@ impl Place {
         self.folder().join("flag")
     }
 
+    /// The receipt.
+    pub(crate) fn receipt(&self) -> PathBuf {
+        self.folder().join("receipt.json")
+    }
+
     /// What the shipper printed.
     pub(crate) fn log(&self) -> PathBuf {
         self.folder().join("shipper.log")

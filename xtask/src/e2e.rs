@@ -3,16 +3,23 @@
 //! Comes in: which suite. Goes out: a line for each test, and an error when one failed.
 
 use crate::servers::{self, Kind};
-use crate::{Outcome, filebeat, loss};
+use crate::{Outcome, endpoints, filebeat, loss};
 
 /// Runs a suite.
 pub(crate) fn run(words: &[&str]) -> Outcome {
     match words {
         ["servers", names @ ..] => try_servers(names),
+        ["missing"] => {
+            for (kind, why) in Kind::ALL.iter().filter_map(|k| Some((k, k.missing()?))) {
+                println!("{}: {why}", kind.name());
+            }
+            Ok(())
+        }
         ["filebeat"] => {
             println!("{}", filebeat::path()?.display());
             Ok(())
         }
+        ["endpoints", rest @ ..] => endpoints::run(rest),
         ["loss", rest @ ..] => loss::run(rest),
         _ => Err(crate::USAGE.to_owned()),
     }
@@ -24,7 +31,9 @@ fn try_servers(names: &[&str]) -> Outcome {
         if !names.is_empty() && !names.contains(&kind.name()) {
             continue;
         }
-        if let Err(why) = servers::try_out(kind) {
+        if let Some(why) = kind.missing() {
+            println!("{}: SKIPPED: {why}", kind.name());
+        } else if let Err(why) = servers::try_out(kind) {
             failed.push(format!("{}: {why}", kind.name()));
         }
     }
