@@ -64,7 +64,9 @@ impl<'c> Emit<'c> {
             m.text.end = m.text.start + self.options.max_bytes;
             m.flags.truncated = true;
         }
-        if m.text.is_empty() && m.extra.is_none() && m.stream == Stream::None {
+        // To Filebeat the flags are a field like others, and a message with fields isn't empty; 5.6 has no flags.
+        let flagged = m.flags != Flags::default() && self.options.shape != Shape::V5;
+        if m.text.is_empty() && m.extra.is_none() && m.stream == Stream::None && !flagged {
             return Fate::Empty;
         }
         if self.filters(&data[m.text.clone()]) {

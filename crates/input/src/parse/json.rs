@@ -110,12 +110,9 @@ pub(super) fn merge(decoded: Decoded, chain: &ChainOptions, m: &mut Message, dat
     }
     overlay.metadata.extend(take_id(options, &mut fields));
     if options.keys_under_root {
-        let mut event = Root {
-            fields: &mut overlay.fields,
-            metadata: &mut overlay.metadata,
-            time_ms: &mut m.time_ms,
-            stream: m.stream,
-        };
+        // Filebeat's log input forgets what the line says of `@metadata`; filestream's parser doesn't.
+        let (metadata, time_ms) = (&mut Map::new(), &mut m.time_ms);
+        let mut event = Root { fields: &mut overlay.fields, metadata, time_ms, stream: m.stream };
         event.write(options, chain.shape, fields);
     } else {
         overlay.fields.insert("json".to_owned(), Value::Object(fields));

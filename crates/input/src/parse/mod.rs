@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! bytes → lines (line.rs) → parsers in their order (run.rs) → include_lines, exclude_lines, empty ones → events
-//!                           container.rs  json.rs  multiline.rs         emit.rs
+//!                           container.rs  json.rs  multiline.rs                emit.rs
 //! ```
 //!
 //! Always holds:
@@ -18,8 +18,8 @@
 //! - A line that yields no event is counted: empty, filtered or malformed.
 //!
 //! Where Filebeat's versions differ from each other, [`ChainOptions::shape`] decides; where this differs from Filebeat,
-//! the module that does so says why. Tested in `tests.rs` (the properties above and tables), in each module, and by the
-//! fuzz targets `multiline`, `container` and `json`.
+//! the module that does so says why. Tested in `tests.rs` (the properties above and tables), `compared.rs` (against
+//! what a real Filebeat sent), in each module, and by the fuzz targets `multiline`, `container` and `json`.
 
 pub mod check;
 mod container;
@@ -35,6 +35,8 @@ mod settings;
 mod syntax;
 mod time;
 
+#[cfg(test)]
+mod compared;
 #[cfg(test)]
 mod tests;
 
