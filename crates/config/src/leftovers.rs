@@ -49,7 +49,10 @@ impl Config {
                     .for_each(|(key, node)| self.look(node, &key.at, &format!("{path}.{}", key.name), out));
             }
             Value::List(items) => {
-                items.iter().enumerate().for_each(|(i, node)| self.look(node, &node.at, &format!("{path}.{i}"), out));
+                for (i, item) in items.iter().enumerate().filter(|(_, item)| is_container(item)) {
+                    item.take();
+                    self.look(item, &item.at, &format!("{path}.{i}"), out);
+                }
             }
             _ => {}
         }
@@ -67,13 +70,16 @@ impl Config {
             Found::Known(Fate::Harmless(reason)) => {
                 out.harmless.push(Error::at(at, path, format!("has no effect: {reason}"), ""));
             }
-            Found::Known(Fate::Taken) if is_container(node) => return true,
+            Found::Known(Fate::Taken) if has_options(node) => return true,
             Found::Known(Fate::Taken) => {
                 out.unknown.push(Error::at(at, path, "has no effect in this place", "remove it"));
             }
             Found::Elsewhere(dialects) => out.unknown.push(self.elsewhere(at, path, dialects)),
             Found::Section if is_container(node) => return true,
-            Found::Section | Found::Unknown => self.unknown(at, path, &scope, out),
+            Found::Section => {
+                out.unknown.push(Error::at(at, path, "this is a section with options of its own", "put them below it"));
+            }
+            Found::Unknown => self.unknown(at, path, &scope, out),
         }
         false
     }
@@ -112,6 +118,15 @@ impl Config {
         } else {
             out.unknown.push(error);
         }
+    }
+}
+
+/// Are there options below: a mapping, or a list of mappings?
+fn has_options(node: &Node) -> bool {
+    match &node.value {
+        Value::Map(_) => true,
+        Value::List(items) => items.iter().any(is_container),
+        _ => false,
     }
 }
 

@@ -266,11 +266,12 @@ impl<'a> Section<'a> {
         Ok(out)
     }
 
-    /// A value of any shape as JSON, for `fields` and the like; all below it is taken.
+    /// A value of any shape as JSON, for `fields` and the like; all below it is taken. An empty section is null, as in
+    /// Filebeat, and at the top absent.
     pub fn json(&self, key: &str) -> Result<Option<serde_json::Value>, Error> {
         let Some(node) = self.take(key)? else { return Ok(None) };
         node.take_all();
-        to_json(node).map(Some)
+        Ok(Some(to_json(node)?).filter(|json| !json.is_null()))
     }
 
     /// An error about an option of this section, at the position of its value, or where it would stand.
@@ -430,6 +431,8 @@ pub(crate) fn to_json(node: &Node) -> Result<serde_json::Value, Error> {
         Value::Float(f) => Json::from(*f),
         Value::Str(s) => Json::String(s.clone()),
         Value::List(items) => Json::Array(items.iter().map(to_json).collect::<Result<_, _>>()?),
+        // As in Filebeat, where an empty section is nothing.
+        Value::Map(map) if map.entries.is_empty() => Json::Null,
         Value::Map(map) => {
             let mut out = serde_json::Map::new();
             for (key, node) in &map.entries {

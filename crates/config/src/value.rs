@@ -31,7 +31,7 @@ pub(crate) fn go_int(text: &str) -> Option<i128> {
         (10, lower.as_str())
     };
     let plain: String = digits.chars().filter(|c| *c != '_').collect();
-    if plain.is_empty() || !plain.chars().all(|c| c.is_digit(radix)) {
+    if plain.is_empty() || digits.starts_with('_') || !plain.chars().all(|c| c.is_digit(radix)) {
         return None;
     }
     let n = i128::from_str_radix(&plain, radix).ok()?;
@@ -39,14 +39,14 @@ pub(crate) fn go_int(text: &str) -> Option<i128> {
     (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(&n).then_some(n)
 }
 
-/// A decimal number with digits: neither `inf` nor `nan`.
+/// A decimal number with digits, within a double's range: neither `inf` nor `nan`.
 pub(crate) fn go_float(text: &str) -> Option<f64> {
     let rest = text.strip_prefix(['-', '+']).unwrap_or(text);
     let first = rest.chars().next()?;
     if !(first.is_ascii_digit() || first == '.') || !rest.chars().any(|c| c.is_ascii_digit()) {
         return None;
     }
-    text.parse().ok()
+    text.parse().ok().filter(|f: &f64| f.is_finite())
 }
 
 /// A number as Go's `fmt.Sprintf("%v")` writes it.
@@ -296,4 +296,62 @@ fn unescape(body: &str) -> Result<String, String> {
 fn push(out: &mut String, c: char) -> usize {
     out.push(c);
     0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Source;
+
+    fn shown(text: &str, syntax: Syntax) -> String {
+        let at = At::new(&Source::flag("-E", text), 1, 1, 1);
+        match parse(text, syntax, &at) {
+            Ok(node) => crate::section::to_json(&node).map_or_else(|e| e.reason().to_owned(), |json| json.to_string()),
+            Err(reason) => reason,
+        }
+    }
+
+    #[test]
+    fn go_ucfg_values() {
+        for (text, full, env) in [
+            ("", "\"\"", "\"\""),
+            ("a b", "\"a b\"", "\"a b\""),
+            ("a,b", "[\"a\",\"b\"]", "[\"a\",\"b\"]"),
+            ("a,", "[\"a\",null]", "[\"a\",null]"),
+            ("[a, [1, 'x,y'], \"\\t\\x41\\u00e9\"]", "[\"a\",[1,\"x,y\"],\"\\tAé\"]", "[\"a\",[1,\"x,y\"],\"\\tAé\"]"),
+            ("[a,]", "[\"a\"]", "[\"a\"]"),
+            ("{a.b: 1, \"c\": [t]}", "{\"a\":{\"b\":1},\"c\":[true]}", "[\"{a.b: 1\",\"\\\"c\\\": [t]}\"]"),
+            ("-0x10", "-16", "-16"),
+            ("1e3", "1000.0", "1000.0"),
+            ("null", "null", "null"),
+            ("[a", "the `]` that closes the list is missing", "the `]` that closes the list is missing"),
+            ("{a", "expected `:`", "\"{a\""),
+            ("{a: 1", "the `}` that closes the object is missing", "\"{a: 1\""),
+            ("'a", "the ' that closes the text is missing", "the ' that closes the text is missing"),
+            ("\"\\q\"", "unknown escape `\\q` in a quoted text", "unknown escape `\\q` in a quoted text"),
+            (",a", "unexpected `,`", "unexpected `,`"),
+            ("'a'b", "expected `,`", "expected `,`"),
+        ] {
+            assert_eq!((shown(text, Syntax::Full).as_str(), shown(text, Syntax::Env).as_str()), (full, env), "{text}");
+        }
+        assert!(shown(&"[".repeat(100), Syntax::Full).contains("nested more than"));
+    }
+
+    #[test]
+    fn floats_as_go_shows_them() {
+        for (f, text) in [
+            (0.0, "0"),
+            (1.0, "1"),
+            (1.5, "1.5"),
+            (1e20, "100000000000000000000"),
+            (1e21, "1e+21"),
+            (1.25e-5, "1.25e-05"),
+            (0.0001, "0.0001"),
+            (-2.5e100, "-2.5e+100"),
+            (f64::INFINITY, "+Inf"),
+            (f64::NAN, "NaN"),
+        ] {
+            assert_eq!(show_float(f), text);
+        }
+    }
 }

@@ -1,7 +1,5 @@
 //! Which dialect a configuration is taken for, and why.
 
-#![expect(clippy::unwrap_used, reason = "a failing call is a failing test")]
-
 use pillion_config::{Compat, Config};
 
 #[test]

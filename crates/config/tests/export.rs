@@ -1,7 +1,5 @@
 //! `export config`: round trip and masking.
 
-#![expect(clippy::unwrap_used, reason = "a failing call is a failing test")]
-
 use pillion_config::Config;
 use proptest::prelude::*;
 

@@ -148,7 +148,7 @@ fn files_that_cannot_be_read() {
     let dir = tmp.path();
     let mut load = load(dir);
     let file = dir.join("filebeat.yml");
-    let mut told = |make: &dyn Fn(&Path)| {
+    let told = |make: &dyn Fn(&Path)| {
         make(&file);
         shown(&config(&load).unwrap_err(), dir)
     };

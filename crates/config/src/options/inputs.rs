@@ -153,6 +153,7 @@ const FILESTREAM: &[Row] = &[
     Row("include_lines", NEW, T),
     Row("exclude_lines", NEW, T),
     Row("buffer_size", NEW, T),
+    Row("harvester_buffer_size", NEW, H("Filebeat ignores it too: the option is `buffer_size`")),
     Row("message_max_bytes", NEW, T),
     Row("line_terminator", NEW, T),
     Row("encoding", NEW, T),
