@@ -1,5 +1,6 @@
 //! The registry on the real file system: what real Filebeats wrote, and what we write for them.
 
+#![expect(clippy::unwrap_used, reason = "a failing call is a failing test")]
 #![expect(clippy::disallowed_methods, reason = "tests look at the real files and play the engine")]
 
 use std::fs;

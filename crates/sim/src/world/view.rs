@@ -1,0 +1,430 @@
+//! The disk as the process under test sees it, with faults.
+//!
+//! Always holds: an object of a process that has crashed fails in every call and changes nothing when it is dropped.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use pillion_world::{DirEntry, File, FileKind, Fs, FsKind, Lock, Meta, OpenHow};
+use rustix::io::Errno;
+
+use super::disk::{By, Content, Data, Place, new_dir};
+use super::{Effect, State, lock};
+
+/// The file system of one process.
+pub(super) struct SimFs {
+    state: Arc<Mutex<State>>,
+    process: u64,
+}
+
+struct SimFile {
+    state: Arc<Mutex<State>>,
+    process: u64,
+    ino: u64,
+    path: PathBuf,
+    writes: bool,
+    network: bool,
+    /// Nothing was asked of it yet: the first answer is true.
+    fresh: AtomicBool,
+    /// `ESTALE` was said.
+    stale: AtomicBool,
+}
+
+struct SimLock {
+    state: Arc<Mutex<State>>,
+    process: u64,
+    ino: u64,
+}
+
+impl Lock for SimLock {}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        let mut state = lock(&self.state);
+        if state.locks.get(&self.ino) == Some(&Some(self.process)) {
+            state.locks.remove(&self.ino);
+        }
+    }
+}
+
+const NEVER: (u32, Errno) = (0, Errno::IO);
+
+impl SimFs {
+    pub(super) fn new(state: Arc<Mutex<State>>, process: u64) -> SimFs {
+        SimFs { state, process }
+    }
+
+    fn step<T>(
+        &self,
+        fault: impl FnOnce(&State) -> (u32, Errno),
+        what: &str,
+        path: &Path,
+        act: impl FnOnce(&mut State, Effect) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut state = lock(&self.state);
+        let fault = fault(&state);
+        state.step(self.process, fault, || format!("{what} {}", path.display()), act)
+    }
+}
+
+impl State {
+    /// The file at a place, made when missing.
+    fn made(&mut self, place: &Place, mode: u32) -> io::Result<u64> {
+        if let Some(ino) = place.ino {
+            return Ok(ino);
+        }
+        if self.full {
+            return Err(Errno::NOSPC.into());
+        }
+        self.make_by_process(place, Content::File(Data::default()), mode)
+    }
+
+    fn make_by_process(&mut self, place: &Place, content: Content, mode: u32) -> io::Result<u64> {
+        self.writable(&place.real)?;
+        let now = self.now_ns();
+        let State { disk, rng, .. } = self;
+        disk.make(place, content, mode, now, By::Process, rng)
+    }
+
+    /// A stat with the lies of a network file system's attribute cache.
+    fn seen(&mut self, ino: u64) -> io::Result<Meta> {
+        let mut meta = self.disk.meta(ino)?;
+        if let Ok(data) = self.disk.data(ino) {
+            if self.rng.chance(self.faults.stale_size) {
+                meta.len = data.len_before as u64;
+            } else if self.rng.chance(self.faults.size_ahead) {
+                meta.len += 1 + self.rng.below(4096);
+            }
+        }
+        Ok(meta)
+    }
+}
+
+impl Fs for SimFs {
+    fn open(&self, path: &Path, how: OpenHow) -> io::Result<Box<dyn File>> {
+        let reads = matches!(how, OpenHow::Read | OpenHow::ReadNoFollow);
+        let fault = |s: &State| match reads {
+            true if s.disk.is_network(path) => (s.faults.stale_handle, Errno::STALE),
+            true => NEVER,
+            false => (s.faults.write_error, Errno::IO),
+        };
+        self.step(fault, "open", path, |s, effect| {
+            let place = s.disk.find(path, how != OpenHow::ReadNoFollow)?;
+            let ino = match how {
+                OpenHow::Read | OpenHow::ReadNoFollow => place.ino.ok_or(Errno::NOENT)?,
+                OpenHow::Append(mode) | OpenHow::Truncate(mode) => s.made(&place, mode)?,
+            };
+            match &s.disk.node(ino)?.content {
+                Content::Link(_) => return Err(Errno::LOOP.into()),
+                Content::Dir { .. } if !reads => return Err(Errno::ISDIR.into()),
+                _ => {}
+            }
+            if !reads {
+                s.writable(&place.real)?;
+            }
+            if matches!(how, OpenHow::Truncate(_)) && !s.disk.data(ino)?.now.is_empty() {
+                let now = s.now_ns();
+                s.disk.set_len(ino, 0, now, By::Process)?;
+            }
+            if effect != Effect::Whole {
+                return Err(Errno::IO.into());
+            }
+            s.disk.node_mut(ino)?.process_handles += 1;
+            Ok(Box::new(SimFile {
+                state: Arc::clone(&self.state),
+                process: self.process,
+                ino,
+                path: place.real.clone(),
+                writes: !reads,
+                network: s.disk.is_network(&place.real),
+                fresh: AtomicBool::new(true),
+                stale: AtomicBool::new(false),
+            }) as Box<dyn File>)
+        })
+    }
+
+    fn stat(&self, path: &Path, follow: bool) -> io::Result<Meta> {
+        self.step(
+            |_| NEVER,
+            "stat",
+            path,
+            |s, _| {
+                let place = s.disk.find(path, follow)?;
+                if !s.disk.is_network(&place.real) {
+                    return s.disk.meta(place.ino.ok_or(Errno::NOENT)?);
+                }
+                if let Some(before) = s.disk.meta_before(&place)
+                    && s.rng.chance(s.faults.stale_name)
+                {
+                    return Ok(before.ok_or(Errno::NOENT)?);
+                }
+                s.seen(place.ino.ok_or(Errno::NOENT)?)
+            },
+        )
+    }
+
+    fn read_dir(&self, path: &Path, each: &mut dyn FnMut(DirEntry<'_>) -> bool) -> io::Result<()> {
+        let entries = self.step(
+            |_| NEVER,
+            "read_dir",
+            path,
+            |s, _| {
+                let place = s.disk.find(path, true)?;
+                let names = s.disk.names(place.ino.ok_or(Errno::NOENT)?)?;
+                let mut entries = Vec::with_capacity(names.len());
+                for (name, ino) in names {
+                    let kind = match s.disk.node(*ino)?.content {
+                        Content::File(_) => FileKind::File,
+                        Content::Dir { .. } => FileKind::Dir,
+                        Content::Link(_) => FileKind::Symlink,
+                    };
+                    entries.push((name.clone(), kind, *ino));
+                }
+                if !entries.is_empty() {
+                    // A directory has its own order, which isn't the alphabet's.
+                    let start = s.rng.index(entries.len());
+                    entries.rotate_left(start);
+                    if s.disk.is_network(&place.real) && s.rng.chance(s.faults.stale_dir) {
+                        entries.pop();
+                    }
+                }
+                for entry in &mut entries {
+                    if s.rng.chance(s.faults.unknown_kind) {
+                        entry.1 = FileKind::Unknown;
+                    }
+                }
+                Ok(entries)
+            },
+        )?;
+        // Outside of the lock: what is called may look at the disk.
+        for (name, kind, ino) in &entries {
+            if !each(DirEntry { name, kind: *kind, ino: *ino }) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
+        self.step(
+            |_| NEVER,
+            "canonicalize",
+            path,
+            |s, _| {
+                let place = s.disk.find(path, true)?;
+                place.ino.ok_or(Errno::NOENT)?;
+                Ok(place.real)
+            },
+        )
+    }
+
+    fn kind(&self, path: &Path) -> io::Result<FsKind> {
+        self.step(
+            |_| NEVER,
+            "statfs",
+            path,
+            |s, _| {
+                let place = s.disk.find(path, true)?;
+                place.ino.ok_or(Errno::NOENT)?;
+                Ok(if s.disk.is_network(&place.real) { FsKind::Network } else { FsKind::Local })
+            },
+        )
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step(
+            |s| (s.faults.dir_error, Errno::IO),
+            &format!("rename to {} from", to.display()),
+            from,
+            |s, _| {
+                let (from, to) = (s.disk.find(from, false)?, s.disk.find(to, false)?);
+                s.writable(&to.real)?;
+                s.disk.rename(&from, &to, By::Process)
+            },
+        )
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.step(
+            |s| (s.faults.dir_error, Errno::IO),
+            "remove",
+            path,
+            |s, _| {
+                let place = s.disk.find(path, false)?;
+                s.writable(&place.real)?;
+                s.disk.unlink(&place, By::Process)
+            },
+        )
+    }
+
+    fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<()> {
+        self.step(
+            |s| (s.faults.write_error, Errno::IO),
+            "create_dir_all",
+            path,
+            |s, _| {
+                let mut at = PathBuf::from("/");
+                for part in path.components().skip(1) {
+                    at.push(part);
+                    let place = s.disk.find(&at, true)?;
+                    match place.ino {
+                        Some(ino) => {
+                            s.disk.names(ino)?;
+                        }
+                        None if s.full => return Err(Errno::NOSPC.into()),
+                        None => {
+                            s.make_by_process(&place, new_dir(), mode)?;
+                        }
+                    }
+                }
+                Ok(())
+            },
+        )
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.step(
+            |s| (s.faults.dir_error, Errno::IO),
+            "sync_dir",
+            path,
+            |s, _| {
+                let ino = s.disk.lookup(path, true)?;
+                s.disk.sync_dir(ino)
+            },
+        )
+    }
+
+    fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+        self.step(
+            |s| (s.faults.write_error, Errno::IO),
+            "lock",
+            path,
+            |s, effect| {
+                let place = s.disk.find(path, true)?;
+                let ino = s.made(&place, 0o600)?;
+                if s.locks.contains_key(&ino) || effect != Effect::Whole {
+                    return Ok(None);
+                }
+                s.locks.insert(ino, Some(self.process));
+                let lock = SimLock { state: Arc::clone(&self.state), process: self.process, ino };
+                Ok(Some(Box::new(lock) as Box<dyn Lock>))
+            },
+        )
+    }
+}
+
+impl SimFile {
+    fn step<T>(
+        &self,
+        fault: impl FnOnce(&State) -> (u32, Errno),
+        what: &str,
+        act: impl FnOnce(&mut State, Effect) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut state = lock(&self.state);
+        let fault = fault(&state);
+        state.step(
+            self.process,
+            fault,
+            || format!("{what} {}", self.path.display()),
+            |s, effect| {
+                if self.network && !self.writes && s.rng.chance(s.faults.stale_handle) {
+                    self.stale.store(true, Ordering::Relaxed);
+                }
+                if self.stale.load(Ordering::Relaxed) {
+                    return Err(Errno::STALE.into());
+                }
+                act(s, effect)
+            },
+        )
+    }
+}
+
+impl File for SimFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.step(
+            |s| (s.faults.read_error, Errno::IO),
+            "read",
+            |s, _| {
+                let data = &s.disk.data(self.ino)?.now;
+                let rest = usize::try_from(offset).ok().and_then(|at| data.get(at..)).unwrap_or_default();
+                let mut n = rest.len().min(buf.len());
+                if n > 1 && s.rng.chance(s.faults.short_read) {
+                    n = 1 + s.rng.index(n - 1);
+                }
+                if let (Some(to), Some(from)) = (buf.get_mut(..n), rest.get(..n)) {
+                    to.copy_from_slice(from);
+                }
+                Ok(n)
+            },
+        )
+    }
+
+    fn write_all(&self, buf: &[u8]) -> io::Result<()> {
+        let fault = |s: &State| match s.full {
+            true => (10_000, Errno::NOSPC),
+            false if s.steps.is_multiple_of(2) => (s.faults.no_space * 2, Errno::NOSPC),
+            false => (s.faults.write_error * 2, Errno::IO),
+        };
+        self.step(fault, &format!("write {} to", buf.len()), |s, effect| {
+            if !self.writes {
+                return Err(Errno::BADF.into());
+            }
+            let n = if effect == Effect::Whole { buf.len() } else { s.rng.index(buf.len() + 1) };
+            let now = s.now_ns();
+            s.disk.append(self.ino, buf.get(..n).unwrap_or_default(), now, By::Process)
+        })
+    }
+
+    fn stat(&self) -> io::Result<Meta> {
+        self.step(
+            |_| NEVER,
+            "fstat",
+            |s, _| match self.network && !self.fresh.swap(false, Ordering::Relaxed) {
+                true => s.seen(self.ino),
+                false => s.disk.meta(self.ino),
+            },
+        )
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.step(
+            |s| (s.faults.sync_error, Errno::IO),
+            "sync",
+            |s, effect| match effect {
+                Effect::Failing => {
+                    let State { disk, rng, .. } = s;
+                    disk.fail_sync(self.ino, rng)
+                }
+                Effect::Whole | Effect::Dying => s.disk.sync(self.ino),
+            },
+        )
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.step(
+            |s| (s.faults.write_error, Errno::IO),
+            "set_len",
+            |s, _| {
+                if !self.writes {
+                    return Err(Errno::INVAL.into());
+                }
+                let (len, now) = (usize::try_from(len).map_err(|_| Errno::FBIG)?, s.now_ns());
+                s.disk.set_len(self.ino, len, now, By::Process)
+            },
+        )
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        let mut state = lock(&self.state);
+        if self.process == state.process && state.alive {
+            if let Ok(node) = state.disk.node_mut(self.ino) {
+                node.process_handles = node.process_handles.saturating_sub(1);
+            }
+            state.disk.reap(self.ino);
+        }
+    }
+}
