@@ -22,8 +22,7 @@ use crate::window::WindowWriter;
 /// How a client behaves.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
-    /// How many windows may wait for their acknowledgement, at least 1 (`pipelining` + 1 of a synchronous Filebeat is
-    /// 1).
+    /// How many windows may wait for their acknowledgement, at least 1 (Filebeat's `pipelining: 0` is 1 here).
     pub pipelining: usize,
     /// How long the server may say nothing while windows wait, or take nothing while one is written (`timeout`, 30 s).
     pub timeout: Duration,

@@ -264,4 +264,49 @@ mod tests {
             BulkError::Malformed { line: 1, reason: "index is missing".into() }
         });
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            actions in proptest::collection::vec(
+                (0usize..4, "[a-z<>.\\-é\"]{1,8}", proptest::option::of("[ -~\n]{0,40}"), "[ -~]{0,60}"),
+                1..30,
+            ),
+        ) {
+            let ops = [Op::Index, Op::Create, Op::Update, Op::Delete];
+            let (mut body, mut want) = (String::new(), Vec::new());
+            for (op, index, id, source) in &actions {
+                let op = ops[*op];
+                let id = id.clone().or((op as usize > 1).then(|| "needed".to_owned()));
+                let mut meta = serde_json::json!({"_index": index, "_type": "doc", "pipeline": "p"});
+                if let Some(id) = &id {
+                    meta["_id"] = id.as_str().into();
+                }
+                let line = serde_json::json!({ op.as_str(): meta });
+                body.push_str(&format!("{line}\n"));
+                if op != Op::Delete {
+                    body.push_str(&format!("{source}\n"));
+                }
+                want.push((op, index.clone(), id, if op == Op::Delete { String::new() } else { source.clone() }));
+            }
+            let read = parse(body.as_bytes(), None, &BulkLimits::default()).unwrap();
+            let read: Vec<_> = read
+                .into_iter()
+                .map(|a| {
+                    let source = String::from_utf8(a.source.to_vec()).unwrap();
+                    (a.op, a.index.into_owned(), a.id.map(Cow::into_owned), source)
+                })
+                .collect();
+            proptest::prop_assert_eq!(read, want);
+        }
+
+        #[test]
+        fn noise_is_read_or_refused(data: Vec<u8>, cut: proptest::sample::Index) {
+            fuzz_bulk(&data);
+            let good = b"{\"index\":{\"_index\":\"a\",\"_id\":\"1\"}}\n{}\n{\"delete\":{\"_id\":\"1\"}}\n";
+            let mut bad = good.to_vec();
+            bad.splice(cut.index(good.len()).., data);
+            fuzz_bulk(&bad);
+        }
+    }
 }

@@ -110,7 +110,7 @@ async fn route(shared: &Shared, request: Request<Incoming>) -> Result<(StatusCod
     Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "illegal_argument_exception", text))
 }
 
-const LICENSE: &str = "{\"license\":{\"status\":\"active\",\"uid\":\"pillion\",\"type\":\"basic\"},\
+const LICENSE: &str = "{\"license\":{\"status\":\"active\",\"uid\":\"pillion\",\"type\":\"basic\",\"mode\":\"basic\"},\
     \"features\":{},\"tagline\":\"You know, for X\"}";
 
 /// What Elasticsearch answers to `GET /`; clients read the version, and 8 and later the header beside it.
