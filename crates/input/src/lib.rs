@@ -2,13 +2,17 @@
 //!
 //! - [`InputSpec`]: what one input reads and how.
 //! - [`Harvester`]: finds files, reads them fairly, makes batches; a synchronous object over the world.
+//! - [`HarvestThread`]: drives a harvester in real time, with inotify.
 //! - [`parse`]: from the bytes of a chunk to events.
 
 mod harvest;
 pub mod parse;
 mod scan;
 mod spec;
+mod thread;
+mod watch;
 
 pub use harvest::{FileAccount, Harvester, Hint, Loss, LossCause, Stats, Step, Tally};
 pub use scan::{Glob, PatternError};
 pub use spec::{Backoff, Budget, Close, Identity, InputSpec, Limits, Own};
+pub use thread::{BatchSink, HarvestThread, Report, Waker};

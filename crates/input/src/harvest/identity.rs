@@ -228,7 +228,7 @@ impl Harvester {
                 let mut next: std::collections::VecDeque<Intent> =
                     entry.intents.iter().filter(|i| i.to > entry.offset && i.to > i.from).copied().collect();
                 next.make_contiguous().sort_unstable();
-                f.replays = (!next.is_empty()).then(|| next);
+                f.replays = if next.is_empty() { None } else { Some(next) };
             }
             f.scanned_to = f.pos;
         }

@@ -87,8 +87,10 @@ pub(crate) struct Folder {
     watched: bool,
     /// The path without links.
     real: PathBuf,
-    /// The last scan that came by.
+    /// How often it was listed.
     seen: u32,
+    /// Its device and inode when it was listed last: another folder at its path has no watch.
+    inode: (u64, u64),
 }
 
 /// One input and where its search stands.
@@ -333,7 +335,7 @@ impl Harvester {
             if !network && !own {
                 self.unwatched.push(dir.to_owned());
             }
-            self.folders.insert(dir.to_owned(), Folder { network, own, watched: false, real, seen: 0 });
+            self.folders.insert(dir.to_owned(), Folder { network, own, watched: false, real, seen: 0, inode: (0, 0) });
         }
         // It was just put there; a folder that nothing is known of would be one on a network.
         self.folders.entry(dir.to_owned()).or_insert_with(|| Folder {
@@ -342,6 +344,7 @@ impl Harvester {
             watched: false,
             real: dir.to_owned(),
             seen: 0,
+            inode: (0, 0),
         })
     }
 }

@@ -158,9 +158,7 @@ impl Harvester {
         let Some(listed) = i.tour.walk.step(&*self.world.fs, &i.spec.paths) else { return };
         i.tour.dir.clone_from(&listed.dir);
         i.tour.names = listed.found.into();
-        if let Some(f) = self.folders.get_mut(dir) {
-            f.seen = f.seen.saturating_add(1);
-        }
+        self.note_folder(dir);
         match listed.error {
             Some(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 self.folders.remove(dir);
@@ -169,6 +167,20 @@ impl Harvester {
                 self.say_once(dir, "a folder can't be listed; its files are looked for again at each search", &e)
             }
             None => {}
+        }
+    }
+
+    /// Another folder can have taken the place of the one that is watched.
+    fn note_folder(&mut self, dir: &Path) {
+        let inode = self.world.fs.stat(dir, true).map_or((0, 0), |m| (m.dev, m.ino));
+        let Some(f) = self.folders.get_mut(dir) else { return };
+        f.seen = f.seen.saturating_add(1);
+        if f.inode != inode {
+            if f.seen > 1 && !f.network && !f.own {
+                f.watched = false;
+                self.unwatched.push(dir.to_owned());
+            }
+            f.inode = inode;
         }
     }
 

@@ -1,0 +1,256 @@
+//! The reading thread: drives a [`Harvester`] in real time.
+//!
+//! Comes in: commands, inotify, space in the queue. Goes out: batches into a [`BatchSink`]. Always holds: it sleeps
+//! until something is due or somebody wakes it; it never polls on its own account. A command is answered between two
+//! steps, each of which is bounded; only a call into a hung file system can delay it.
+//!
+//! Tested in `tests/thread.rs`.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use pillion_event::Batch;
+use pillion_world::{Mono, World};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
+
+use crate::harvest::{FileAccount, Harvester, Hint, Loss, Stats, Step};
+use crate::spec::Budget;
+use crate::watch::{Told, Watches};
+
+/// Where batches go.
+pub trait BatchSink: Send {
+    /// How much may be read now. When it is empty, the reader sleeps until its [`Waker`] is called.
+    fn budget(&self) -> Budget;
+
+    /// Takes a batch; never refuses, whatever the budget: at most one batch goes beyond it.
+    fn push(&mut self, batch: Batch);
+
+    /// After a drain was asked for: everything that was there has been pushed. Called once.
+    fn drained(&mut self);
+}
+
+/// Wakes a reading thread: call it when the sink has space again. Cheap to clone; never blocks.
+#[derive(Clone)]
+pub struct Waker(Arc<Wake>);
+
+struct Wake {
+    fd: OwnedFd,
+    /// A wake is on its way: no need for another one.
+    pending: AtomicBool,
+}
+
+impl Waker {
+    pub(crate) fn new() -> io::Result<Waker> {
+        let fd = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Waker(Arc::new(Wake { fd, pending: AtomicBool::new(false) })))
+    }
+
+    /// Wakes it.
+    pub fn wake(&self) {
+        if !self.0.pending.swap(true, Ordering::AcqRel) {
+            // It can fail only when it is full of wakes already.
+            let _ = rustix::io::write(&self.0.fd, &1_u64.to_ne_bytes());
+        }
+    }
+
+    /// Takes back what woke. Whoever calls looks at everything afterwards.
+    fn rest(&self) {
+        let mut count = [0; 8];
+        let _ = rustix::io::read(&self.0.fd, &mut count);
+        self.0.pending.store(false, Ordering::Release);
+    }
+
+    /// Sleeps until woken, until one of the others is readable, or until `until`. Gives which of the others are.
+    pub(crate) fn sleep(&self, world: &World, others: &[rustix::fd::BorrowedFd<'_>], until: Mono) -> bool {
+        let left = until.since(world.clock.mono());
+        let timeout = (until.0 != u64::MAX).then(|| Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(left.subsec_nanos()),
+        });
+        let mut fds = vec![PollFd::new(&self.0.fd, PollFlags::IN)];
+        fds.extend(others.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
+        let _ = rustix::event::poll(&mut fds, timeout.as_ref());
+        let other = fds.iter().skip(1).any(|fd| !fd.revents().is_empty());
+        let woken = fds.first().is_some_and(|fd| !fd.revents().is_empty());
+        drop(fds);
+        if woken {
+            self.rest();
+        }
+        other
+    }
+}
+
+/// What a reading thread has done so far.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Every file, in no order.
+    pub files: Vec<FileAccount>,
+    /// What was destroyed before it could be read, the first ones.
+    pub losses: Vec<Loss>,
+    /// All together.
+    pub stats: Stats,
+}
+
+impl Report {
+    fn of(h: &Harvester) -> Report {
+        Report { files: h.accounts(), losses: h.losses().to_vec(), stats: h.stats() }
+    }
+}
+
+enum Command {
+    Drain,
+    Report(Sender<Report>),
+    Stop,
+}
+
+/// A running reading thread.
+pub struct HarvestThread {
+    waker: Waker,
+    commands: Mutex<Sender<Command>>,
+    thread: Option<JoinHandle<Report>>,
+}
+
+impl HarvestThread {
+    /// Starts a thread that reads into `sink`. `watch`: use inotify. `waker`: from [`HarvestThread::waker_for`], so that
+    /// the sink can have it before the thread starts.
+    pub fn spawn(
+        world: World,
+        harvester: Harvester,
+        sink: Box<dyn BatchSink>,
+        waker: Waker,
+        watch: bool,
+    ) -> io::Result<HarvestThread> {
+        let (commands, receiver) = channel();
+        let woken = waker.clone();
+        let thread =
+            std::thread::Builder::new().name("harvest".to_owned()).stack_size(512 * 1024).spawn(move || {
+                let watches = Watches::new(watch);
+                Driver {
+                    world,
+                    harvester,
+                    sink,
+                    waker: woken,
+                    commands: receiver,
+                    watches,
+                    told: false,
+                    listened: Mono(0),
+                }
+                .run()
+            })?;
+        Ok(HarvestThread { waker, commands: Mutex::new(commands), thread: Some(thread) })
+    }
+
+    /// A waker for a thread that is to be started.
+    pub fn waker_for() -> io::Result<Waker> {
+        Waker::new()
+    }
+
+    /// Begins the drain; [`BatchSink::drained`] tells when it is done.
+    pub fn drain(&self) {
+        self.tell(Command::Drain);
+    }
+
+    /// What was read so far; `None` when the thread doesn't answer within `wait` (a file system hangs).
+    pub fn report(&self, wait: Duration) -> Option<Report> {
+        let (reply, answer) = channel();
+        self.tell(Command::Report(reply));
+        answer.recv_timeout(wait).ok()
+    }
+
+    /// Stops reading and gives the last report; `None` when the thread doesn't end within `wait`: it is left behind.
+    pub fn stop(mut self, wait: Duration) -> Option<Report> {
+        let (reply, answer) = channel();
+        self.tell(Command::Report(reply));
+        self.tell(Command::Stop);
+        let report = answer.recv_timeout(wait).ok()?;
+        self.thread.take().and_then(|t| t.join().ok()).or(Some(report))
+    }
+
+    fn tell(&self, command: Command) {
+        // A thread that is gone has nothing to be told.
+        let _ = self.commands.lock().unwrap_or_else(PoisonError::into_inner).send(command);
+        self.waker.wake();
+    }
+}
+
+struct Driver {
+    world: World,
+    harvester: Harvester,
+    sink: Box<dyn BatchSink>,
+    waker: Waker,
+    commands: Receiver<Command>,
+    watches: Watches,
+    told: bool,
+    /// When the kernel was asked last.
+    listened: Mono,
+}
+
+/// While there is work, the kernel is asked no more often than this.
+const LISTEN_EVERY: Duration = Duration::from_millis(1);
+
+impl Driver {
+    fn run(mut self) -> Report {
+        loop {
+            while let Ok(command) = self.commands.try_recv() {
+                match command {
+                    Command::Drain => {
+                        // What the kernel already knows is older than the drain.
+                        self.listen();
+                        self.harvester.drain();
+                    }
+                    // Nobody waits any more: no answer.
+                    Command::Report(reply) => drop(reply.send(Report::of(&self.harvester))),
+                    Command::Stop => return Report::of(&self.harvester),
+                }
+            }
+            for folder in self.harvester.take_folders() {
+                let watched = self.watches.add(&folder);
+                if watched {
+                    self.harvester.watched(&folder, true);
+                }
+            }
+            match self.harvester.step(self.sink.budget()) {
+                Step::Batch(batch) => self.sink.push(batch),
+                Step::Worked => {}
+                Step::Full { until } | Step::Idle { until } => {
+                    if !self.told && self.harvester.drained() {
+                        self.told = true;
+                        self.sink.drained();
+                    }
+                    let others: Vec<_> = self.watches.fd().into_iter().collect();
+                    let told = self.waker.sleep(&self.world, &others, until);
+                    if told {
+                        self.listen();
+                    }
+                    continue;
+                }
+            }
+            if self.world.clock.mono().since(self.listened) >= LISTEN_EVERY {
+                self.listen();
+            }
+        }
+    }
+
+    fn listen(&mut self) {
+        self.listened = self.world.clock.mono();
+        let harvester = &mut self.harvester;
+        self.watches.read(|told| match told {
+            Told::Hint(hint) => harvester.hint(hint),
+            Told::Ended(folder) => {
+                harvester.watched(&folder, false);
+                harvester.hint(Hint::All);
+            }
+        });
+    }
+}
+
+impl std::fmt::Debug for HarvestThread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HarvestThread").finish_non_exhaustive()
+    }
+}
