@@ -5,14 +5,15 @@
 //! standard input is a pipe, so that a server can see when the chore itself was killed, and it is killed then.
 
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open};
 
-use crate::{Outcome, wait};
+use crate::Outcome;
 
 /// A started process.
 pub(crate) struct Child {
@@ -74,10 +75,21 @@ impl Child {
         Ok(self.ended)
     }
 
-    /// Waits for its end.
+    /// Waits for its end; returns as soon as it is there.
     pub(crate) fn wait(&mut self, limit: Duration) -> Outcome<Ended> {
-        let id = self.id();
-        wait::until(&format!("the end of process {id}"), limit, || self.ended())
+        let (id, begin) = (self.id(), Instant::now());
+        loop {
+            if let Some(ended) = self.ended()? {
+                return Ok(ended);
+            }
+            let left = limit.saturating_sub(begin.elapsed());
+            if left.is_zero() {
+                return Err(format!("process {id} goes on after {:.0} s", limit.as_secs_f64()));
+            }
+            if let Some(pid) = self.pid() {
+                sleep_until_end(pid, left)?;
+            }
+        }
     }
 }
 
@@ -94,6 +106,17 @@ impl Drop for Child {
         self.signal_group(Signal::KILL);
         let _ = self.wait(Duration::from_secs(10));
     }
+}
+
+/// Sleeps until the process ends or the time is up.
+#[expect(unsafe_code, reason = "rustix's poll would widen its features for the whole workspace")]
+fn sleep_until_end(pid: Pid, limit: Duration) -> Outcome {
+    let fd = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| format!("pidfd_open: {e}"))?;
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let ms = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX).saturating_add(1);
+    // SAFETY: `poll` is one live, writable entry, and its descriptor stays open during the call.
+    unsafe { libc::poll(&mut poll, 1, ms) };
+    Ok(())
 }
 
 /// Collects an ended child with its resource usage, without waiting.
@@ -144,6 +167,7 @@ fn args(command: &Command) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wait;
 
     #[test]
     fn an_end_has_its_code_and_dropping_ends_the_whole_group() {

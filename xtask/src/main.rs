@@ -10,6 +10,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to the person who called it")]
 
 mod args;
+mod bench;
 mod cache;
 mod child;
 mod dist;
@@ -35,6 +36,7 @@ const USAGE: &str = "\
 usage: cargo xtask CHORE
   dist                 build target/dist/pillion: one static executable
   tidy                 the project's style, as tests
+  bench …              the figures of Pillion and its peers: --only ROW, --shipper NAME, --lines N, --repeat N, --out FOLDER
   e2e servers [NAME…]  build and start each search server once
   e2e missing          name each server that can't run here, and why
   e2e endpoints …      the executable against each of them: --server NAME, --case NAME
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["dist"] => dist::run(),
         ["tidy"] => tidy::run(),
+        ["bench", rest @ ..] => bench::run(rest),
         ["e2e", rest @ ..] => e2e::run(rest),
         _ => Err(USAGE.to_owned()),
     };

@@ -68,7 +68,7 @@ impl Trial<'_> {
         let status = self.end(place, &mut child, &sink)?;
 
         let stored = sink.tally().lines();
-        let times = |line: &String| stored.get(line).map_or(0, |s| s.times as usize);
+        let times = |line: &String| stored.get(line).copied().unwrap_or(0);
         let ended_well = match self.cell.end {
             // A plain shell's end says nothing of the shipper.
             End::Shell => true,

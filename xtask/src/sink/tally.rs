@@ -32,18 +32,9 @@ pub(crate) struct Tally {
 struct State {
     events: u64,
     refused: u64,
-    lines: HashMap<String, Stored>,
+    lines: HashMap<String, usize>,
     ids: HashSet<String>,
     last: Option<Instant>,
-}
-
-/// A line that is stored.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Stored {
-    /// How often.
-    pub(crate) times: u32,
-    /// When its first acknowledgement was sent.
-    pub(crate) at: Instant,
 }
 
 /// A new event, or one whose document id is there already.
@@ -85,7 +76,7 @@ impl Tally {
         }
         state.events += 1;
         let line = event["message"].as_str().unwrap_or_default().to_owned();
-        state.lines.entry(line).or_insert(Stored { times: 0, at: Instant::now() }).times += 1;
+        *state.lines.entry(line).or_default() += 1;
         Ok(Fate::Stored)
     }
 
@@ -116,8 +107,8 @@ impl Tally {
         self.state().refused
     }
 
-    /// The lines stored, by message.
-    pub(crate) fn lines(&self) -> HashMap<String, Stored> {
+    /// How often each line is stored, by message.
+    pub(crate) fn lines(&self) -> HashMap<String, usize> {
         self.state().lines.clone()
     }
 }

@@ -1,0 +1,58 @@
+//! The figures of Pillion and its peers on the same work.
+//!
+//! Comes in: which rows, which shippers. Goes out: `bench/results/DATE.json` and `.md`, with machine, versions and
+//! command.
+//! Always holds: the endpoint is this process and the shipper another one, so that processor time and memory are the
+//! shipper's alone, as `wait4` and `/proc` tell them; each shipper gets the same files and settings.
+
+mod memory;
+mod report;
+mod run;
+mod throughput;
+mod times;
+
+use report::Row;
+use run::Plan;
+
+use crate::Outcome;
+use crate::args::Args;
+use crate::shipper::Shipper;
+
+/// A row's name, and what measures it.
+type Measure = (&'static str, fn(&Shipper, &Plan) -> Outcome<Vec<Row>>);
+
+const ROWS: [Measure; 9] = [
+    ("bulk", throughput::bulk),
+    ("lumberjack", throughput::lumberjack),
+    ("file", throughput::file),
+    ("many-files", throughput::many_files),
+    ("idle", memory::idle),
+    ("quiet-files", memory::quiet_files),
+    ("latency", times::latency),
+    ("start", times::start),
+    ("exit", times::exit),
+];
+
+/// `--only ROW`, `--shipper pillion|filebeat` (both when not given), `--lines N`, `--repeat N`, `--out FOLDER`.
+pub(crate) fn run(words: &[&str]) -> Outcome {
+    let mut args = Args::new(words);
+    let (only, shipper, out) = (args.value("--only")?, args.value("--shipper")?, args.value("--out")?);
+    let plan = Plan { lines: args.number("--lines", 1_000_000)?, repeat: args.number("--repeat", 3)?.max(1) };
+    if let Some(odd) = args.rest()?.first() {
+        return Err(format!("what is {odd}?"));
+    }
+    let mut rows = Vec::new();
+    let names = shipper.map_or(vec!["pillion".to_owned(), "filebeat".to_owned()], |s| vec![s]);
+    let shippers = names.iter().map(|n| Shipper::named(n)).collect::<Outcome<Vec<Shipper>>>()?;
+    for (name, measure) in ROWS {
+        if only.as_ref().is_some_and(|o| o != name) {
+            continue;
+        }
+        for shipper in &shippers {
+            let measured = measure(shipper, &plan).map_err(|e| format!("{name}, {}: {e}", shipper.name()))?;
+            measured.iter().for_each(|row| println!("{}", row.line()));
+            rows.extend(measured);
+        }
+    }
+    report::write(&shippers, words, &rows, out.as_deref())
+}
