@@ -168,3 +168,102 @@ impl Run {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::elasticsearch::work::Pool;
+    use crate::render::tests::{batch, input};
+    use crate::testing::{Books, List};
+    use crate::{Request, Requests, Taking};
+    use pillion_event::InputKind;
+
+    /// One request, once.
+    struct One(std::sync::Mutex<Option<Request>>);
+
+    impl Requests for One {
+        fn take(&self, _: usize) -> Taking<'_> {
+            Box::pin(std::future::ready(self.0.lock().unwrap().take()))
+        }
+    }
+
+    /// Work out of slices of one batch of 40 events.
+    fn work(cuts: &[usize]) -> Work {
+        let texts = vec![&b"x"[..]; 40];
+        let batch = Arc::new(batch(input(InputKind::Log), 0, &texts));
+        let mut slices = Vec::new();
+        let mut at = 0;
+        for cut in cuts {
+            let end = (at + cut).min(40);
+            if at < end {
+                slices.push(Slice { batch: Arc::clone(&batch), events: at..end });
+            }
+            // Every second slice begins behind a gap.
+            at = end + cut % 2;
+        }
+        let request = Request { slices, in_flight: None };
+        let pool = Pool::new(Arc::new(One(std::sync::Mutex::new(Some(request)))), 40);
+        let rt = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        rt.block_on(pool.next()).unwrap()
+    }
+
+    fn indices(work: Option<&Work>) -> Vec<usize> {
+        work.map(|w| w.events().map(|(_, i, _)| i).collect()).unwrap_or_default()
+    }
+
+    proptest! {
+        #[test]
+        fn each_event_is_settled_or_left_over_once(
+            cuts in proptest::collection::vec(1usize..9, 1..12),
+            choice in proptest::collection::vec(0u8..5, 40),
+        ) {
+            let work = work(&cuts);
+            let all = indices(Some(&work));
+            let rulings: Vec<Ruling> = all.iter().map(|i| match choice[*i] {
+                0 | 1 => Ruling::Settled(Fate::Acked),
+                2 => Ruling::Settled(Fate::Duplicate),
+                3 => Ruling::Again { busy: false },
+                _ => Ruling::Refused(Dead { reason: Item::default().drop_reason(), text: String::new() }),
+            }).collect();
+            let (books, stats) = (Books::default(), Stats::default());
+            let rest = settle_each(&work, rulings, &books, &stats);
+            let wanted = |of: std::ops::RangeInclusive<u8>| -> Vec<usize> {
+                all.iter().copied().filter(|i| of.contains(&choice[*i])).collect()
+            };
+            prop_assert_eq!(indices(rest.again.as_ref()), wanted(3..=3));
+            prop_assert_eq!(indices(rest.refused.as_ref()), wanted(4..=4));
+            prop_assert_eq!(rest.refused.map_or(0, |r| r.dead.len()), wanted(4..=4).len());
+            prop_assert_eq!(books.all().len(), wanted(0..=2).len());
+            prop_assert_eq!(books.acked(), wanted(0..=1).len());
+        }
+
+        #[test]
+        fn splitting_loses_nothing(cuts in proptest::collection::vec(1usize..9, 1..12), at in 0usize..45) {
+            let mut front = work(&cuts);
+            let all = indices(Some(&front));
+            let behind = front.split_off(at);
+            prop_assert_eq!(front.len(), at.min(all.len()));
+            let mut both = indices(Some(&front));
+            both.extend(indices(Some(&behind)));
+            prop_assert_eq!(both, all);
+        }
+    }
+
+    #[tokio::test]
+    async fn workers_end_only_when_all_work_is_settled() {
+        let pool = Pool::new(List::of(crate::testing::lines(1)), 10);
+        let work = pool.next().await.unwrap();
+        let other = tokio::spawn({
+            let pool = Arc::clone(&pool);
+            async move { pool.next().await.map(|w| w.len()) }
+        });
+        tokio::task::yield_now().await;
+        assert!(!other.is_finished(), "work is in flight, and may come back");
+        pool.put(work);
+        assert_eq!(other.await.unwrap(), Some(1));
+        assert!(pool.next().await.is_none());
+        pool.ended().await;
+    }
+}

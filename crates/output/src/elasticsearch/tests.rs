@@ -11,6 +11,7 @@ use pillion_event::{Batch, Drop, DropKind, Fate, InputKind, Overlay};
 use super::*;
 use crate::render::tests::{batch, input};
 use crate::testing::{Books, List, context, lines};
+use crate::tls::tests::Authority;
 use server::{Server, Step, TAKEN, items};
 
 /// Settings from what stands below `output.elasticsearch`, with pauses of a millisecond.
@@ -359,6 +360,47 @@ async fn test_output_says_each_step() {
     report.clear();
     assert!(!test_output(&settings, &pillion_world::World::real(), &mut report).await, "{report}");
     assert!(report.contains("ERROR the credentials aren't accepted (401)"), "{report}");
+}
+
+#[tokio::test]
+async fn mutual_tls_carries_everything() {
+    let ours = Authority::new();
+    let server = Server::start_tls(ours.issue(&["localhost"], |_| {}).server(Some(&ours)), vec![Step::Reset]).await;
+    let client = ours.issue(&["pillion"], |_| {});
+    let mut case = Case::new(&server, lines(20));
+    case.text = format!(
+        "hosts: [\"https://{}\"]\nbulk_max_size: 5\nssl.certificate_authorities: [{:?}]\nssl.certificate: {:?}\nssl.key: {:?}",
+        server.at.replace("127.0.0.1", "localhost"),
+        ours.pem(),
+        client.pem(),
+        client.key_pem(),
+    );
+    assert_eq!(case.run().await, vec![Fate::Acked; 20]);
+    assert_eq!(server.seen().len(), 5);
+}
+
+#[tokio::test]
+async fn test_output_explains_tls() {
+    let ours = Authority::new();
+    let server = ours.issue(&["localhost"], |_| {});
+    let trusting = format!("ssl.certificate_authorities: [{:?}]", ours.pem());
+    for (clients, extra, want) in [
+        (None, "", "isn't trusted"),
+        (Some(&ours), trusting.as_str(), "Set ssl.certificate and ssl.key"),
+        (None, "ssl.verification_mode: none", "WARN the server's certificate isn't checked"),
+    ] {
+        let host = crate::tls::tests::serve(server.server(clients)).await;
+        let extra = if extra.is_empty() {
+            format!("ssl.certificate_authorities: [{:?}]", Authority::new().pem())
+        } else {
+            extra.into()
+        };
+        let settings = settings("8", &format!("hosts: [\"https://{host}\"]\n{extra}"));
+        let mut report = String::new();
+        // The server only says hello, which isn't HTTP.
+        assert!(!test_output(&settings, &pillion_world::World::real(), &mut report).await, "{report}");
+        assert!(report.contains(want), "{want}: {report}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! Always holds: work that was taken stays counted until it is settled to its last event; what one worker can't deliver
 //! another may take; when the source is closed, workers end only after the last work is settled. Bounded: each worker
-//! holds at most one work, and puts back what it split. Tested below and through `tests.rs`.
+//! holds at most one work, and puts back what it split. Tested in `settle.rs` and `tests.rs`.
 
 use std::collections::VecDeque;
 use std::pin::pin;

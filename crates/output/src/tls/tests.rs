@@ -50,6 +50,14 @@ impl Authority {
 }
 
 impl Identity {
+    pub(crate) fn pem(&self) -> String {
+        self.pem.clone()
+    }
+
+    pub(crate) fn key_pem(&self) -> String {
+        self.key.serialize_pem()
+    }
+
     /// A server's configuration; with `clients` it wants certificates of that authority.
     pub(crate) fn server(&self, clients: Option<&Authority>) -> ServerConfig {
         let provider = Arc::new(provider::default_provider());
@@ -72,7 +80,7 @@ impl Identity {
 }
 
 /// Serves TLS connections: says `hello` and closes.
-async fn serve(config: ServerConfig) -> Host {
+pub(crate) async fn serve(config: ServerConfig) -> Host {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let acceptor = TlsAcceptor::from(Arc::new(config));

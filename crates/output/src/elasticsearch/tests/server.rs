@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use pillion_deflate::{Container, Inflater};
+use rustls::ServerConfig;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 /// The answer that takes everything.
 pub(crate) const TAKEN: &str = r#"{"took":1,"errors":false,"items":[]}"#;
@@ -77,21 +79,32 @@ impl Drop for Server {
 
 impl Server {
     pub(crate) async fn start(steps: Vec<Step>) -> Server {
-        Server::listen(Script { steps: Mutex::new(steps.into()), ..Script::default() }).await
+        Server::listen(Script { steps: Mutex::new(steps.into()), ..Script::default() }, None).await
+    }
+
+    pub(crate) async fn start_tls(config: ServerConfig, steps: Vec<Step>) -> Server {
+        let script = Script { steps: Mutex::new(steps.into()), ..Script::default() };
+        Server::listen(script, Some(TlsAcceptor::from(Arc::new(config)))).await
     }
 
     pub(crate) async fn start_limited(limit: usize) -> Server {
-        Server::listen(Script { limit: Some(limit), ..Script::default() }).await
+        Server::listen(Script { limit: Some(limit), ..Script::default() }, None).await
     }
 
-    async fn listen(script: Script) -> Server {
+    async fn listen(script: Script, tls: Option<TlsAcceptor>) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap().to_string();
         let script = Arc::new(script);
         let shared = Arc::clone(&script);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&shared)));
+                let (shared, tls) = (Arc::clone(&shared), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => serve(stream, shared).await,
+                        Some(tls) => serve(tls.accept(stream).await.unwrap(), shared).await,
+                    }
+                });
             }
         });
         Server { at, script, task }
