@@ -13,6 +13,9 @@
 //! - After a failed or doubtful step the log is given up: nothing is appended behind what may be torn, or with ids that
 //!   a checkpoint that may or may not be there would leave a gap before. Only a new checkpoint ends that state.
 //! - An id is never used twice, also not for what failed.
+//! - A log that holds anything is never appended to by another process than the one that wrote it: a start writes a
+//!   checkpoint of what it read. What is to be seen in the log may not be on the disk, and after a sync that failed once no
+//!   later one puts it there.
 //! - An older checkpoint is removed only when the newer one is durable.
 //!
 //! Tested in `tests/crash.rs`.
@@ -59,14 +62,12 @@ impl Disk {
         Disk { world, home, mode, log: None, log_len: 0, checkpoint_at: CHECKPOINT_AT, next_id, checkpoints }
     }
 
-    /// Goes on with a log that is whole. It is synced first, since a program before us may not have done that, and what
-    /// was read is about to be relied on.
-    pub(crate) fn resume(&mut self, log_len: u64, checkpoint_len: u64) -> io::Result<()> {
+    /// Goes on with a log that is there and empty.
+    pub(crate) fn resume(&mut self, checkpoint_len: u64) -> io::Result<()> {
         let log = self.world.fs.open(&self.home.join(LOG), OpenHow::Append(self.mode))?;
         log.sync()?;
         sync_dir(&self.world, &self.home)?;
         self.log = Some(log);
-        self.log_len = log_len;
         self.checkpoint_at = CHECKPOINT_AT.max(checkpoint_len);
         Ok(())
     }

@@ -8,7 +8,7 @@
 //! checkpoint counts up to the damage: what is missing is read again from its beginning, never skipped.
 //! Tested below, in `tests/` and by the fuzz target `registry`.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ const MAX_ID: u64 = 1 << 62;
 /// How many faults are described; the others are counted.
 const MAX_FAULTS: usize = 20;
 
-pub(crate) type Records = HashMap<Arc<str>, Record>;
+pub(crate) type Records = BTreeMap<Arc<str>, Record>;
 
 /// What was wrong with what was read.
 #[derive(Clone, Debug, Default)]
@@ -49,12 +49,22 @@ impl Faults {
     }
 }
 
+/// What is to be done about the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFile {
+    /// Nothing: the first sync makes it.
+    Missing,
+    /// It can be appended to.
+    Empty,
+    /// A checkpoint has to take its place.
+    Used,
+}
+
 /// What a store held.
 pub(crate) struct Loaded {
     pub(crate) records: Records,
     pub(crate) next_id: u64,
-    /// The log's length when it is whole; `None`: take a checkpoint before appending.
-    pub(crate) log_len: Option<u64>,
+    pub(crate) log: LogFile,
     pub(crate) checkpoint_len: u64,
     /// All checkpoints, the newest last.
     pub(crate) checkpoints: Vec<PathBuf>,
@@ -79,7 +89,7 @@ pub(crate) fn load(world: &World, home: &Path, faults: &mut Faults) -> Result<Lo
     let mut loaded = Loaded {
         records,
         next_id: id + 1,
-        log_len: None,
+        log: LogFile::Missing,
         checkpoint_len,
         checkpoints: checkpoints.into_iter().map(|(_, path)| path).collect(),
         torn: None,
@@ -88,10 +98,9 @@ pub(crate) fn load(world: &World, home: &Path, faults: &mut Faults) -> Result<Lo
         let mut bytes = Bytes::new(bounded(&*file));
         let read = read_log(&mut bytes, id, &mut loaded.records).map_err(|e| unreadable(&log, e))?;
         loaded.next_id = read.max_id + 1;
-        loaded.log_len = (read.torn.is_none() && whole).then_some(bytes.len());
+        loaded.log = if bytes.len() == 0 && whole { LogFile::Empty } else { LogFile::Used };
         loaded.torn = read.torn;
     }
-    loaded.records.shrink_to_fit();
     Ok(loaded)
 }
 

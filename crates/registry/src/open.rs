@@ -2,13 +2,15 @@
 //!
 //! Comes in: `path.data` and the options. Goes out: a [`Registry`] and what was found ([`Opened`]).
 //!
-//! Always holds: what is read from an old layout is durable in the new one before the old one is moved aside; a crash at
+//! Always holds: what [`Registry::open`] found in a store is durable when it returns (but on a full disk, where the next
+//! sync says so). What is read from an old layout is durable in the new one before the old one is moved aside; a crash at
 //! any step leaves one of the two complete.
 //!
 //! An old file `registry` is converted in the folder `registry.new` beside it; then the file becomes `registry.bak` and
 //! the folder `registry`. A start that finds no `registry` and a complete `registry.new` takes the last step again.
 //! Tested below and in `tests/`.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,8 +21,9 @@ use serde_json::{Value, json};
 
 use crate::chunks::Bytes;
 use crate::disk::{Disk, META, sync_dir};
+use crate::entry::{Entry, Kind};
 use crate::error::Error;
-use crate::load::{self, Faults, Loaded, Records};
+use crate::load::{self, Faults, Loaded, LogFile, Records};
 use crate::registry::{Record, Registry};
 use crate::{takeover, time};
 
@@ -122,12 +125,21 @@ impl Registry {
         let mut opener = Opener { world, data_path, root, mode: options.file_mode, faults, opened };
         let agent_id = opener.agent_id()?;
         let (mut disk, loaded) = opener.store(options)?;
-        let Loaded { mut records, log_len, checkpoint_len, torn, .. } = loaded;
-        opener.adopt(&mut records);
-        let changed = opener.opened.adopted > 0;
-        if let Some(len) = log_len {
-            let log = opener.home().join(crate::disk::LOG);
-            disk.resume(len, checkpoint_len).map_err(|source| Error::Unwritable { path: log, source })?;
+        let Loaded { mut records, log, checkpoint_len, torn, .. } = loaded;
+        let changed = opener.adopt(&mut records) && log != LogFile::Used;
+        let done = match log {
+            LogFile::Missing => Ok(()),
+            LogFile::Empty => disk.resume(checkpoint_len),
+            LogFile::Used => {
+                let all: Vec<_> = records.iter().map(|(k, r)| (Arc::clone(k), r.clone())).collect();
+                disk.checkpoint(&all)
+            }
+        };
+        match done {
+            // A full disk may have room again when it counts: `sync` tells.
+            Err(e) if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {}
+            Err(source) => return Err(Error::Unwritable { path: opener.home(), source }),
+            Ok(()) => {}
         }
         let mut opened = opener.opened;
         opened.torn = torn;
@@ -315,21 +327,40 @@ impl Opener<'_> {
         kind_of(self.world, path)
     }
 
-    /// Gives each entry without an incarnation of its own a new one.
-    fn adopt(&mut self, records: &mut Records) {
-        let mut seen = std::collections::HashSet::new();
+    /// Gives each entry without an incarnation of its own a new one. `true`: something has changed.
+    ///
+    /// Two keys with one incarnation are one file whose key was being changed when the last run ended: the newer stays.
+    fn adopt(&mut self, records: &mut Records) -> bool {
+        let mut changed = false;
+        let mut newest: HashMap<Incarnation, Arc<Entry>> = HashMap::new();
         for record in records.values_mut() {
             let Record::File(entry) = record else { continue };
-            if entry.incarnation != Incarnation(0) && seen.insert(entry.incarnation) {
-                continue;
+            if entry.incarnation == Incarnation(0) {
+                Arc::make_mut(entry).incarnation = Incarnation(self.world.random.u128());
+                self.opened.adopted += 1;
+                changed = true;
             }
-            let entry = Arc::make_mut(entry);
-            entry.incarnation = Incarnation(self.world.random.u128());
-            entry.intents.clear();
-            seen.insert(entry.incarnation);
-            self.opened.adopted += 1;
+            let best = newest.entry(entry.incarnation).or_insert_with(|| Arc::clone(entry));
+            if age(best) < age(entry) {
+                *best = Arc::clone(entry);
+            }
         }
+        let all = records.len();
+        records.retain(|key, record| match record {
+            Record::File(entry) => newest.get(&entry.incarnation).is_some_and(|best| best.key == *key),
+            Record::Foreign(_) => true,
+        });
+        changed || records.len() < all
     }
+}
+
+/// What grows when a file gets another key.
+fn age(entry: &Entry) -> (i128, u64, Option<u64>) {
+    let fingerprint_len = match &entry.kind {
+        Kind::Filestream(state) => state.fingerprint_len,
+        Kind::Log(_) => None,
+    };
+    (entry.updated_ns, entry.offset, fingerprint_len)
 }
 
 fn kind_of(world: &World, path: &Path) -> Result<Option<FileKind>, Error> {

@@ -5,7 +5,7 @@
 //! durable is marked dirty, or `all` is set, which makes the next sync write everything.
 //! Tested below and in `tests/`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -36,7 +36,8 @@ pub(crate) type Change = (Arc<str>, Option<Record>);
 
 #[derive(Default)]
 struct Mem {
-    map: HashMap<Arc<str>, Record>,
+    /// Ordered, so that what is written follows from what was done.
+    map: BTreeMap<Arc<str>, Record>,
     /// The changed keys, each with the place in `order` that counts.
     dirty: HashMap<Arc<str>, usize>,
     order: Vec<Arc<str>>,
@@ -150,7 +151,7 @@ impl Registry {
     pub(crate) fn new(
         world: World,
         disk: Disk,
-        records: HashMap<Arc<str>, Record>,
+        records: BTreeMap<Arc<str>, Record>,
         all: bool,
         agent_id: String,
         lock: Box<dyn Lock>,

@@ -10,7 +10,7 @@
 //! count; `ttl` becomes -2 (kept until an input says otherwise). A faulty state is skipped and reported.
 //! Tested below and in `open.rs`.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub(crate) fn read_array<R: FnMut(&mut [u8], u64) -> io::Result<usize>>(
     path: &Path,
     faults: &mut Faults,
 ) -> io::Result<Vec<Entry>> {
-    let mut found: HashMap<Arc<str>, Entry> = HashMap::new();
+    let mut found: BTreeMap<Arc<str>, Entry> = BTreeMap::new();
     let mut out = Vec::new();
     let mut n = 0;
     loop {
