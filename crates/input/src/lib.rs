@@ -1,11 +1,13 @@
 //! The inputs: from files to batches.
 //!
 //! - [`InputSpec`]: what one input reads and how.
+//! - [`specs_from_root`]: the inputs of a configuration.
 //! - [`Harvester`]: finds files, reads them fairly, makes batches; a synchronous object over the world.
 //! - [`HarvestThread`]: drives a harvester in real time, with inotify.
 //! - [`parse`]: from the bytes of a chunk to events.
 
 mod harvest;
+mod options;
 pub mod parse;
 mod scan;
 mod spec;
@@ -13,6 +15,7 @@ mod thread;
 mod watch;
 
 pub use harvest::{FileAccount, Harvester, Hint, Loss, LossCause, Stats, Step, Tally};
+pub use options::specs_from_root;
 pub use scan::{Glob, PatternError};
 pub use spec::{Backoff, Budget, Close, Identity, InputSpec, Limits, Own};
 pub use thread::{BatchSink, HarvestThread, Report, Waker};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pillion_event::{InputDesc, InputKind};
 
-use crate::parse::Chain;
+use crate::parse::{Chain, Pattern};
 use crate::scan::Glob;
 
 /// What tells a file from all others (`file_identity`).
@@ -70,9 +70,9 @@ pub struct InputSpec {
     /// What it reads.
     pub paths: Vec<Glob>,
     /// Files that aren't read: matched against the whole path.
-    pub exclude_files: Vec<regex::bytes::Regex>,
+    pub exclude_files: Vec<Pattern>,
     /// When there are any, only files that match one are read (filestream).
-    pub include_files: Vec<regex::bytes::Regex>,
+    pub include_files: Vec<Pattern>,
     /// Symbolic links to files are read too.
     pub symlinks: bool,
     /// What tells files apart.
@@ -85,6 +85,10 @@ pub struct InputSpec {
     pub scan_every: Duration,
     /// Files last changed longer ago than this aren't read (what is appended later is).
     pub ignore_older: Option<Duration>,
+    /// Files last changed before the start aren't read (`ignore_inactive: since_last_start`).
+    pub ignore_before_start: bool,
+    /// Events carry their file's fingerprint where there is one (`include_file_fingerprint`).
+    pub show_fingerprint: bool,
     /// When descriptors are closed.
     pub close: Close,
     /// How often files are looked at.
@@ -111,6 +115,8 @@ impl InputSpec {
             registry_v9: false,
             scan_every: Duration::from_secs(10),
             ignore_older: None,
+            ignore_before_start: false,
+            show_fingerprint: true,
             close: Close { inactive: Duration::from_secs(300), renamed: false, removed: true, eof: false, after: None },
             backoff: Backoff { init: Duration::from_secs(1), max: Duration::from_secs(10), factor: 2.0 },
             tail: false,

@@ -312,7 +312,9 @@ impl Harvester {
         let mut f = FileState::new(input, path, meta, incarnation, now);
         (f.by_path, f.seen) = (by_path, i.tour.number);
         let age_ms = i128::from(self.world.clock.wall().0) - meta.mtime_ns / 1_000_000;
-        let old = i.spec.ignore_older.is_some_and(|d| age_ms > d.as_millis() as i128);
+        let older = i.spec.ignore_older.is_some_and(|d| age_ms > d.as_millis() as i128);
+        let before_start = i.spec.ignore_before_start && meta.mtime_ns < i128::from(self.started_ms) * 1_000_000;
+        let old = older || before_start;
         if i.spec.tail || old {
             (f.pos, f.scanned_to) = (meta.len, meta.len);
         }

@@ -35,7 +35,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pillion_event::{Batch, BatchId, Incarnation};
+use pillion_event::{Batch, BatchId, Incarnation, InputKind};
 use pillion_registry::Registry;
 use pillion_world::{FsKind, Mono, World};
 
@@ -131,6 +131,8 @@ pub struct Harvester {
     /// Where the search for a descriptor to close goes on.
     hand: FileId,
     refused: u64,
+    /// When this began, on the wall clock.
+    started_ms: i64,
     next_batch: u64,
     /// A search has had the last turn, a reader has the next.
     readers_turn: bool,
@@ -146,7 +148,7 @@ const MAX_HINTS: usize = 4096;
 const MAX_SAID: usize = 4096;
 
 impl Harvester {
-    /// A harvester that has read nothing yet. Files that the registry knows go on where they were acknowledged, after
+    /// A harvester that has read nothing yet; `stdin` inputs are left out. Files that the registry knows go on where they were acknowledged, after
     /// a resend of what may have been sent.
     pub fn new(world: World, registry: Arc<Registry>, inputs: Vec<InputSpec>, own: &Own, limits: Limits) -> Harvester {
         let limits = Limits {
@@ -155,7 +157,8 @@ impl Harvester {
             descriptors: limits.descriptors.max(2),
             ..limits
         };
-        let now = world.clock.mono();
+        let (now, started_ms) = (world.clock.mono(), world.clock.wall().0);
+        let inputs = inputs.into_iter().filter(|i| i.desc.kind != InputKind::Stdin).collect();
         let inputs = grouped(inputs)
             .into_iter()
             .map(|(group, spec)| Input {
@@ -192,6 +195,7 @@ impl Harvester {
             open_deleted: 0,
             hand: 0,
             refused: 0,
+            started_ms,
             next_batch: 0,
             readers_turn: false,
             draining: false,

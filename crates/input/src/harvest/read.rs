@@ -262,8 +262,9 @@ impl Harvester {
             return Some(source);
         }
         let key = f.key.clone()?;
+        let shown = self.inputs.get(usize::from(f.input))?.spec.show_fingerprint;
         let fingerprint = match pillion_registry::identifier_of(&key) {
-            Some(Identifier::Fingerprint(hash)) if f.fingerprint_len == 0 => {
+            Some(Identifier::Fingerprint(hash)) if f.fingerprint_len == 0 && shown => {
                 Some(hash.split('~').next().unwrap_or_default().to_owned())
             }
             _ => None,

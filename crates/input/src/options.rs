@@ -1,0 +1,519 @@
+//! Inputs from the configuration.
+//!
+//! Comes in: the root section. Goes out: [`InputSpec`]s, or what is wrong and where. Defaults are Filebeat's, by dialect.
+//! Always holds: an option that delivery depends on is taken or refused, never passed over.
+//!
+//! Tested below.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pillion_config::{Compat, Error, Section};
+use pillion_event::{InputDesc, InputKind};
+use serde_json::{Map, Value};
+
+use crate::parse::{Chain, ChainOptions, Pattern};
+use crate::scan::{Glob, PatternError};
+use crate::spec::{Backoff, Close, Identity, InputSpec};
+
+/// What all inputs share: the general settings `tags`, `fields`, `fields_under_root`.
+struct Globals {
+    tags: Vec<String>,
+    fields: Map<String, Value>,
+    under_root: bool,
+}
+
+/// The enabled inputs of a configuration: `filebeat.inputs`, or `filebeat.prospectors` in 5.6.
+///
+/// # Errors
+/// The first option that is wrong or can't be honoured.
+pub fn specs_from_root(root: &Section<'_>) -> Result<Vec<InputSpec>, Error> {
+    let v5 = root.compat() == Compat::V5;
+    let globals = Globals {
+        tags: root.strings("tags")?,
+        fields: object(root, "fields")?,
+        under_root: root.bool("fields_under_root")?.unwrap_or(false),
+    };
+    let key = if v5 { "filebeat.prospectors" } else { "filebeat.inputs" };
+    let mut specs: Vec<InputSpec> = Vec::new();
+    for section in root.sections(key)? {
+        if !section.bool("enabled")?.unwrap_or(true) {
+            section.ignore();
+            continue;
+        }
+        let spec = from_section(&section, &globals)?;
+        check_among(&section, &spec, &specs)?;
+        specs.push(spec);
+    }
+    Ok(specs)
+}
+
+/// What an input may not be beside others.
+fn check_among(section: &Section<'_>, spec: &InputSpec, before: &[InputSpec]) -> Result<(), Error> {
+    let stdin = |s: &InputSpec| s.desc.kind == InputKind::Stdin;
+    if !before.is_empty() && (stdin(spec) || before.iter().any(stdin)) {
+        return Err(section.error("type", "stdin has to be the only input", "remove the other inputs, or this one"));
+    }
+    let same = |s: &&InputSpec| s.is_filestream() && s.desc.id == spec.desc.id;
+    if !spec.is_filestream() || !before.iter().any(|s| same(&s)) {
+        return Ok(());
+    }
+    if spec.desc.id.is_empty() && section.compat() != Compat::V9 {
+        section.warn(
+            "id",
+            "several filestream inputs have no id: they share their registry entries",
+            "give each one an id of its own",
+        );
+        return Ok(());
+    }
+    let shown = if spec.desc.id.is_empty() { "nothing".to_owned() } else { section.shown("id") };
+    Err(section.error(
+        "id",
+        format!("another filestream input has {shown} as id too"),
+        "give each one an id of its own",
+    ))
+}
+
+fn from_section(s: &Section<'_>, globals: &Globals) -> Result<InputSpec, Error> {
+    let kind = kind(s)?;
+    check_encoding(s)?;
+    let desc = Arc::new(desc(s, kind, globals)?);
+    let chain = Arc::new(Chain::new(ChainOptions::from_section(s, kind)?));
+    if kind == InputKind::Stdin {
+        // What is about files has no meaning here, and Filebeat takes it all the same.
+        let mut spec = InputSpec::new(desc, chain, Vec::new());
+        log_options(s, &mut spec)?;
+        return Ok(spec);
+    }
+    let filestream = kind == InputKind::Filestream;
+    let recursive = if filestream {
+        s.bool("prospector.scanner.recursive_glob")?.unwrap_or(true)
+    } else {
+        s.bool("recursive_glob.enabled")?.unwrap_or(s.compat() != Compat::V5)
+    };
+    let mut spec = InputSpec::new(desc, chain, globs(s, recursive)?);
+    spec.ignore_older = s.duration("ignore_older")?.filter(|d| !d.is_zero());
+    if filestream {
+        filestream_options(s, &mut spec)?;
+    } else {
+        log_options(s, &mut spec)?;
+        log_file_options(s, &mut spec)?;
+    }
+    Ok(spec)
+}
+
+fn kind(s: &Section<'_>) -> Result<InputKind, Error> {
+    let known = ["log", "filestream", "container", "stdin"];
+    let word = if s.compat() == Compat::V5 {
+        // 5.6 says `input_type`, 6.x says `type`.
+        let old = s.choice("input_type", &["log", "stdin"])?;
+        s.choice("type", &["log", "stdin"])?.or(old).unwrap_or("log")
+    } else {
+        s.choice("type", &known)?.unwrap_or("log")
+    };
+    if s.compat() == Compat::V9 && matches!(word, "log" | "container") && s.bool("allow_deprecated_use")? != Some(true)
+    {
+        s.warn(
+            "type",
+            format!("Filebeat 9 refuses `type: {word}` without `allow_deprecated_use: true`"),
+            "use `type: filestream`",
+        );
+    }
+    Ok(match word {
+        "filestream" => InputKind::Filestream,
+        "container" => InputKind::Container,
+        "stdin" => InputKind::Stdin,
+        _ => InputKind::Log,
+    })
+}
+
+fn check_encoding(s: &Section<'_>) -> Result<(), Error> {
+    match s.str("encoding")?.as_deref().map(str::to_ascii_lowercase).as_deref() {
+        None | Some("" | "plain" | "nop" | "utf-8" | "utf8") => Ok(()),
+        Some(_) => Err(s.error(
+            "encoding",
+            format!("files encoded as {} aren't read yet", s.shown("encoding")),
+            "use plain or utf-8, and let the application write UTF-8",
+        )),
+    }
+}
+
+fn desc(s: &Section<'_>, kind: InputKind, globals: &Globals) -> Result<InputDesc, Error> {
+    let v5 = s.compat() == Compat::V5;
+    let mut tags = globals.tags.clone();
+    tags.extend(s.strings("tags")?);
+    let (mut fields, mut root_fields) = (Map::new(), Map::new());
+    let under_root = s.bool("fields_under_root")?.unwrap_or(false);
+    let own = object(s, "fields")?;
+    merge(if globals.under_root { &mut root_fields } else { &mut fields }, globals.fields.clone());
+    merge(if under_root { &mut root_fields } else { &mut fields }, own);
+    if !v5 && s.bool("publisher_pipeline.disable_host")? == Some(true) {
+        return Err(s.error("publisher_pipeline.disable_host", "`host` can't be left out", "remove the option"));
+    }
+    Ok(InputDesc {
+        kind,
+        id: if v5 { String::new() } else { s.str("id")?.unwrap_or_default() },
+        tags,
+        fields,
+        root_fields,
+        pipeline: s.str("pipeline")?.filter(|p| !p.is_empty()),
+        index: if v5 { None } else { s.str("index")?.filter(|i| !i.is_empty()) },
+        service_type: None,
+        document_type: if v5 { s.str("document_type")?.unwrap_or_else(|| "log".to_owned()) } else { "log".to_owned() },
+    })
+}
+
+fn object(s: &Section<'_>, key: &str) -> Result<Map<String, Value>, Error> {
+    match s.json(key)? {
+        None | Some(Value::Null) => Ok(Map::new()),
+        Some(Value::Object(map)) => Ok(map),
+        Some(_) => Err(s.error(key, "not a mapping", "write names and values: `fields: {team: payments}`")),
+    }
+}
+
+/// Objects are merged, other values replaced.
+fn merge(into: &mut Map<String, Value>, from: Map<String, Value>) {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (Some(Value::Object(old)), Value::Object(new)) => merge(old, new),
+            (_, value) => {
+                into.insert(key, value);
+            }
+        }
+    }
+}
+
+fn globs(s: &Section<'_>, recursive: bool) -> Result<Vec<Glob>, Error> {
+    let paths = s.strings("paths")?;
+    if paths.is_empty() {
+        return Err(s.error("paths", "there is nothing to read", "give the files: `paths: [/data/*.log]`"));
+    }
+    let wrong = |path: &str, e: PatternError| {
+        let remedy = match e {
+            PatternError::Syntax => "close each `[`, and put nothing behind a `\\` at the end",
+            PatternError::SeveralDoubleStars => "use one `**`; it stands for up to 8 folders",
+            PatternError::Empty | PatternError::Relative => "give an absolute path such as `/data/*.log`",
+        };
+        s.error("paths", format!("`{path}`: {e}"), remedy)
+    };
+    let absolute = |path: &str| {
+        if path.starts_with('/') || path.is_empty() {
+            return PathBuf::from(path);
+        }
+        std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")).join(path)
+    };
+    paths.iter().map(|p| Glob::new(absolute(p).as_os_str() as &OsStr, recursive).map_err(|e| wrong(p, e))).collect()
+}
+
+fn patterns(s: &Section<'_>, key: &str) -> Result<Vec<Pattern>, Error> {
+    let compile = |go: &String| {
+        Pattern::new(go).map_err(|e| {
+            let reason = e.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            s.error(key, format!("not a regular expression: {reason}"), "write it in Go's RE2 syntax")
+        })
+    };
+    s.strings(key)?.iter().map(compile).collect()
+}
+
+/// A time span that must not be 0.
+fn interval(s: &Section<'_>, key: &str, default: Duration) -> Result<Duration, Error> {
+    match s.duration(key)? {
+        None => Ok(default),
+        Some(d) if d.is_zero() => {
+            Err(s.error(key, "a time span of 0 isn't possible here", "give a time span such as `10s`"))
+        }
+        Some(d) => Ok(d),
+    }
+}
+
+fn buffer(s: &Section<'_>, key: &str, spec: &mut InputSpec) -> Result<(), Error> {
+    if let Some(size) = s.size(key)? {
+        spec.buffer_size = usize::try_from(size).unwrap_or(usize::MAX);
+    }
+    Ok(())
+}
+
+/// What `log`, `container` and `stdin` share.
+fn log_options(s: &Section<'_>, spec: &mut InputSpec) -> Result<(), Error> {
+    buffer(s, "harvester_buffer_size", spec)?;
+    let older = if s.compat() == Compat::V5 { s.duration("close_older")? } else { None };
+    let close = &mut spec.close;
+    close.inactive = s.duration("close_inactive")?.or(older).unwrap_or(close.inactive);
+    close.eof = s.bool("close_eof")?.unwrap_or(false);
+    close.after = s.duration("close_timeout")?.filter(|d| !d.is_zero());
+    let backoff = &mut spec.backoff;
+    backoff.init = interval(s, "backoff", backoff.init)?;
+    backoff.max = interval(s, "max_backoff", backoff.max)?;
+    backoff.factor = s.f64("backoff_factor")?.unwrap_or(2.0);
+    if backoff.factor < 1.0 {
+        return Err(s.error("backoff_factor", "a factor below 1 isn't possible", "give 1 (always the same) or more"));
+    }
+    spec.tail = s.bool("tail_files")?.unwrap_or(false);
+    Ok(())
+}
+
+/// What `log` and `container` say about files.
+fn log_file_options(s: &Section<'_>, spec: &mut InputSpec) -> Result<(), Error> {
+    spec.exclude_files = patterns(s, "exclude_files")?;
+    spec.scan_every = interval(s, "scan_frequency", spec.scan_every)?;
+    let forced = s.compat() == Compat::V5 && s.bool("force_close_files")?.unwrap_or(false);
+    spec.close.renamed = s.bool("close_renamed")?.unwrap_or(false) || forced;
+    spec.close.removed = s.bool("close_removed")?.unwrap_or(true) || forced;
+    let symlinks = s.bool("symlinks")?;
+    // Filebeat's container input always follows them: a runtime may link its logs.
+    spec.symlinks = symlinks.unwrap_or(false) || spec.desc.kind == InputKind::Container;
+    if spec.desc.kind == InputKind::Container
+        && let Some(stream @ ("stdout" | "stderr")) = s.str("stream")?.as_deref()
+    {
+        spec.meta = vec![("stream".to_owned(), stream.to_owned())];
+    }
+    if s.compat() != Compat::V5 {
+        spec.identity = identity(s, Identity::Native)?;
+    }
+    Ok(())
+}
+
+fn filestream_options(s: &Section<'_>, spec: &mut InputSpec) -> Result<(), Error> {
+    let compat = s.compat();
+    let v9 = compat == Compat::V9;
+    buffer(s, "buffer_size", spec)?;
+    spec.scan_every = interval(s, "prospector.scanner.check_interval", spec.scan_every)?;
+    spec.include_files = patterns(s, "prospector.scanner.include_files")?;
+    spec.exclude_files = patterns(s, "prospector.scanner.exclude_files")?;
+    spec.symlinks = s.bool("prospector.scanner.symlinks")?.unwrap_or(false);
+    let default = if v9 { scanner_fingerprint(s, true)? } else { Identity::Native };
+    spec.identity = identity(s, default)?;
+    spec.registry_v9 = v9;
+    spec.close = Close {
+        inactive: s.duration("close.on_state_change.inactive")?.unwrap_or(spec.close.inactive),
+        renamed: s.bool("close.on_state_change.renamed")?.unwrap_or(false),
+        removed: s.bool("close.on_state_change.removed")?.unwrap_or(!v9),
+        eof: s.bool("close.reader.on_eof")?.unwrap_or(false),
+        after: s.duration("close.reader.after_interval")?.filter(|d| !d.is_zero()),
+    };
+    // State changes are seen at once where there are watches, else by the search.
+    s.duration("close.on_state_change.check_interval")?;
+    spec.backoff = Backoff {
+        init: interval(s, "backoff.init", Duration::from_secs(2))?,
+        max: interval(s, "backoff.max", Duration::from_secs(10))?,
+        factor: 2.0,
+    };
+    spec.tail = s.bool("seek_to_tail")?.unwrap_or(false);
+    spec.show_fingerprint = if v9 { s.bool("include_file_fingerprint")?.unwrap_or(true) } else { true };
+    match s.choice("ignore_inactive", &["", "since_last_start", "since_first_start"])? {
+        Some("since_last_start") => spec.ignore_before_start = true,
+        Some("since_first_start") => {
+            return Err(s.error(
+                "ignore_inactive",
+                "when the first start was isn't known here",
+                "use since_last_start, or ignore_older",
+            ));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The fingerprint that the scanner's options describe.
+fn scanner_fingerprint(s: &Section<'_>, growing: bool) -> Result<Identity, Error> {
+    let length = s.size("prospector.scanner.fingerprint.length")?.unwrap_or(1024);
+    if !(64..=10 << 20).contains(&length) {
+        return Err(s.error("prospector.scanner.fingerprint.length", "out of range", "give 64 to 10485760 bytes"));
+    }
+    let offset = s.size("prospector.scanner.fingerprint.offset")?.unwrap_or(0);
+    Ok(Identity::Fingerprint { offset, length, growing })
+}
+
+/// `file_identity`: one name, with options of its own.
+fn identity(s: &Section<'_>, default: Identity) -> Result<Identity, Error> {
+    const KEY: &str = "file_identity";
+    let filestream = s.has("prospector")
+        || matches!(default, Identity::Fingerprint { .. })
+        || s.str("type")?.as_deref() == Some("filestream");
+    let enabled = if filestream { s.bool("prospector.scanner.fingerprint.enabled")? } else { None };
+    let chosen = match s.section(KEY)? {
+        None => default,
+        Some(own) => {
+            let named = own.named_sections()?;
+            let [(name, options)] = named.as_slice() else {
+                return Err(s.error(KEY, "not one identity", "give one: `file_identity.native: ~`"));
+            };
+            match *name {
+                "native" => Identity::Native,
+                "path" => Identity::Path,
+                "inode_marker" => match options.str("path")?.filter(|p| !p.is_empty()) {
+                    Some(path) => Identity::InodeMarker(path.into()),
+                    None => return Err(options.error("path", "missing", "give the path of the marker file")),
+                },
+                "fingerprint" if filestream => {
+                    let growing = match s.compat() {
+                        Compat::V9 => options.bool("growing")?.unwrap_or(true),
+                        _ => options.bool("growing")?.unwrap_or(false),
+                    };
+                    scanner_fingerprint(s, growing)?
+                }
+                other => {
+                    let known = if filestream {
+                        "native, path, inode_marker, fingerprint"
+                    } else {
+                        "native, path, inode_marker"
+                    };
+                    return Err(s.error(KEY, format!("`{other}` isn't known here"), format!("known are {known}")));
+                }
+            }
+        }
+    };
+    if filestream {
+        let fingerprint = matches!(chosen, Identity::Fingerprint { .. });
+        if fingerprint && enabled == Some(false) {
+            return Err(s.error(
+                "prospector.scanner.fingerprint.enabled",
+                "the file identity needs fingerprints",
+                "set it to true, or choose `file_identity.native: ~`",
+            ));
+        }
+        if !fingerprint {
+            // Taken, and without effect: as with Filebeat's native identity.
+            scanner_fingerprint(s, false)?;
+        }
+    }
+    Ok(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pillion_config::Config;
+
+    fn read(yaml: &str) -> Result<Vec<InputSpec>, String> {
+        let config = Config::from_yaml(yaml).map_err(|e| e.to_string())?;
+        let specs = specs_from_root(&config.root()).map_err(|e| e.one_line())?;
+        let left = config.leftovers();
+        assert!(left.unknown.is_empty(), "{:?}", left.unknown);
+        Ok(specs)
+    }
+
+    fn input(dialect: &str, more: &str) -> Result<InputSpec, String> {
+        let list = if dialect == "5.6" { "prospectors" } else { "inputs" };
+        let yaml = format!("pillion.compat: {dialect}\nfilebeat.{list}:\n- paths: [/l/*.log]\n{more}");
+        read(&yaml).map(|mut specs| specs.remove(0))
+    }
+
+    #[test]
+    fn defaults_by_dialect() {
+        let five = input("5.6", "").unwrap();
+        assert_eq!(
+            five.close,
+            Close { inactive: Duration::from_secs(300), renamed: false, removed: true, eof: false, after: None }
+        );
+        assert_eq!((five.identity.clone(), five.symlinks, five.scan_every.as_secs()), (Identity::Native, false, 10));
+        assert_eq!((five.backoff.init.as_secs(), five.backoff.max.as_secs(), five.backoff.factor), (1, 10, 2.0));
+        assert_eq!(five.desc.document_type, "log");
+        let growing = Identity::Fingerprint { offset: 0, length: 1024, growing: true };
+        for (dialect, identity, removed) in
+            [("7", Identity::Native, true), ("8", Identity::Native, true), ("9", growing, false)]
+        {
+            let spec = input(dialect, "  type: filestream\n  id: x\n").unwrap();
+            assert_eq!(
+                (spec.identity, spec.close.removed, spec.backoff.init.as_secs()),
+                (identity, removed, 2),
+                "{dialect}"
+            );
+        }
+        let container = input("8", "  type: container\n  stream: stderr\n").unwrap();
+        assert!(container.symlinks);
+        assert_eq!(container.meta, [("stream".to_owned(), "stderr".to_owned())]);
+    }
+
+    #[test]
+    fn options_of_a_log_input() {
+        let more = "  scan_frequency: 1s\n  ignore_older: 2h\n  close_inactive: 1m\n  close_renamed: true\n  close_removed: false\n  \
+                    close_eof: true\n  close_timeout: 5m\n  backoff: 2s\n  max_backoff: 4s\n  backoff_factor: 1\n  tail_files: true\n  \
+                    symlinks: true\n  exclude_files: ['\\.gz$']\n  harvester_buffer_size: 32KiB\n  document_type: t\n  pipeline: p\n";
+        let spec = input("5.6", more).unwrap();
+        assert_eq!(
+            spec.close,
+            Close {
+                inactive: Duration::from_secs(60),
+                renamed: true,
+                removed: false,
+                eof: true,
+                after: Some(Duration::from_secs(300))
+            }
+        );
+        assert_eq!((spec.backoff.factor, spec.tail, spec.symlinks, spec.buffer_size), (1.0, true, true, 32 * 1024));
+        assert_eq!(spec.ignore_older, Some(Duration::from_secs(7200)));
+        assert_eq!((spec.desc.document_type.as_str(), spec.desc.pipeline.as_deref()), ("t", Some("p")));
+        assert!(spec.exclude_files[0].is_match(b"/l/a.gz"));
+    }
+
+    #[test]
+    fn options_of_filestream() {
+        let more = "  type: filestream\n  id: x\n  prospector.scanner: {check_interval: 1s, symlinks: true, include_files: [a], exclude_files: [b], \
+                    fingerprint: {enabled: true, offset: 32, length: 64}}\n  file_identity.fingerprint: ~\n  close.on_state_change: {inactive: 1m, \
+                    renamed: true, removed: true, check_interval: 1s}\n  close.reader: {on_eof: true, after_interval: 1h}\n  backoff: {init: 1s, max: 2s}\n  \
+                    buffer_size: 1024\n  ignore_inactive: since_last_start\n  seek_to_tail: true\n  index: i\n";
+        let spec = input("8", more).unwrap();
+        assert_eq!(spec.identity, Identity::Fingerprint { offset: 32, length: 64, growing: false });
+        assert_eq!(
+            spec.close,
+            Close {
+                inactive: Duration::from_secs(60),
+                renamed: true,
+                removed: true,
+                eof: true,
+                after: Some(Duration::from_secs(3600))
+            }
+        );
+        assert!(spec.tail && spec.symlinks && spec.ignore_before_start);
+        assert_eq!((spec.scan_every.as_secs(), spec.desc.index.as_deref()), (1, Some("i")));
+        for (word, want) in [
+            ("native: ~", Identity::Native),
+            ("path: ~", Identity::Path),
+            ("inode_marker.path: /m", Identity::InodeMarker("/m".into())),
+        ] {
+            assert_eq!(
+                input("9", &format!("  type: filestream\n  id: x\n  file_identity.{word}\n")).unwrap().identity,
+                want
+            );
+        }
+    }
+
+    #[test]
+    fn tags_and_fields_of_all_and_of_one() {
+        let yaml = "tags: [g]\nfields: {a: {x: 1}, b: 1}\nfilebeat.inputs:\n- paths: [/l]\n  tags: [i]\n  fields: {a: {y: 2}, b: 2}\n\
+                    - paths: [/l]\n  fields: {c: 1}\n  fields_under_root: true\n";
+        let specs = read(yaml).unwrap();
+        assert_eq!(specs[0].desc.tags, ["g", "i"]);
+        assert_eq!(Value::Object(specs[0].desc.fields.clone()), serde_json::json!({"a": {"x": 1, "y": 2}, "b": 2}));
+        assert_eq!(Value::Object(specs[1].desc.root_fields.clone()), serde_json::json!({"c": 1}));
+        assert_eq!(Value::Object(specs[1].desc.fields.clone()), serde_json::json!({"a": {"x": 1}, "b": 1}));
+    }
+
+    #[test]
+    fn what_is_refused() {
+        for (dialect, more, what) in [
+            ("8", "  encoding: utf-16le\n", "encoding"),
+            ("8", "  scan_frequency: 0\n", "scan_frequency"),
+            ("8", "  backoff_factor: 0.5\n", "backoff_factor"),
+            ("8", "  file_identity.fingerprint: ~\n", "file_identity"),
+            ("8", "  exclude_files: ['(']\n", "exclude_files"),
+            ("8", "  fields: 1\n", "fields"),
+            ("8", "  type: tcp\n", "type"),
+            ("8", "- {}\n", "paths"),
+            ("8", "- paths: ['/l/[']\n", "paths"),
+            ("8", "- paths: ['/**/a/**']\n", "paths"),
+            ("9", "  type: filestream\n  prospector.scanner.fingerprint.length: 10\n", "length"),
+            ("9", "  type: filestream\n  prospector.scanner.fingerprint.enabled: false\n", "enabled"),
+            ("8", "  type: filestream\n  id: x\n- {type: filestream, id: x, paths: [/m]}\n", "id"),
+            ("8", "- type: stdin\n", "type"),
+        ] {
+            let e = input(dialect, more).unwrap_err();
+            assert!(e.contains(what), "{more}: {e}");
+        }
+        assert!(read("filebeat.inputs:\n- type: stdin\n").unwrap()[0].paths.is_empty());
+        assert!(read("filebeat.inputs:\n- {paths: [/a], enabled: false, encoding: x}\n").unwrap().is_empty());
+    }
+}
