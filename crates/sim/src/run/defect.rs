@@ -1,0 +1,113 @@
+//! Defects that are planted, one at a time, to show that the simulation finds them.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pillion_world::{DirEntry, File, Fs, FsKind, Lock, Meta, OpenHow, Random, World};
+
+/// What is broken on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defect {
+    /// A request is settled when it is taken, before the target has it.
+    CommitBeforeAck,
+    /// `File::sync` does nothing.
+    MissingSync,
+    /// A write is torn now and then, and says that all is well.
+    TornTail,
+    /// "There already" is believed for any id, and incarnations repeat.
+    BelievedConflict,
+}
+
+impl Defect {
+    /// All of them.
+    pub const ALL: [Defect; 4] =
+        [Defect::CommitBeforeAck, Defect::MissingSync, Defect::TornTail, Defect::BelievedConflict];
+
+    /// The world as a program with this defect has it.
+    pub(crate) fn world(self, world: World) -> World {
+        match self {
+            Defect::CommitBeforeAck => world,
+            Defect::BelievedConflict => World { random: Arc::new(Repeating), ..world },
+            Defect::MissingSync | Defect::TornTail => World {
+                fs: Arc::new(BrokenFs { fs: world.fs, defect: self, random: Arc::clone(&world.random) }),
+                ..world
+            },
+        }
+    }
+}
+
+struct Repeating;
+
+impl Random for Repeating {
+    fn fill(&self, buf: &mut [u8]) {
+        buf.fill(7);
+    }
+}
+
+struct BrokenFs {
+    fs: Arc<dyn Fs>,
+    defect: Defect,
+    random: Arc<dyn Random>,
+}
+
+struct BrokenFile {
+    file: Box<dyn File>,
+    defect: Defect,
+    random: Arc<dyn Random>,
+}
+
+impl Fs for BrokenFs {
+    fn open(&self, path: &Path, how: OpenHow) -> io::Result<Box<dyn File>> {
+        let file = self.fs.open(path, how)?;
+        Ok(Box::new(BrokenFile { file, defect: self.defect, random: Arc::clone(&self.random) }))
+    }
+    fn stat(&self, path: &Path, follow: bool) -> io::Result<Meta> {
+        self.fs.stat(path, follow)
+    }
+    fn read_dir(&self, path: &Path, each: &mut dyn FnMut(DirEntry<'_>) -> bool) -> io::Result<()> {
+        self.fs.read_dir(path, each)
+    }
+    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
+        self.fs.canonicalize(path)
+    }
+    fn kind(&self, path: &Path) -> io::Result<FsKind> {
+        self.fs.kind(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.fs.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.fs.remove(path)
+    }
+    fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<()> {
+        self.fs.create_dir_all(path, mode)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.fs.sync_dir(path)
+    }
+    fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+        self.fs.try_lock(path)
+    }
+}
+
+impl File for BrokenFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buf, offset)
+    }
+    fn write_all(&self, buf: &[u8]) -> io::Result<()> {
+        if self.defect == Defect::TornTail && self.random.u128().is_multiple_of(8) {
+            return self.file.write_all(buf.get(..buf.len() / 2).unwrap_or(buf));
+        }
+        self.file.write_all(buf)
+    }
+    fn stat(&self) -> io::Result<Meta> {
+        self.file.stat()
+    }
+    fn sync(&self) -> io::Result<()> {
+        if self.defect == Defect::MissingSync { Ok(()) } else { self.file.sync() }
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+}
