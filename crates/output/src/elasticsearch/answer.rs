@@ -308,6 +308,18 @@ mod tests {
         assert_eq!(identifier(b"a b\"c\x00_exception"), "abc_exception");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_piece_of_an_answer_is_read_alike_however_it_is_cut(
+            pieces in proptest::collection::vec(proptest::sample::select(vec![
+                "{", "}", "[", "]", ",", ":", "\"errors\":", "\"items\":[", "true", "false", "{\"create\":{\"status\":",
+                "201}}", "409,\"error\":{\"type\":\"x\",\"reason\":\"mapper [a]\"}}}", "\"", "\\u00", "e4", "\\", " 1.5e3", "\u{0}",
+            ]), 0..40),
+        ) {
+            fuzz_answer(pieces.concat().as_bytes());
+        }
+    }
+
     #[test]
     fn the_fuzz_entry_takes_anything() {
         for data in [&b""[..], b"{\"errors\":true,\"items\":[{\"a\":{\"status\":400}}]}", b"\"\\ud800", b"[[[["] {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use hyper::StatusCode;
 
 use super::settings::Settings;
-use super::target::Target;
+use super::target::{Target, proxy};
 use crate::hosts::Host;
 use crate::net::Connector;
 use crate::problem::Problem;
@@ -41,8 +41,9 @@ async fn test_host(
     report: &mut String,
 ) -> Result<(), Problem> {
     let mut target = Target::new(settings, host, tls, world, false)?;
+    let scheme = host.scheme.as_deref().unwrap_or("http");
     report.push_str("  parse url... OK\n  connection...\n    parse host... OK\n");
-    if settings.proxy.is_none() {
+    if proxy(settings, host, scheme == "https")?.is_none() {
         let connector = Connector::new(world.clone(), None, settings.timeout);
         report.push_str("    dns lookup...");
         let addresses: Vec<String> = connector.resolve(&host.name).await?.iter().map(ToString::to_string).collect();
@@ -52,9 +53,9 @@ async fn test_host(
     }
     report.push_str("  TLS...");
     target.client.connect().await?;
-    match (host.scheme.as_deref(), settings.tls.verification) {
-        (Some("https"), Verification::None) => report.push_str(" WARN the server's certificate isn't checked\n"),
-        (Some("https"), _) => report.push_str(" OK\n"),
+    match (scheme, settings.tls.verification) {
+        ("https", Verification::None) => report.push_str(" WARN the server's certificate isn't checked\n"),
+        ("https", _) => report.push_str(" OK\n"),
         _ => report.push_str(" WARN secure connection disabled\n"),
     }
     report.push_str("  talk to server...");

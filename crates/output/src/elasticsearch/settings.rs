@@ -48,6 +48,8 @@ pub struct Settings {
     pub tls: TlsSettings,
     /// `proxy_url`.
     pub proxy: Option<Proxy>,
+    /// `proxy_disable`: not even a proxy that the environment names.
+    pub proxy_disabled: bool,
     /// The value of the header `Authorization`, where it is the same for all hosts.
     pub authorization: Option<String>,
     /// `headers`.
@@ -132,6 +134,7 @@ impl Settings {
             hosts: hosts(s)?,
             tls: s.section("ssl")?.map(|t| TlsSettings::from_section(&t)).transpose()?.flatten().unwrap_or_default(),
             proxy: proxy(s)?,
+            proxy_disabled: s.bool("proxy_disable")? == Some(true),
             authorization: authorization(s)?,
             headers: pairs(s, "headers")?,
             parameters: query(&pairs(s, "parameters")?),

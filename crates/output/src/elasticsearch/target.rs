@@ -15,7 +15,7 @@ use super::json::{Reader, Token};
 use super::settings::{Settings, basic};
 use crate::hosts::Host;
 use crate::http::{Failure, HttpClient};
-use crate::net::Connector;
+use crate::net::{Connector, Proxy};
 use crate::problem::Problem;
 use crate::tls::TlsClient;
 
@@ -56,7 +56,8 @@ impl Target {
         gzip: bool,
     ) -> Result<Target, Problem> {
         let https = host.scheme.as_deref() == Some("https");
-        let connector = Connector::new(world.clone(), settings.proxy.clone(), settings.timeout);
+        let proxy = proxy(settings, host, https)?;
+        let connector = Connector::new(world.clone(), proxy.clone(), settings.timeout);
         let client = HttpClient::new(connector, host.clone(), tls.filter(|_| https), settings.timeout);
         let base = if client.wants_whole_url() { format!("http://{host}") } else { String::new() };
         let mut query: Vec<&str> =
@@ -69,7 +70,8 @@ impl Target {
             |_| Problem::new(format!("{host}: path or parameters can't stand in a URL"), "Check `path` and `hosts`.");
         let bulk = Uri::try_from(format!("{base}{}/_bulk?{}", host.path, query.join("&"))).map_err(bad)?;
         let root = Uri::try_from(format!("{base}{}/", host.path)).map_err(bad)?;
-        let headers = headers(settings, host, client.wants_whole_url(), gzip);
+        let to_proxy = proxy.as_ref().filter(|_| client.wants_whole_url());
+        let headers = headers(settings, host, to_proxy, gzip);
         Ok(Target { client, with_type: settings.compat == Compat::V5, flips: 0, bulk, root, headers })
     }
 
@@ -117,12 +119,21 @@ impl Target {
     }
 }
 
+/// The proxy on the way to a host: `proxy_url`, else the environment's.
+pub(super) fn proxy(settings: &Settings, host: &Host, https: bool) -> Result<Option<Proxy>, Problem> {
+    if settings.proxy.is_some() || settings.proxy_disabled {
+        return Ok(settings.proxy.clone());
+    }
+    let remedy = "Correct the variable, or set proxy_disable: true.";
+    Proxy::from_environment(host, https, &|name| std::env::var(name).ok()).map_err(|why| Problem::new(why, remedy))
+}
+
 fn keep(kept: &mut Vec<u8>, piece: &[u8]) {
     let room = ERROR_LIMIT.saturating_sub(kept.len());
     kept.extend_from_slice(piece.get(..room.min(piece.len())).unwrap_or_default());
 }
 
-fn headers(settings: &Settings, host: &Host, to_proxy: bool, gzip: bool) -> HeaderMap {
+fn headers(settings: &Settings, host: &Host, to_proxy: Option<&Proxy>, gzip: bool) -> HeaderMap {
     let mut map = HeaderMap::new();
     let mut set = |name: HeaderName, value: &str| {
         if let Ok(mut value) = HeaderValue::try_from(value) {
@@ -141,7 +152,7 @@ fn headers(settings: &Settings, host: &Host, to_proxy: bool, gzip: bool) -> Head
     if let Some(value) = own.as_ref().or(settings.authorization.as_ref()) {
         set(header::AUTHORIZATION, value);
     }
-    if let Some(value) = settings.proxy.as_ref().filter(|_| to_proxy).and_then(|p| p.authorization()) {
+    if let Some(value) = to_proxy.and_then(Proxy::authorization) {
         set(header::PROXY_AUTHORIZATION, &value);
     }
     let mut seen: Vec<HeaderName> = Vec::new();

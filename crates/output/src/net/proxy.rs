@@ -48,6 +48,27 @@ impl Proxy {
         Ok(Proxy { kind, host: Host { port, ..host }, local_names, headers })
     }
 
+    /// The proxy that the environment names for a host (`HTTPS_PROXY`, `HTTP_PROXY`, also in small letters), unless
+    /// `NO_PROXY` or the host itself (this machine) forbids it. `variable` looks one up.
+    pub fn from_environment(
+        host: &Host,
+        https: bool,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Option<Proxy>, String> {
+        let get = |name: &str| {
+            let found = variable(name).or_else(|| variable(&name.to_ascii_lowercase()));
+            found.map(|v| v.trim().to_string()).filter(|v| !v.is_empty())
+        };
+        let name = if https { "HTTPS_PROXY" } else { "HTTP_PROXY" };
+        let Some(url) = get(name) else { return Ok(None) };
+        let local =
+            host.name.eq_ignore_ascii_case("localhost") || host.name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        if local || get("NO_PROXY").is_some_and(|list| list.split(',').any(|entry| is_exempt(entry.trim(), host))) {
+            return Ok(None);
+        }
+        Proxy::parse(&url, false, Vec::new()).map(Some).map_err(|why| format!("the variable {name}: {why}"))
+    }
+
     /// Whether plain HTTP requests are sent to the proxy itself, with the whole URL.
     pub fn takes_requests(&self) -> bool {
         self.kind == Kind::Http
@@ -157,6 +178,40 @@ impl Proxy {
     }
 }
 
+/// Whether an entry of `NO_PROXY` means this host: `*`, an address, a range `10.0.0.0/8`, a name with all below it;
+/// each also with a port.
+fn is_exempt(entry: &str, host: &Host) -> bool {
+    if entry.is_empty() {
+        return false;
+    }
+    if entry == "*" {
+        return true;
+    }
+    if let (Some((net, bits)), Ok(ip)) = (entry.split_once('/'), host.name.parse::<IpAddr>()) {
+        return is_in_range(ip, net, bits);
+    }
+    let (name, port) = match Host::parse(entry, 0) {
+        Ok(parsed) => (parsed.name, parsed.port),
+        Err(_) => return false,
+    };
+    if port != 0 && port != host.port {
+        return false;
+    }
+    let name = name.trim_start_matches("*.").trim_start_matches('.').to_ascii_lowercase();
+    let own = host.name.trim_end_matches('.').to_ascii_lowercase();
+    own == name || own.strip_suffix(&name).is_some_and(|front| front.ends_with('.'))
+}
+
+fn is_in_range(ip: IpAddr, net: &str, bits: &str) -> bool {
+    let wide = |ip: IpAddr| match ip {
+        IpAddr::V4(v4) => (u128::from(u32::from(v4)) << 96, 32),
+        IpAddr::V6(v6) => (u128::from(v6), 128),
+    };
+    let (Ok(net), Ok(bits)) = (net.parse::<IpAddr>(), bits.parse::<u32>()) else { return false };
+    let ((ip, width), (net, net_width)) = (wide(ip), wide(net));
+    width == net_width && bits <= width && (bits == 0 || (ip ^ net) >> (128 - bits) == 0)
+}
+
 async fn socks5_answer(stream: &mut TcpStream) -> Result<(), Problem> {
     let mut head = [0; 4];
     stream.read_exact(&mut head).await.map_err(|e| io(&e))?;
@@ -226,6 +281,40 @@ mod tests {
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();
         Ok(text)
+    }
+
+    #[test]
+    fn the_environment_names_proxies_and_exceptions() {
+        let table = [
+            ("es.example:9200", "", true),
+            ("es.example:9200", "other, example", false),
+            ("es.example:9200", ".example", false),
+            ("es.example:9200", "*.example", false),
+            ("esexample:9200", "example", true),
+            ("es.example:9200", "es.example:9200", false),
+            ("es.example:9200", "es.example:80", true),
+            ("es.example:9200", "*", false),
+            ("10.1.2.3:9200", "10.0.0.0/8", false),
+            ("11.1.2.3:9200", "10.0.0.0/8,x/y,::/0", true),
+            ("[2001:db8::1]:9200", "2001:db8::/32", false),
+            ("localhost:9200", "", false),
+            ("127.0.0.5:9200", "", false),
+        ];
+        for (host, exceptions, proxied) in table {
+            let host = Host::parse(host, 1).unwrap();
+            let variable = |name: &str| match name {
+                "https_proxy" => Some("http://proxy:8080".to_string()),
+                "NO_PROXY" => Some(exceptions.to_string()),
+                _ => None,
+            };
+            let found = Proxy::from_environment(&host, true, &variable).unwrap();
+            assert_eq!(found.map(|p| p.host.to_string()), proxied.then(|| "proxy:8080".into()), "{host} {exceptions}");
+            assert!(Proxy::from_environment(&host, false, &variable).unwrap().is_none());
+        }
+        let bad = |_: &str| Some("ftp://u:secret@x".to_string());
+        let error = Proxy::from_environment(&Host::parse("es", 1).unwrap(), true, &bad);
+        // NO_PROXY holds the same nonsense, which exempts nothing.
+        assert!(error.err().is_some_and(|e| e.contains("HTTPS_PROXY") && !e.contains("secret")));
     }
 
     #[tokio::test]
