@@ -178,6 +178,17 @@ mod tests {
     }
 
     #[test]
+    fn the_hash_is_that_of_gos_hashstructure() {
+        let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());
+        // What github.com/mitchellh/hashstructure v1.1.0 answers.
+        assert_eq!(meta_hash(&[pair("stream", "stdout")]), 0xea74_5ab6_88be_85a9);
+        assert_eq!(meta_hash(&[pair("stream", "stderr"), pair("a", "b")]), 0xee16_096c_f51c_b975);
+        let native = Identifier::Native { ino: 1, dev: 2 };
+        let key = log_key(&native, &[pair("stream", "stdout")]);
+        assert_eq!(key, "filebeat::logs::ea745ab688be85a9-native::1-2");
+    }
+
+    #[test]
     fn a_damaged_native_identifier_is_another_one() {
         for text in ["native::x-1", "native::1", "native::1-", "inode_marker::-m"] {
             assert!(matches!(Identifier::parse(text), Some(Identifier::Other { .. })), "{text}");

@@ -24,8 +24,9 @@
 //! | `key.rs`, `entry.rs` | keys and entries |
 //! | `chunks.rs`, `time.rs` | reading files piece by piece; dates |
 //!
-//! What lies on disk: docs/registry.md. Tested in each file, in `tests/model.rs` (random operations and restarts against
-//! a map) and in `tests/crash.rs` (a crash at every step of the file system).
+//! What lies on disk: docs/registry.md. Tested in each file, in `tests/crash.rs` (a crash at every step of the file
+//! system, and random operations, faults and restarts against a model), `tests/real.rs` (what real Filebeats wrote) and
+//! `tests/hostile.rs` (damaged files; the fuzz target `registry` goes on where it ends).
 
 mod chunks;
 mod disk;

@@ -6,7 +6,7 @@
 //! Always holds: the state is that of the newest checkpoint and of the log up to its first line that is broken, out of
 //! sequence, unknown, or doesn't match its checksum. Memory is bounded by [`MAX_FILE`] and [`MAX_ENTRIES`]. A damaged
 //! checkpoint counts up to the damage: what is missing is read again from its beginning, never skipped.
-//! Tested below, in `tests/` and by the fuzz target `registry`.
+//! Tested in `tests/` and by the fuzz target `registry`.
 
 use std::collections::BTreeMap;
 use std::io;

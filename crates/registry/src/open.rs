@@ -8,7 +8,7 @@
 //!
 //! An old file `registry` is converted in the folder `registry.new` beside it; then the file becomes `registry.bak` and
 //! the folder `registry`. A start that finds no `registry` and a complete `registry.new` takes the last step again.
-//! Tested below and in `tests/`.
+//! Tested in `tests/`.
 
 use std::collections::HashMap;
 use std::io;

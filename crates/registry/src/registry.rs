@@ -3,7 +3,7 @@
 //! Comes in: changes, from any thread. Goes out: lists of changed entries to [`Disk`], in order.
 //! Always holds: no file-system call is made under the lock of the map; readers never wait for a disk. What isn't yet
 //! durable is marked dirty, or `all` is set, which makes the next sync write everything.
-//! Tested below and in `tests/`.
+//! Tested in `tests/`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
