@@ -1,5 +1,6 @@
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pillion_world::{DirEntry, File, Fs, FsKind, Lock, Meta, OpenHow, World};
 use proptest::prelude::*;
@@ -11,11 +12,27 @@ use crate::testing::{Books, List, context, lines};
 struct Faulty {
     real: World,
     countdown: Arc<Mutex<Vec<u32>>>,
+    /// Bytes written since the last sync.
+    unsynced: Arc<AtomicBool>,
 }
 
 struct FaultyFile {
     file: Box<dyn File>,
     countdown: Arc<Mutex<Vec<u32>>>,
+    unsynced: Arc<AtomicBool>,
+}
+
+/// Books that may only be written when everything is synced.
+struct Strict {
+    books: Arc<Books>,
+    unsynced: Arc<AtomicBool>,
+}
+
+impl AckSink for Strict {
+    fn settled(&self, slice: &pillion_event::Slice, fates: crate::Fates) {
+        assert!(!self.unsynced.load(Ordering::SeqCst), "settled before the sync");
+        self.books.settled(slice, fates);
+    }
 }
 
 fn fails(countdown: &Mutex<Vec<u32>>) -> bool {
@@ -42,7 +59,8 @@ macro_rules! maybe {
 impl Fs for Faulty {
     fn open(&self, path: &Path, how: OpenHow) -> std::io::Result<Box<dyn File>> {
         let file = maybe!(self, self.real.fs.open(path, how))?;
-        Ok(Box::new(FaultyFile { file, countdown: Arc::clone(&self.countdown) }))
+        let (countdown, unsynced) = (Arc::clone(&self.countdown), Arc::clone(&self.unsynced));
+        Ok(Box::new(FaultyFile { file, countdown, unsynced }))
     }
     fn stat(&self, path: &Path, follow: bool) -> std::io::Result<Meta> {
         maybe!(self, self.real.fs.stat(path, follow))
@@ -78,6 +96,7 @@ impl File for FaultyFile {
         maybe!(self, self.file.read_at(buf, offset))
     }
     fn write_all(&self, buf: &[u8]) -> std::io::Result<()> {
+        self.unsynced.store(true, Ordering::SeqCst);
         if fails(&self.countdown) {
             self.file.write_all(&buf[..buf.len() / 2])?;
             return Err(full());
@@ -88,7 +107,9 @@ impl File for FaultyFile {
         maybe!(self, self.file.stat())
     }
     fn sync(&self) -> std::io::Result<()> {
-        maybe!(self, self.file.sync())
+        maybe!(self, self.file.sync())?;
+        self.unsynced.store(false, Ordering::SeqCst);
+        Ok(())
     }
     fn set_len(&self, len: u64) -> std::io::Result<()> {
         maybe!(self, self.file.set_len(len))
@@ -110,12 +131,17 @@ fn options(dir: &Path, naming: Naming, rotate_bytes: u64) -> FileOptions {
 }
 
 fn ship(options: FileOptions, world: World, n: usize) -> Arc<Books> {
+    ship_strictly(options, world, n, Arc::default())
+}
+
+fn ship_strictly(options: FileOptions, world: World, n: usize, unsynced: Arc<AtomicBool>) -> Arc<Books> {
     let mut context = context();
     context.world = world;
     let books = Arc::new(Books::default());
+    let sink = Arc::new(Strict { books: Arc::clone(&books), unsynced });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let output = FileOutput::new(options, context).unwrap();
-    runtime.block_on(output.run(List::of(lines(n)), Arc::clone(&books) as _)).unwrap();
+    runtime.block_on(output.run(List::of(lines(n)), sink)).unwrap();
     books
 }
 
@@ -220,8 +246,9 @@ proptest! {
         let naming = if dated { Naming::Dated } else { Naming::Numbered };
         let mut world = World::real();
         let countdown = Arc::new(Mutex::new(faults));
-        world.fs = Arc::new(Faulty { real: World::real(), countdown });
-        let books = ship(options(tmp.path(), naming, limit), world, 100);
+        let unsynced = Arc::new(AtomicBool::new(false));
+        world.fs = Arc::new(Faulty { real: World::real(), countdown, unsynced: Arc::clone(&unsynced) });
+        let books = ship_strictly(options(tmp.path(), naming, limit), world, 100, unsynced);
         prop_assert_eq!(books.acked(), 100);
         let mut all: Vec<String> =
             files(tmp.path()).into_iter().flat_map(|(_, text)| text.lines().map(String::from).collect::<Vec<_>>()).collect();
@@ -230,4 +257,59 @@ proptest! {
         want.sort();
         prop_assert_eq!(all, want);
     }
+}
+
+#[test]
+fn options_and_defaults_of_each_dialect() {
+    let read = |yaml: &str, compat| {
+        let config = pillion_config::Config::from_yaml(yaml).unwrap();
+        let section = config.root().section("output.file").unwrap().unwrap();
+        FileOptions::from_section(&section, compat).map_err(|e| e.to_string())
+    };
+    let o = read("output.file.path: /x", Compat::V5).unwrap();
+    assert_eq!((o.filename.as_str(), o.rotate_bytes, o.keep, o.permissions), ("filebeat", 10 << 20, 6, 0o600));
+    assert_eq!((o.naming, o.rotate_on_startup), (Naming::Numbered, true));
+    assert_eq!(read("output.file.path: /x", Compat::V7).unwrap().naming, Naming::Numbered);
+    let o = read(
+        "output.file: {path: '/x/%{+yyyy}', filename: f, rotate_every_kb: 3, number_of_files: 2, permissions: 0640, \
+         rotate_on_startup: false, codec.format.string: '%{[message]}'}",
+        Compat::V8,
+    )
+    .unwrap();
+    assert_eq!((o.filename.as_str(), o.rotate_bytes, o.keep, o.permissions), ("f", 3072, 2, 0o640));
+    assert_eq!((o.naming, o.rotate_on_startup), (Naming::Dated, false));
+    assert!(matches!(o.codec, CodecOptions::Format(_)));
+    assert!(o.folder(&context()).unwrap().to_str().unwrap().starts_with("/x/20"));
+    let escaping = |yaml: &str, compat| match read(yaml, compat).unwrap().codec {
+        CodecOptions::Json { pretty, escape_html } => (pretty, escape_html),
+        CodecOptions::Format(_) => panic!("another codec"),
+    };
+    assert_eq!(escaping("output.file: {path: /x, codec.json.pretty: true}", Compat::V8), (true, false));
+    assert_eq!(escaping("output.file: {path: /x, codec.json.escape_html: true}", Compat::V8), (false, true));
+    assert_eq!(escaping("output.file: {path: /x}", Compat::V5), (false, true));
+    for (yaml, part) in [
+        ("output.file.filename: f", "no path"),
+        ("output.file: {path: /x, filename: a/b}", "isn't the name"),
+        ("output.file: {path: /x, number_of_files: 1}", "out of range"),
+        ("output.file: {path: /x, permissions: 01777}", "out of range"),
+        ("output.file: {path: '%{[x'}", "missing"),
+        ("output.file: {path: /x, codec: {json: {}, format.string: a}}", "one codec"),
+        ("output.file: {path: /x, codec.format.string: '%{'}", "missing"),
+    ] {
+        let e = read(yaml, Compat::V8).unwrap_err();
+        assert!(e.contains(part), "{yaml}: {e}");
+    }
+    let needs = read("output.file.path: '/x/%{[fields.team]}'", Compat::V8).unwrap();
+    assert!(FileOutput::new(needs, context()).is_err());
+}
+
+#[test]
+fn test_output_leaves_nothing_behind() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path().join("new");
+    FileOutput::new(options(&dir, Naming::Dated, 100), context()).unwrap().test().unwrap();
+    assert_eq!(files(&dir), []);
+    let blocked = tmp.path().join("file/below");
+    World::real().fs.replace(&tmp.path().join("file"), b"", 0o600).unwrap();
+    assert!(FileOutput::new(options(&blocked, Naming::Dated, 100), context()).unwrap().test().is_err());
 }

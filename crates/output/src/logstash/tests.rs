@@ -371,3 +371,77 @@ fn pieces_split_within_and_between_slices() {
     assert!(runtime.block_on(shared.next()).is_none());
     runtime.block_on(shared.done());
 }
+
+fn read(yaml: &str, compat: Compat) -> Result<LogstashOptions, String> {
+    let config = pillion_config::Config::from_yaml(yaml).unwrap();
+    let section = config.root().section("output.logstash").unwrap().unwrap();
+    LogstashOptions::from_section(&section, compat).map_err(|e| e.to_string())
+}
+
+#[test]
+fn options_and_defaults_of_each_dialect() {
+    let hosts = "output.logstash.hosts: [a, 'b:7', '[::1]']";
+    let o = read(hosts, Compat::V8).unwrap();
+    let shown: Vec<String> = o.hosts.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["a:5044", "b:7", "[::1]:5044"]);
+    assert_eq!((o.pipelining, o.bulk_max_size, o.workers, o.load_balance), (2, 2048, 1, false));
+    assert_eq!((o.compression, o.timeout, o.ttl), (Level::new(3), Duration::from_secs(30), None));
+    assert_eq!((o.escape_html, o.index.as_str(), o.slow_start), (false, "filebeat", false));
+    let o = read(hosts, Compat::V5).unwrap();
+    assert_eq!((o.hosts[0].port, o.pipelining, o.escape_html), (10_200, 0, true));
+    assert_eq!(read(&format!("{hosts}\noutput.logstash.port: 9"), Compat::V5).unwrap().hosts[0].port, 9);
+    let o = read(
+        "output.logstash: {hosts: a, worker: 3, loadbalance: true, bulk_max_size: 0, slow_start: true, pipelining: 5, \
+         compression_level: 0, ttl: 60s, timeout: 90, backoff.init: 2s, backoff.max: 5m, index: x, escape_html: true, \
+         proxy_url: 'socks5://p:1080', max_retries: -1, ssl.enabled: false}",
+        Compat::V9,
+    )
+    .unwrap();
+    assert_eq!((o.workers, o.bulk_max_size, o.pipelining, o.compression), (3, 65_536, 5, None));
+    assert_eq!((o.ttl, o.timeout), (Some(Duration::from_secs(60)), Duration::from_secs(90)));
+    assert_eq!((o.backoff, o.index.as_str()), ((Duration::from_secs(2), Duration::from_secs(300)), "x"));
+    assert!(o.slow_start && o.load_balance && o.escape_html && o.proxy.is_some() && o.tls.is_none());
+    assert!(read("output.logstash: {hosts: a, ssl: {}}", Compat::V9).is_ok());
+    for (yaml, part) in [
+        ("output.logstash.worker: 1", "no host"),
+        ("output.logstash.hosts: ['http://a']", "URL"),
+        ("output.logstash.hosts: ['a:0']", "1 to 65535"),
+        ("output.logstash: {hosts: a, compression_level: 10}", "out of range"),
+        ("output.logstash: {hosts: a, proxy_url: 'ftp://u:secret@p'}", "isn't known"),
+    ] {
+        let e = read(yaml, Compat::V8).unwrap_err();
+        assert!(e.contains(part), "{yaml}: {e}");
+    }
+}
+
+#[tokio::test]
+async fn over_a_real_connection_and_tested_before() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tx, mut rx) = mpsc::channel::<Received>(4);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream, ServerOptions::default(), tx.clone()));
+        }
+    });
+    let server = tokio::spawn(async move {
+        let mut texts = Vec::new();
+        while texts.len() < 3000 {
+            let received = rx.recv().await.unwrap();
+            texts.extend(received.window.events().map(message));
+            received.ack.done();
+        }
+        texts
+    });
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut options = read(&format!("output.logstash.hosts: ['{address}', '{free}']"), Compat::V8).unwrap();
+    let results = Logstash::new(options.clone(), context()).unwrap().test().await;
+    assert_eq!(results[0], (address.to_string(), Ok(())));
+    assert!(results[1].1.as_ref().unwrap_err().reason.contains("refused"));
+    options.bulk_max_size = 1000;
+    let books = Arc::new(Books::default());
+    let output = Logstash::new(options, context()).unwrap();
+    output.run(List::of(lines(3000)), Arc::clone(&books) as _).await.unwrap();
+    assert_eq!(books.acked(), 3000);
+    assert_eq!(server.await.unwrap(), (0..3000).map(|i| format!("line {i}")).collect::<Vec<_>>());
+}

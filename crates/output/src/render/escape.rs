@@ -19,17 +19,60 @@ pub fn escape(text: &[u8], html: bool, out: &mut Vec<u8>) {
 fn escape_as<const HTML: bool>(text: &[u8], out: &mut Vec<u8>) {
     let mut rest = text;
     loop {
-        let clean = clean_ascii::<HTML>(rest);
+        let clean = clean_chunks::<HTML>(rest);
         let (run, dirty) = rest.split_at(clean);
         out.extend_from_slice(run);
-        let Some((&b, after)) = dirty.split_first() else { return };
-        if b < 0x80 {
-            escape_ascii(b, out);
-            rest = after;
-        } else {
-            rest = escape_unicode::<HTML>(dirty, out);
+        // What is near a special character is looked at in small steps: such characters seldom come alone.
+        let (near, far) = dirty.split_at(dirty.len().min(STEP));
+        let done = escape_words::<HTML>(near, out);
+        rest = if done < near.len() { escape_unicode::<HTML>(dirty.split_at(done).1, out) } else { far };
+        if rest.is_empty() {
+            return;
         }
     }
+}
+
+/// Escapes ASCII, eight bytes at a time. Gives back how much: less than all when something above ASCII comes.
+fn escape_words<const HTML: bool>(text: &[u8], out: &mut Vec<u8>) -> usize {
+    let (words, tail) = text.as_chunks::<8>();
+    for (at, bytes) in words.iter().enumerate() {
+        let w = u64::from_le_bytes(*bytes);
+        if w & HIGH != 0 {
+            return at * 8 + escape_bytes::<HTML>(bytes, out);
+        }
+        let mut found = special_in::<HTML>(w);
+        let mut begin = 0;
+        while found != 0 {
+            let special = found.trailing_zeros() / 8;
+            push_word(w >> (8 * begin), special - begin, out);
+            escape_ascii(bytes[special as usize & 7], out);
+            begin = special + 1;
+            found &= found - 1;
+        }
+        if begin < 8 {
+            push_word(w >> (8 * begin), 8 - begin, out);
+        }
+    }
+    words.len() * 8 + escape_bytes::<HTML>(tail, out)
+}
+
+/// Appends the first `n` (at most 8) bytes of a word: a copy of fixed size that is cut back costs less than one of any
+/// size.
+fn push_word(w: u64, n: u32, out: &mut Vec<u8>) {
+    let len = out.len() + n as usize;
+    out.extend_from_slice(&w.to_le_bytes());
+    out.truncate(len);
+}
+
+fn escape_bytes<const HTML: bool>(text: &[u8], out: &mut Vec<u8>) -> usize {
+    for (at, &b) in text.iter().enumerate() {
+        match b {
+            0x80.. => return at,
+            b if is_special::<HTML>(b) => escape_ascii(b, out),
+            b => out.push(b),
+        }
+    }
+    text.len()
 }
 
 /// Whether an ASCII character can't stand in the string as it is.
@@ -45,20 +88,28 @@ const fn is_dirty<const HTML: bool>(b: u8) -> bool {
     ((b as i8) < 0x20) | is_special::<HTML>(b)
 }
 
-/// How many bytes from the start are ASCII that needs no escape.
-fn clean_ascii<const HTML: bool>(text: &[u8]) -> usize {
-    let (chunks, _) = text.as_chunks::<STEP>();
-    let mut at = 0;
-    for chunk in chunks {
-        // Without an early exit inside the chunk: this is what becomes vector instructions.
-        let dirty = chunk.iter().fold(false, |dirty, &b| dirty | is_dirty::<HTML>(b));
-        if dirty {
-            break;
-        }
-        at += STEP;
+/// How many bytes from the start, in whole chunks, are ASCII that needs no escape.
+fn clean_chunks<const HTML: bool>(text: &[u8]) -> usize {
+    // Without an early exit inside a chunk: this is what becomes vector instructions.
+    let chunks = text.as_chunks::<STEP>().0;
+    let dirty = |chunk: &[u8; STEP]| chunk.iter().fold(false, |dirty, &b| dirty | is_dirty::<HTML>(b));
+    STEP * chunks.iter().position(dirty).unwrap_or(chunks.len())
+}
+
+const LOW: u64 = u64::from_ne_bytes([1; 8]);
+const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+
+/// The high bit of each of eight ASCII characters that is special.
+const fn special_in<const HTML: bool>(w: u64) -> u64 {
+    // The high bit of each byte that is zero. Exact: below 0x80 nothing is carried into the next byte.
+    const fn zero(w: u64) -> u64 {
+        !(w + !HIGH) & HIGH
     }
-    let tail = text.get(at..).unwrap_or_default();
-    at + tail.iter().position(|&b| is_dirty::<HTML>(b)).unwrap_or(tail.len())
+    const fn equal(w: u64, b: u8) -> u64 {
+        zero(w ^ (LOW * b as u64))
+    }
+    let marks = if HTML { equal(w & !(LOW * 4), b'"') | equal(w & !(LOW * 2), b'<') } else { equal(w, b'"') };
+    zero(w & (LOW * 0x60)) | equal(w, b'\\') | marks
 }
 
 /// Escapes what begins with a byte of 0x80 or above: all valid UTF-8 up to the next invalid byte, or that byte. Gives
@@ -101,17 +152,12 @@ fn escape_unicode<'a, const HTML: bool>(text: &'a [u8], out: &mut Vec<u8>) -> &'
 
 /// How many bytes from the start of valid UTF-8 need no escape; stops before each 0xE2, which may begin U+2028.
 fn clean_utf8<const HTML: bool>(text: &[u8]) -> usize {
-    let (chunks, _) = text.as_chunks::<STEP>();
-    let mut at = 0;
-    for chunk in chunks {
-        let dirty = chunk.iter().fold(false, |dirty, &b| dirty | (b == 0xE2) | is_special::<HTML>(b));
-        if dirty {
-            break;
-        }
-        at += STEP;
-    }
+    let matters = |b: u8| (b == 0xE2) | is_special::<HTML>(b);
+    let chunks = text.as_chunks::<STEP>().0;
+    let dirty = |chunk: &[u8; STEP]| chunk.iter().fold(false, |dirty, &b| dirty | matters(b));
+    let at = STEP * chunks.iter().position(dirty).unwrap_or(chunks.len());
     let tail = text.get(at..).unwrap_or_default();
-    at + tail.iter().position(|&b| b == 0xE2 || is_special::<HTML>(b)).unwrap_or(tail.len())
+    at + tail.iter().position(|&b| matters(b)).unwrap_or(tail.len())
 }
 
 fn escape_ascii(b: u8, out: &mut Vec<u8>) {

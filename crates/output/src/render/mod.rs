@@ -145,7 +145,8 @@ impl Renderer {
             self.view(source, variant, batch, event, |view| {
                 found = match view.find(path, &file) {
                     Some(View::Node(Node::Var(Var::Message))) => {
-                        out.extend_from_slice(String::from_utf8_lossy(batch.text(event)).as_bytes());
+                        // As it is, invalid UTF-8 too: as in Beats.
+                        out.extend_from_slice(batch.text(event));
                         true
                     }
                     Some(View::Node(Node::Var(Var::File))) => match &file {
