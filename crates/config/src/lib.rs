@@ -5,6 +5,7 @@
 //!
 //! The way of a text: `yaml` (positions, dotted keys) → `tree` (merging) → `section` (typed reading).
 
+pub mod check;
 mod compat;
 mod config;
 mod error;

@@ -113,6 +113,18 @@ impl<'a> Section<'a> {
         Err(self.error(key, format!("{} is out of range", self.shown(key)), remedy))
     }
 
+    /// A file's permission bits, at most `0o777`: `0600`, in quotes or not, as octal numbers are in YAML 1.1.
+    pub fn file_mode(&self, key: &str) -> Result<Option<u32>, Error> {
+        match self.u64(key)? {
+            Some(mode) if mode > 0o777 => Err(self.error(
+                key,
+                format!("{} isn't a file mode", self.shown(key)),
+                "write it as an octal number with its leading zero, such as 0600",
+            )),
+            mode => Ok(mode.and_then(|mode| u32::try_from(mode).ok())),
+        }
+    }
+
     /// A number.
     pub fn f64(&self, key: &str) -> Result<Option<f64>, Error> {
         self.typed(key, "a number", |node, _| match &node.value {

@@ -17,6 +17,12 @@ fn numbers_and_texts() {
     assert_eq!(with("x: 0o600", |s| s.u32("x")), Ok(Some(0o600)));
     assert_eq!(with("x: '0600'", |s| s.u32("x")), Ok(Some(0o600)));
     assert_eq!(with("x: 1_000", |s| s.u64("x")), Ok(Some(1000)));
+    assert_eq!(with("x: 0640", |s| s.file_mode("x")), Ok(Some(0o640)));
+    assert_eq!(with("x: '0640'", |s| s.file_mode("x")), Ok(Some(0o640)));
+    assert_eq!(
+        with("x: 640", |s| s.file_mode("x")),
+        Err("filebeat.yml:1:4: x: `640` isn't a file mode; write it as an octal number with its leading zero, such as 0600".into())
+    );
     assert_eq!(with("x: 18446744073709551615", |s| s.u64("x")), Ok(Some(u64::MAX)));
     assert_eq!(with("x: 1e3", |s| s.u64("x")), Ok(Some(1000)));
     assert_eq!(with("x: ~", |s| s.u64("x")), Ok(None));

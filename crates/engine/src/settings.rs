@@ -127,12 +127,8 @@ fn registry(root: &Section<'_>) -> Result<pillion_registry::Options, Error> {
     if let Some(path) = root.str(key)? {
         options.path = path.into();
     }
-    if let Some(mode) = root.str("filebeat.registry.file_permissions")? {
-        options.file_mode =
-            u32::from_str_radix(mode.trim_start_matches("0o"), 8).ok().filter(|m| *m <= 0o777).ok_or_else(|| {
-                let remedy = "write it as an octal number in quotes, such as \"0600\"";
-                root.error("filebeat.registry.file_permissions", "not a file mode", remedy)
-            })?;
+    if let Some(mode) = root.file_mode("filebeat.registry.file_permissions")? {
+        options.file_mode = mode;
     }
     options.migrate_file = root.str("filebeat.registry.migrate_file")?.filter(|p| !p.is_empty()).map(PathBuf::from);
     Ok(options)

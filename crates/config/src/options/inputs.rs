@@ -190,6 +190,6 @@ const FILESTREAM: &[Row] = &[
     Row("parsers.*.container.stream", NEW, T),
     Row("parsers.*.container.format", NEW, T),
     Row("parsers.*.syslog", NEW, R("the syslog parser isn't there yet")),
-    Row("parsers.*.include_message", NEW, R("the include_message parser isn't there yet: use include_lines")),
+    Row("parsers.*.include_message.patterns", NEW, T),
     Row("parsers.*.auditd", "9", R("the auditd parser isn't there yet")),
 ];

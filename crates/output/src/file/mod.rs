@@ -68,7 +68,7 @@ impl FileOptions {
         }
         let kb = section.u64_in("rotate_every_kb", 1..=u64::MAX / 1024)?.unwrap_or(10 * 1024);
         let files = section.u64_in("number_of_files", 2..=1024)?.unwrap_or(7) as usize;
-        let permissions = section.u64_in("permissions", 0..=0o777)?.unwrap_or(0o600) as u32;
+        let permissions = section.file_mode("permissions")?.unwrap_or(0o600);
         let rotate_on_startup = section.bool("rotate_on_startup")?.unwrap_or(true);
         Ok(FileOptions {
             path,
