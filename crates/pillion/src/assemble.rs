@@ -12,6 +12,8 @@ use pillion_output::any::AnyOptions;
 use pillion_telemetry::Form;
 use tracing::Level;
 
+use crate::cli::Log;
+
 /// What a run is made of.
 pub struct Assembled {
     /// Queue, registry, drain.
@@ -57,17 +59,8 @@ pub fn assemble(config: &Config, strict: bool, needs_input: bool) -> Result<Asse
     }
 }
 
-/// What the command line says about the log.
-#[derive(Clone, Debug, Default)]
-pub struct LogFlags {
-    /// `-v`.
-    pub verbose: bool,
-    /// `-d SELECTORS`.
-    pub debug: Option<String>,
-}
-
 /// The log's options: `logging.level`, raised by `-v` and `-d`; the form is that of the dialect's Filebeat.
-pub fn log_options(config: &Config, flags: &LogFlags) -> Result<pillion_telemetry::Options, Error> {
+pub fn log_options(config: &Config, flags: &Log) -> Result<pillion_telemetry::Options, Error> {
     let words = ["debug", "info", "warning", "warn", "error", "critical"];
     let level = match config.root().choice("logging.level", &words)? {
         Some("debug") => Level::DEBUG,
@@ -75,7 +68,7 @@ pub fn log_options(config: &Config, flags: &LogFlags) -> Result<pillion_telemetr
         Some("error" | "critical") => Level::ERROR,
         _ => Level::INFO,
     };
-    let level = if flags.debug.is_some() {
+    let level = if !flags.selectors.is_empty() {
         Level::DEBUG
     } else if flags.verbose {
         level.max(Level::INFO)
@@ -88,6 +81,6 @@ pub fn log_options(config: &Config, flags: &LogFlags) -> Result<pillion_telemetr
         None if config.compat() >= Compat::V8 => Form::Json,
         _ => Form::Text,
     };
-    let libraries = flags.debug.as_deref().is_some_and(|d| d.split(',').any(|s| s.trim() == "*"));
+    let libraries = flags.selectors.iter().any(|s| s == "*");
     Ok(pillion_telemetry::Options { level, form, libraries })
 }

@@ -1,3 +1,111 @@
 //! The binary's parts that can be tested without starting it.
+//!
+//! - [`cli`]: from arguments to a command.
+//! - [`assemble`]: from a configuration to everything that a run is made of; [`work`]: the run.
+//! - [`wrapped`]: a command that is wrapped. [`receiving`]: the endpoint for trying things out.
 
+pub mod assemble;
 pub mod cli;
+mod harvesting;
+mod demo;
+mod receiving;
+pub mod work;
+mod wrapped;
+
+use std::io::Write as _;
+
+use pillion_config::{Config, Error};
+use pillion_world::World;
+
+use crate::cli::{Command, Process, Run};
+
+/// The exit code of a command line or configuration that can't be used.
+pub const BAD_CONFIGURATION: u8 = 2;
+
+/// Does what the command line asks for, and returns the exit code.
+pub fn run(process: Process) -> u8 {
+    let command = match cli::parse(&process) {
+        Ok(command) => command,
+        Err(usage) => {
+            complain(&usage.text);
+            return usage.code;
+        }
+    };
+    match command {
+        Command::Say(text) => say(&text),
+        Command::Run(run) => ship(run, None),
+        Command::Exec { run, command } => ship(run, Some(command)),
+        Command::TestConfig(run) => test_config(&run),
+        Command::TestOutput(run) => test_output(&run),
+        Command::ExportConfig { run, reveal } => match Config::load(&World::real(), &run.load) {
+            Ok(config) => say(&config.export(reveal)),
+            Err(e) => refuse(&[e]),
+        },
+        Command::Receive(options) => receiving::receive(&options),
+        Command::Demo(options) => demo::demo(&options),
+    }
+}
+
+fn ship(run: Run, command: Option<Vec<std::ffi::OsString>>) -> u8 {
+    let world = World::real();
+    let config = match Config::load(&world, &run.load) {
+        Ok(config) => config,
+        Err(e) => return refuse(&[e]),
+    };
+    match assemble::log_options(&config, &run.log) {
+        Ok(options) => drop(pillion_telemetry::init(options, world.clock.clone())),
+        Err(e) => return refuse(&[e]),
+    }
+    for warning in &run.warnings {
+        tracing::warn!("{warning}");
+    }
+    match assemble::assemble(&config, run.strict, command.is_none()) {
+        Ok(parts) => work::work(&config, parts, &work::RunFlags { once: run.once, command }),
+        Err(errors) => refuse(&errors),
+    }
+}
+
+fn test_config(run: &Run) -> u8 {
+    let config = match Config::load(&World::real(), &run.load) {
+        Ok(config) => config,
+        Err(e) => return refuse(&[e]),
+    };
+    match assemble::assemble(&config, true, true) {
+        Ok(parts) => {
+            for warning in parts.warnings {
+                complain(&format!("warning: {warning}"));
+            }
+            say("Config OK\n")
+        }
+        Err(errors) => refuse(&errors),
+    }
+}
+
+fn test_output(run: &Run) -> u8 {
+    let config = match Config::load(&World::real(), &run.load) {
+        Ok(config) => config,
+        Err(e) => return refuse(&[e]),
+    };
+    match assemble::assemble(&config, run.strict, false) {
+        Ok(parts) => work::test_output(&config, parts),
+        Err(errors) => refuse(&errors),
+    }
+}
+
+/// Tells every error, and returns the exit code for them.
+fn refuse(errors: &[Error]) -> u8 {
+    for error in errors {
+        complain(&format!("error: {error}\n"));
+    }
+    BAD_CONFIGURATION
+}
+
+/// Writes to standard output. A reader that has gone isn't our failure.
+fn say(text: &str) -> u8 {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    0
+}
+
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", text.trim_end());
+}

@@ -1,1 +1,10 @@
-fn main() {}
+//! The binary: what the user asked for, and the exit code.
+//!
+//! Comes in: arguments, environment. Goes out: what [`pillion`] does with them; 0 well, 2 a bad command line or
+//! configuration, others by command. Tested in `tests/`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(pillion::run(pillion::cli::Process::real()))
+}

@@ -36,32 +36,17 @@ pub const INCOMPLETE: u8 = 3;
 /// The exit code of any failure that isn't the configuration's.
 pub const FAILURE: u8 = 1;
 
-/// What the command line says about the end of a run.
+/// What the command line says about a run, beyond the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct RunFlags {
     /// `--once`.
     pub once: bool,
-    /// `--until FILE`; wins over `pillion.completion.flag`.
-    pub until: Option<PathBuf>,
-    /// `--until-exit PID|NAME`; wins over `pillion.completion.process`.
-    pub until_exit: Option<Watched>,
-    /// `--receipt FILE`; wins over `pillion.receipt`.
-    pub receipt: Option<PathBuf>,
     /// `exec -- CMD…`.
     pub command: Option<Vec<OsString>>,
 }
 
 /// Runs to the end, and says with which code the process ends.
-pub fn work(config: &Config, mut parts: Assembled, flags: RunFlags) -> u8 {
-    if let Some(path) = flags.until.clone() {
-        parts.engine.flag = Some(path);
-    }
-    if let Some(watched) = flags.until_exit.clone() {
-        parts.engine.process = Some(watched);
-    }
-    if let Some(path) = flags.receipt.clone() {
-        parts.engine.receipt = Some(path);
-    }
+pub fn work(config: &Config, parts: Assembled, flags: &RunFlags) -> u8 {
     for warning in &parts.warnings {
         tracing::warn!("{}", warning.one_line());
     }
@@ -80,7 +65,7 @@ fn fail(why: &str) -> u8 {
     FAILURE
 }
 
-async fn start(config: &Config, parts: Assembled, flags: RunFlags) -> u8 {
+async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> u8 {
     let world = World::real();
     let data = &config.paths().data;
     let registry = match Registry::open(&world, data, &parts.engine.registry) {
