@@ -35,8 +35,17 @@ pub trait Reading: Send + Sync {
     /// How far that is: everything is read; everything that was held back has gone out. Whoever changes this tells
     /// [`Ledger::tell`].
     fn progress(&self) -> (bool, bool);
-    /// What is there and wasn't read (for the receipt of a run that ends too early).
-    fn unread(&self) -> Vec<Unread>;
+    /// What is there and wasn't read, and what was destroyed before it could be. Answers within a fraction of a second.
+    fn report(&self) -> ReadingReport;
+}
+
+/// What the readers say for the receipt.
+#[derive(Clone, Debug, Default)]
+pub struct ReadingReport {
+    /// What is there and isn't in batches.
+    pub unread: Vec<Unread>,
+    /// What was destroyed before it could be read.
+    pub lost: Vec<Unread>,
 }
 
 /// What ends a run, beside signals.
@@ -241,7 +250,11 @@ impl Run {
         if let Some(code) = self.flag.as_ref().and_then(Flag::exit_code) {
             state.drain.work_exited(code);
         }
-        let (accounts, unacked) = self.ledger.state();
+        let (mut accounts, unacked) = self.ledger.state();
+        let reading = self.reading.report();
+        for lost in &reading.lost {
+            accounts.lost(&lost.path, lost.to.saturating_sub(lost.from));
+        }
         let settled = state.drain.phase() == Phase::Committed;
         Receipt {
             version: env!("CARGO_PKG_VERSION"),
@@ -254,7 +267,7 @@ impl Run {
             drain_ms: u64::try_from(state.drain.elapsed(self.world.clock.mono()).as_millis()).unwrap_or(u64::MAX),
             accounts,
             unacked,
-            unread: if settled { Vec::new() } else { self.reading.unread() },
+            unread: if settled { Vec::new() } else { reading.unread },
             registry_error: self.ledger.registry_error(),
             target_error: if settled { None } else { (self.target_error)() },
             resumable: self.settings.resumable,

@@ -15,7 +15,7 @@ mod thread;
 mod watch;
 
 pub use harvest::{FileAccount, Harvester, Hint, Loss, LossCause, Stats, Step, Tally};
-pub use options::specs_from_root;
+pub use options::{specs, specs_from_root};
 pub use scan::{Glob, PatternError};
 pub use spec::{Backoff, Budget, Close, Identity, InputSpec, Limits, Own};
 pub use thread::{BatchSink, HarvestThread, Report, Waker};

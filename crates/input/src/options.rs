@@ -30,11 +30,19 @@ struct Globals {
 /// # Errors
 /// The first option that is wrong or can't be honoured.
 pub fn specs_from_root(root: &Section<'_>) -> Result<Vec<InputSpec>, Error> {
+    specs(root, root)
+}
+
+/// The enabled inputs of one configuration, with the tags and fields that another one gives to all events.
+///
+/// # Errors
+/// As [`specs_from_root`].
+pub fn specs(globals: &Section<'_>, root: &Section<'_>) -> Result<Vec<InputSpec>, Error> {
     let v5 = root.compat() == Compat::V5;
     let globals = Globals {
-        tags: root.strings("tags")?,
-        fields: object(root, "fields")?,
-        under_root: root.bool("fields_under_root")?.unwrap_or(false),
+        tags: globals.strings("tags")?,
+        fields: object(globals, "fields")?,
+        under_root: globals.bool("fields_under_root")?.unwrap_or(false),
     };
     let key = if v5 { "filebeat.prospectors" } else { "filebeat.inputs" };
     let mut specs: Vec<InputSpec> = Vec::new();

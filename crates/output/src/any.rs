@@ -3,6 +3,7 @@
 //! Comes in: the configuration's root. Goes out: exactly one output, made, tested or run the same way for all targets.
 //! Tested below and in each output's own module.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use pillion_config::{Error, Section};
@@ -12,7 +13,7 @@ use crate::contract::{OutputContext, Requests};
 use crate::elasticsearch::{Elasticsearch, Settings};
 use crate::file::{FileOptions, FileOutput};
 use crate::logstash::{Logstash, LogstashOptions};
-use crate::{AckSink, Problem};
+use crate::{AckSink, Problem, elasticsearch};
 
 /// The options of the configured output.
 #[derive(Clone, Debug)]
@@ -92,6 +93,32 @@ impl AnyOptions {
             AnyOptions::File(_) => "file",
             AnyOptions::Console(_) => "console",
         }
+    }
+
+    /// Tries the way to the target step by step and writes what it finds (`test output`). Whether all is good.
+    pub async fn test(self, context: OutputContext, report: &mut String) -> bool {
+        let steps = match self {
+            AnyOptions::Elasticsearch(settings) => {
+                return elasticsearch::test_output(&settings, &context.world, report).await;
+            }
+            AnyOptions::Logstash(options) => match Logstash::new(*options, context) {
+                Ok(output) => output.test().await,
+                Err(e) => vec![("logstash".to_owned(), Err(e))],
+            },
+            AnyOptions::File(options) => {
+                vec![("file".to_owned(), FileOutput::new(options, context).and_then(|output| output.test()))]
+            }
+            AnyOptions::Console(options) => {
+                vec![("console".to_owned(), ConsoleOutput::new(options, context).map(drop))]
+            }
+        };
+        for (place, outcome) in &steps {
+            let _ = match outcome {
+                Ok(()) => writeln!(report, "{place}... OK"),
+                Err(e) => writeln!(report, "{place}... ERROR {e}"),
+            };
+        }
+        steps.iter().all(|(_, outcome)| outcome.is_ok())
     }
 
     /// Makes the output; nothing is opened or connected before the first request.

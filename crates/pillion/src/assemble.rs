@@ -49,7 +49,11 @@ pub fn assemble(config: &Config, strict: bool, needs_input: bool) -> Result<Asse
     let leftovers = config.leftovers();
     errors.extend(leftovers.refused);
     let mut warnings = config.warnings();
-    if strict { errors.extend(leftovers.unknown) } else { warnings.extend(leftovers.unknown) }
+    if strict {
+        errors.extend(leftovers.unknown)
+    } else {
+        warnings.extend(leftovers.unknown)
+    }
     warnings.extend(leftovers.harmless);
     match (engine, inputs, output, name) {
         (Some(engine), Some(inputs), Some(output), Some(name)) if errors.is_empty() => {

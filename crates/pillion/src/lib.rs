@@ -6,8 +6,8 @@
 
 pub mod assemble;
 pub mod cli;
-mod harvesting;
 mod demo;
+mod harvesting;
 mod receiving;
 pub mod work;
 mod wrapped;

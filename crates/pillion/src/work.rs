@@ -9,18 +9,20 @@
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use pillion_config::Config;
 use pillion_engine::drain::Cause;
+use pillion_engine::exec::spool::Spool;
 use pillion_engine::ledger::Ledger;
 use pillion_engine::receipt::Verdict;
 use pillion_engine::run::{Ending, Outcome, Run, Settings};
 use pillion_engine::settings::{DRAIN_TIMEOUT, EngineSettings, OnIncomplete};
 use pillion_engine::trigger::flag::{Flag, pod_start};
-use pillion_engine::trigger::process::{self, Watched};
+use pillion_engine::trigger::process;
+use pillion_event::InputKind;
 use pillion_output::{Agent, OutputContext, Requests, Stats};
 use pillion_queue::{AckSink, Queue};
 use pillion_registry::Registry;
@@ -80,7 +82,7 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> u8 {
     let queue = Queue::new(parts.engine.queue);
     let ledger = Ledger::new(Arc::clone(&queue), Arc::clone(&registry), parts.engine.exactly_once);
     let registrar = registrar_thread(&ledger, parts.engine.registry_flush);
-    let context = context(&world, config, &parts, &registry);
+    let context = context(&world, config, &parts, registry.agent_id());
     let stats = Arc::clone(&context.stats);
     let name = parts.output.name();
     let output = match parts.output.build(context) {
@@ -111,23 +113,34 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> u8 {
             Err(e) => return fail(&e.to_string()),
         }
     }
+    let rule = match wrapped::Rule::from_config(config) {
+        Ok(rule) => rule,
+        Err(e) => return fail(&e.to_string()),
+    };
     let own = own_files(config, &parts.engine, flags.command.is_none().then_some(spool_dir.as_path()));
-    let harvesting = match Harvesting::start(&world, &registry, &ledger, &queue, inputs, own, tell.clone(), flags.once) {
+    let stdin = inputs.iter().any(|i| i.desc.kind == InputKind::Stdin);
+    let harvesting = match Harvesting::start(&world, &registry, &ledger, &queue, inputs, &own) {
         Ok(harvesting) => harvesting,
         Err(e) => return fail(&format!("the harvest thread can't start: {e}")),
     };
     let flag = watch_work(&world, &parts.engine, &tell);
-    let wraps = flags.command.is_some();
+    let mut spools = None;
     if let Some(command) = &flags.command {
-        let rule = wrapped::Rule::from_config(config);
-        if let Err(e) = wrapped::start(&world, command, &spool_dir, rule, &registry, &ledger, &tell) {
-            // As a shell: 127 when there is no such command, 126 when it can't be run.
-            tracing::error!(error = %e, "the command can't be started");
-            return if e.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
+        let place =
+            wrapped::Place { world: &world, dir: &spool_dir, registry: &registry, ledger: &ledger, tell: &tell };
+        match wrapped::start(&place, command, rule) {
+            Ok(ended) => spools = Some(ended),
+            Err(e) => {
+                tracing::error!(command = ?command.first(), "the command can't be started: {e}");
+                // As a shell: 127 when there is no such command, 126 when it can't be run.
+                return if e.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
+            }
         }
     }
-    let stdin = harvesting.reads_stdin();
-    let settings = settings(&parts.engine, &flags, flag.is_some(), stdin, data);
+    if flags.once {
+        let _ = tell.send(Ending::Drain(Cause::Once)).await;
+    }
+    let settings = settings(&parts.engine, flags, flag.is_some(), stdin, data);
     let on_incomplete = parts.engine.on_incomplete;
     let last_error = move || stats.last_error();
     let run = Run {
@@ -146,7 +159,11 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> u8 {
     let finished = tokio::task::spawn_blocking(move || registrar.join());
     let _ = tokio::time::timeout(Duration::from_secs(2), finished).await;
     match outcome {
-        Ok(outcome) => exit_code(&outcome, on_incomplete, wraps),
+        Ok(outcome) => {
+            let spools = spools.map(|s| std::mem::take(&mut *s.lock().unwrap_or_else(PoisonError::into_inner)));
+            spools.into_iter().flatten().for_each(Spool::clean);
+            exit_code(&outcome, on_incomplete, flags.command.is_some())
+        }
         Err(e) => fail(&format!("signals can't be received: {e}")),
     }
 }
@@ -156,13 +173,13 @@ fn registrar_thread(ledger: &Arc<Ledger>, flush: Duration) -> std::thread::JoinH
     std::thread::spawn(move || ledger.registrar(flush))
 }
 
-fn context(world: &World, config: &Config, parts: &Assembled, registry: &Registry) -> OutputContext {
+fn context(world: &World, config: &Config, parts: &Assembled, agent_id: &str) -> OutputContext {
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let agent = Agent {
         version: config.agent_version().to_owned(),
         name: parts.name.clone().unwrap_or_else(|| hostname.clone()),
         hostname,
-        id: registry.agent_id().to_owned(),
+        id: agent_id.to_owned(),
         ephemeral_id: uuid(world.random.u128()),
     };
     OutputContext {
@@ -172,6 +189,20 @@ fn context(world: &World, config: &Config, parts: &Assembled, registry: &Registr
         data_path: config.paths().data.clone(),
         stats: Arc::new(Stats::default()),
     }
+}
+
+/// `test output`: tries the way to the target, step by step.
+pub fn test_output(config: &Config, parts: Assembled) -> u8 {
+    let world = World::real();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return fail(&format!("the runtime can't start: {e}")),
+    };
+    let context = context(&world, config, &parts, "");
+    let mut report = String::new();
+    let good = runtime.block_on(parts.output.test(context, &mut report));
+    crate::say(&report);
+    if good { 0 } else { FAILURE }
 }
 
 /// A random UUID (RFC 9562, version 4).
@@ -249,9 +280,6 @@ fn is_lasting(path: &Path) -> bool {
 fn exit_code(outcome: &Outcome, on_incomplete: OnIncomplete, wraps: bool) -> u8 {
     let receipt = &outcome.receipt;
     let complete = receipt.verdict() == Verdict::Complete;
-    if let Some(why) = &outcome.failure {
-        tracing::error!("{why}");
-    }
     if complete {
         tracing::info!("{}", receipt.line());
     } else {

@@ -76,6 +76,34 @@ pub struct Opened {
     pub fault_count: usize,
 }
 
+impl Opened {
+    /// What the log says of it, a line each.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if !self.fresh {
+            lines.push(format!("the registry knows {} files", self.entries));
+        }
+        if let Some(t) = &self.taken_over {
+            lines.push(format!(
+                "took over {} files from {} (written by {}); it is kept as {}",
+                t.entries,
+                t.from.display(),
+                t.written_by,
+                t.backup.display()
+            ));
+        }
+        if self.adopted > 0 {
+            lines.push(format!("{} of them were written by Filebeat last: reading goes on there", self.adopted));
+        }
+        lines.extend(self.torn.iter().map(|why| format!("the registry's log ends early, as after a crash: {why}")));
+        lines.extend(self.faults.iter().map(|fault| format!("faulty registry entry left out: {fault}")));
+        if self.fault_count > self.faults.len() {
+            lines.push(format!("{} further faulty registry entries", self.fault_count - self.faults.len()));
+        }
+        lines
+    }
+}
+
 /// An older layout that was taken over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TakenOver {
