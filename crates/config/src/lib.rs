@@ -3,7 +3,12 @@
 //! Comes in: YAML files, `-E` settings, the environment. Goes out: [`Config`], from which each crate takes its own
 //! options through a [`Section`]; every problem is an [`Error`] with file, line, column, reason and remedy.
 //!
-//! The way of a text: `yaml` (positions, dotted keys) → `tree` (merging) → `section` (typed reading).
+//! The way of a text: `yaml` (positions, dotted keys) → `load` (layers of files, `-E` and flags, merged by `tree`) →
+//! `expand` (variables, their values read by `value`) → `compat` (the dialect) → `section` (typed reading) →
+//! `leftovers` (what nobody took, told by the table in `options`).
+//!
+//! Always holds: no option is ignored in silence; no message shows a secret; what any text may cost is bounded.
+//! Tested by the tables in `tests/`, by properties, and by the fuzz target `config` (see [`check`]).
 
 pub mod check;
 mod compat;

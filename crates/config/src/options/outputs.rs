@@ -47,8 +47,8 @@ const NETWORK: &[Row] = &[
     Row("escape_html", ALL, T),
     Row("index", ALL, T),
     Row("ssl", ALL, T),
-    Row("proxy_url", ALL, R("proxies aren't supported yet: the target would be contacted directly")),
-    Row("proxy_disable", NEW, H("proxies aren't used anyway")),
+    Row("proxy_url", ALL, T),
+    Row("proxy_disable", NEW, T),
     Row("flush_interval", "5", H("part-filled batches are sent at once when nothing else is on its way")),
 ];
 
@@ -83,7 +83,7 @@ const LOGSTASH: &[Row] = &[
     Row("slow_start", ALL, T),
     Row("ttl", NEW, T),
     Row("pipelining", ALL, T),
-    Row("proxy_use_local_resolver", ALL, H("proxies aren't used anyway")),
+    Row("proxy_use_local_resolver", ALL, T),
 ];
 
 const FILE: &[Row] = &[
