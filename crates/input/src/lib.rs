@@ -4,6 +4,7 @@
 //! - [`specs_from_root`]: the inputs of a configuration.
 //! - [`Harvester`]: finds files, reads them fairly, makes batches; a synchronous object over the world.
 //! - [`HarvestThread`]: drives a harvester in real time, with inotify.
+//! - [`StdinThread`]: the input `stdin`.
 //! - [`parse`]: from the bytes of a chunk to events.
 
 mod harvest;
@@ -11,6 +12,7 @@ mod options;
 pub mod parse;
 mod scan;
 mod spec;
+mod stdin;
 mod thread;
 mod watch;
 
@@ -18,4 +20,5 @@ pub use harvest::{FileAccount, Harvester, Hint, Loss, LossCause, Stats, Step, Ta
 pub use options::{specs, specs_from_root};
 pub use scan::{Glob, PatternError};
 pub use spec::{Backoff, Budget, Close, Identity, InputSpec, Limits, Own};
+pub use stdin::StdinThread;
 pub use thread::{BatchSink, HarvestThread, Report, Waker};
