@@ -24,6 +24,9 @@ pub struct Entry {
     pub updated_ns: i128,
     /// The life of the content that `offset` counts in.
     pub incarnation: Incarnation,
+    /// Birth of the inode that `offset` was read from, nanoseconds since 1970: another one under the same inode number
+    /// is another file. `None` where the file system doesn't keep it, and in what Filebeat wrote.
+    pub birth_ns: Option<i64>,
     /// Ranges that may have been sent and aren't acknowledged (`exactly_once`), in the order of their `from`.
     pub intents: Vec<Intent>,
     /// Members of the value that this version doesn't know: kept as they are.
@@ -92,6 +95,7 @@ impl Entry {
             ttl_ns: -1,
             updated_ns: 0,
             incarnation,
+            birth_ns: None,
             intents: Vec::new(),
             unknown: None,
         }

@@ -4,7 +4,7 @@
 //! Always holds: what comes out of a known value goes back in with the same meaning, unknown members included; a value
 //! that isn't understood is kept whole.
 //!
-//! `pillion` is `{"incarnation":"<32 hex digits>","intents":[[from,to,read_ms],…]}`. Filebeat 7 to 9 decode states with
+//! `pillion` is `{"incarnation":"<32 hex digits>","born":<ns>,"intents":[[from,to,read_ms],…]}`. Filebeat 7 to 9 decode states with
 //! go-structform's gotype, which skips members that a struct doesn't have (`unfolderStruct.OnKey`), and write the struct
 //! back without them: an entry that Filebeat has changed comes back without `pillion`, which is how we know. One that it
 //! hasn't touched stays a plain map in its store and keeps it.
@@ -122,13 +122,13 @@ fn finish(
         Some(Value::Object(ours)) => decode_ours(&ours),
         _ => None,
     };
-    let (incarnation, intents) = ours.unwrap_or((Incarnation(0), Vec::new()));
+    let (incarnation, birth_ns, intents) = ours.unwrap_or((Incarnation(0), None, Vec::new()));
     let unknown = (!map.is_empty()).then(|| Box::new(map));
-    Entry { key: Arc::clone(key), kind, source, offset, ttl_ns, updated_ns, incarnation, intents, unknown }
+    Entry { key: Arc::clone(key), kind, source, offset, ttl_ns, updated_ns, incarnation, birth_ns, intents, unknown }
 }
 
 /// Our own member: taken whole or, when anything about it is odd, not at all.
-fn decode_ours(ours: &Members) -> Option<(Incarnation, Vec<Intent>)> {
+fn decode_ours(ours: &Members) -> Option<(Incarnation, Option<i64>, Vec<Intent>)> {
     let hex = ours.get("incarnation")?.as_str().filter(|h| h.len() == 32)?;
     let intents = match ours.get("intents") {
         None => &[][..],
@@ -144,7 +144,7 @@ fn decode_ours(ours: &Members) -> Option<(Incarnation, Vec<Intent>)> {
         all.push(intent);
     }
     all.sort_unstable();
-    Some((hex.parse().ok()?, all))
+    Some((hex.parse().ok()?, ours.get("born").and_then(Value::as_i64), all))
 }
 
 /// Appends `"k":…` and `"v":…` members or their likes: the value alone, as one line without an end.
@@ -219,6 +219,9 @@ fn encode_entry(e: &Entry, out: &mut Vec<u8>) {
         }
     }
     put_fmt(out, format_args!(",\"pillion\":{{\"incarnation\":\"{}\"", e.incarnation));
+    if let Some(born) = e.birth_ns {
+        put_fmt(out, format_args!(",\"born\":{born}"));
+    }
     for (n, i) in e.intents.iter().enumerate() {
         put(out, if n == 0 { b",\"intents\":[" } else { b"," });
         put_fmt(out, format_args!("[{},{},{}]", i.from, i.to, i.read_ms));

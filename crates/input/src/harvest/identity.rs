@@ -19,7 +19,7 @@ use pillion_registry::{Entry, FilestreamState, Identifier, Intent, Kind, LogStat
 use pillion_world::{File, Mono};
 
 use crate::harvest::Harvester;
-use crate::harvest::file::{FileState, Guard};
+use crate::harvest::file::{FileState, Guard, differ};
 use crate::harvest::table::FileId;
 use crate::spec::{Identity, InputSpec};
 
@@ -212,10 +212,15 @@ impl Harvester {
         let former = self.former.remove(&entry.key);
         let incarnation = self.new_incarnation();
         let Some(f) = self.table.get_mut(id) else { return };
+        let fingerprint = self
+            .inputs
+            .get(usize::from(f.input))
+            .is_some_and(|i| matches!(i.spec.identity, Identity::Fingerprint { .. }));
+        let another = !fingerprint && differ(f.birth_ns, entry.birth_ns);
         let beyond = entry.intents.iter().map(|i| i.to).max().unwrap_or(0).max(entry.offset);
         f.key = Some(Arc::clone(&entry.key));
-        if beyond > f.len {
-            tracing::info!(path = %f.path.display(), offset = entry.offset, size = f.len, "the file was truncated meanwhile: read from its beginning");
+        if another || beyond > f.len {
+            tracing::info!(path = %f.path.display(), offset = entry.offset, size = f.len, "the file was truncated or replaced meanwhile: read from its beginning");
             f.incarnation = incarnation;
             (f.pos, f.scanned_to) = (0, 0);
         } else {
@@ -269,12 +274,13 @@ impl Harvester {
             ttl_ns: -1,
             updated_ns: 0,
             incarnation: f.incarnation,
+            birth_ns: f.birth_ns,
             intents: Vec::new(),
             unknown: None,
         };
         let entry = match self.registry.get(key) {
             Some(old) if old.incarnation == f.incarnation => {
-                if old.source == fresh.source && old.kind == fresh.kind {
+                if old.source == fresh.source && old.kind == fresh.kind && old.birth_ns == fresh.birth_ns {
                     return;
                 }
                 Entry { offset: old.offset, ..fresh }
@@ -437,6 +443,6 @@ fn kind_of(spec: &InputSpec, f: &FileState, fingerprint_len: u32) -> Kind {
 fn entry_for(spec: &InputSpec, kind: Kind, identifier: &Identifier, f: &FileState) -> Entry {
     let source = f.path.to_string_lossy().into_owned();
     let mut entry = Entry::new(kind, &spec.desc.id, identifier, source, f.incarnation);
-    entry.offset = f.pos;
+    (entry.offset, entry.birth_ns) = (f.pos, f.birth_ns);
     entry
 }

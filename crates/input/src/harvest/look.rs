@@ -596,7 +596,8 @@ impl Harvester {
                 i.spec.backoff.init.mul_f64(times.min(1e6)).min(i.spec.backoff.max).max(Duration::from_millis(1));
             look = Some(now.plus(if f.deleted { wait.min(AFTER_DELETION) } else { wait }));
         }
-        let mut at = [look, f.group_at].into_iter().flatten().min();
+        let group = f.group_at.filter(|_| !f.queued);
+        let mut at = [look, group].into_iter().flatten().min();
         if f.fd.is_some() {
             let quiet = if f.deleted && close.removed { AFTER_DELETION } else { close.inactive };
             let idle = (!f.unread() && !f.queued).then(|| f.active.plus(quiet).max(now.plus(Duration::from_millis(1))));

@@ -198,7 +198,7 @@ impl Harvester {
             f.scanned_to = f.pos;
         }
         if taken.parsed.open == Open::Group && taken.at_end {
-            if (grew || f.group_at.is_none_or(|at| at <= now)) && turn.flush_at_end == Flush::No {
+            if grew || f.group_at.is_none_or(|at| at <= now) {
                 f.group_at = timeout.map(|t| now.plus(t));
             }
         } else if taken.at_end {
