@@ -4,10 +4,11 @@
 //! Always holds: what comes out of a known value goes back in with the same meaning, unknown members included; a value
 //! that isn't understood is kept whole.
 //!
-//! `pillion` is `{"incarnation":"<32 hex digits>","born":<ns>,"intents":[[from,to,read_ms],…]}`. Filebeat 7 to 9 decode states with
-//! go-structform's gotype, which skips members that a struct doesn't have (`unfolderStruct.OnKey`), and write the struct
-//! back without them: an entry that Filebeat has changed comes back without `pillion`, which is how we know. One that it
-//! hasn't touched stays a plain map in its store and keeps it.
+//! `pillion` is `{"incarnation":"<32 hex digits>","born":<ns>,"intents":[[from,to,read_ms],…]}`, `born` and `intents` only
+//! where there are any. Filebeat 7 to 9 decode states with go-structform's gotype, which skips members that a struct
+//! doesn't have (`unfolderStruct.OnKey`), and write the struct back without them: an entry that Filebeat has changed
+//! comes back without `pillion`, which is how we know. One that it hasn't touched stays a plain map in its store and keeps
+//! it.
 //!
 //! Tested in `tests/real.rs` with records of real Filebeats, and in `tests/hostile.rs`.
 
