@@ -5,6 +5,8 @@
 //! its server's log. The real Filebeat can't take Pillion's place here: it asks for `_license`, which the servers from
 //! Maven Central don't have, and ships nothing.
 
+mod lumber;
+mod reference;
 mod search;
 
 use std::time::Instant;
@@ -44,7 +46,7 @@ impl Score {
     }
 }
 
-/// `--server NAME`, `--case NAME`.
+/// `--server NAME` (a search server, `go-lumber` or `filebeat`), `--case NAME`.
 pub(crate) fn run(words: &[&str]) -> Outcome {
     let mut args = Args::new(words);
     let server = args.value("--server")?;
@@ -65,6 +67,12 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         for tight in [false, true] {
             search::suite(&mut score, kind, tight, &shipper);
         }
+    }
+    if server.as_ref().is_none_or(|s| s == "go-lumber") {
+        lumber::suite(&mut score, &shipper);
+    }
+    if server.as_ref().is_none_or(|s| s == "filebeat") {
+        reference::suite(&mut score, &shipper);
     }
     println!("{} passed, {} failed, {} skipped", score.passed, score.failed, score.skipped);
     if score.failed == 0 && score.passed > 0 { Ok(()) } else { Err("not all endpoints are served".into()) }

@@ -93,7 +93,7 @@ fn items(body: &[u8], tally: &Tally) -> io::Result<String> {
         let name = if create { "create" } else { "index" };
         let fate = if tally.looks_inside() {
             let action: Value = serde_json::from_slice(action)?;
-            tally.add(event, action[name]["_id"].as_str().filter(|_| create))?
+            tally.add(event, Some(&action[name]))?
         } else {
             Fate::Stored
         };

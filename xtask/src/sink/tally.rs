@@ -33,6 +33,7 @@ struct State {
     events: u64,
     refused: u64,
     lines: HashMap<String, usize>,
+    stored: Vec<Value>,
     ids: HashSet<String>,
     last: Option<Instant>,
 }
@@ -63,11 +64,11 @@ impl Tally {
         self.state().events += events;
     }
 
-    /// Stores one event.
-    pub(super) fn add(&self, event: &[u8], id: Option<&str>) -> Result<Fate, serde_json::Error> {
-        let event: Value = serde_json::from_slice(event)?;
+    /// Stores one event; `action` is what `_bulk` said about it.
+    pub(super) fn add(&self, event: &[u8], action: Option<&Value>) -> Result<Fate, serde_json::Error> {
+        let mut event: Value = serde_json::from_slice(event)?;
         let mut state = self.state();
-        let id = id.or_else(|| event["@metadata"]["_id"].as_str());
+        let id = action.map_or(&event["@metadata"]["_id"], |action| &action["_id"]).as_str();
         if let Some(id) = id
             && !state.ids.insert(id.to_owned())
         {
@@ -76,6 +77,10 @@ impl Tally {
         }
         state.events += 1;
         let line = event["message"].as_str().unwrap_or_default().to_owned();
+        if let Some(action) = action {
+            event["action"] = action.clone();
+        }
+        state.stored.push(event);
         *state.lines.entry(line).or_default() += 1;
         Ok(Fate::Stored)
     }
@@ -105,6 +110,11 @@ impl Tally {
     /// Events not stored again since their document id was there.
     pub(crate) fn refused(&self) -> u64 {
         self.state().refused
+    }
+
+    /// The events stored, with what `_bulk` said as their field `action`.
+    pub(crate) fn stored(&self) -> Vec<Value> {
+        self.state().stored.clone()
     }
 
     /// How often each line is stored, by message.
