@@ -5,8 +5,11 @@
 //! sets the limit, and the accounts tell what is missing. On a network file system descriptors are closed first:
 //! close-to-open consistency promises the last bytes only to an open that comes after the writer's close.
 
+use pillion_world::Mono;
+
 use crate::harvest::Harvester;
-use crate::harvest::file::Drain;
+use crate::harvest::file::{Drain, FileState};
+use crate::harvest::table::FileId;
 
 impl Harvester {
     /// Begins the drain. Files that appear while it lasts are read too.
@@ -45,21 +48,44 @@ impl Harvester {
         }
         self.inputs[input].searched_at_drain = true;
         for id in 0..self.table.end() {
-            let Some(f) = self.table.get(id) else { continue };
+            let Some(f) = self.table.get_mut(id) else { continue };
             if usize::from(f.input) != input || f.drain != Drain::Pending {
                 continue;
             }
-            let empty = f.len == 0 && f.key.is_none();
-            if empty || (f.len <= f.pos && f.replays.is_none() && !f.queued) {
-                self.close(id);
-                if let Some(f) = self.table.get_mut(id) {
-                    f.drain = Drain::Done;
-                }
-            } else if f.key.is_none() {
-                self.bind_and_consider(id, now);
+            if f.network && !f.gone {
+                // Each is opened anew in a step of its own.
+                f.look_at = Some(now);
+                self.schedule(id, now);
             } else {
-                self.consider(id, now);
+                self.settle_at_drain(id, now);
             }
+        }
+    }
+
+    /// Brings a file nearer to its end: has it read, or notes that there is nothing left.
+    pub(crate) fn settle_at_drain(&mut self, id: FileId, now: Mono) {
+        let pending = |f: &&FileState| f.drain == Drain::Pending && !f.queued;
+        let Some(f) = self.table.get(id).filter(pending) else { return };
+        if f.network && !f.gone && f.len > 0 {
+            let opened = self.ensure_open(id, now);
+            let seen = self.table.get(id).and_then(|f| f.fd.as_ref()).map(|fd| fd.stat());
+            match (opened, seen) {
+                (Ok(()), Some(Ok(meta))) => self.judge_and_act(id, &meta, now),
+                (Err(e), _) | (_, Some(Err(e))) => {
+                    self.failed(id, "a file can't be read; it is tried again", &e, now);
+                    return;
+                }
+                (Ok(()), None) => return,
+            }
+        }
+        let Some(f) = self.table.get_mut(id).filter(|f| f.drain == Drain::Pending && !f.queued && !f.doubted) else {
+            return;
+        };
+        if f.len <= f.pos && f.replays.is_none() {
+            f.drain = Drain::Done;
+            self.close(id);
+        } else {
+            self.bind_and_consider(id, now);
         }
     }
 }

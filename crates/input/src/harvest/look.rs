@@ -526,6 +526,9 @@ impl Harvester {
             f.look_at = None;
             f.quiet = f.quiet.saturating_add(1);
             self.look_again(id, now);
+            if self.draining {
+                self.settle_at_drain(id, now);
+            }
         }
         self.close_when_due(id, now);
         self.schedule(id, now);

@@ -1,0 +1,245 @@
+//! A network file system that lies, and calls that fail.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a failing call is a failing test")]
+
+mod common;
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::Rig;
+use pillion_input::Hint;
+use pillion_world::{DirEntry, File, Fs, FsKind, Lock, Meta, OpenHow, World};
+
+const NONE: [&str; 0] = [];
+
+/// What goes wrong; each entry once, in order.
+#[derive(Default)]
+struct Faults {
+    /// Errors of reads (errno).
+    reads: VecDeque<i32>,
+    /// Errors of opens.
+    opens: VecDeque<i32>,
+    /// Sizes that stat shows instead of the true ones.
+    sizes: VecDeque<u64>,
+    /// Errors of stat.
+    stats: VecDeque<i32>,
+    /// Reads give at most so many bytes.
+    short: usize,
+    opened: usize,
+}
+
+struct Lying {
+    real: Arc<dyn Fs>,
+    faults: Arc<Mutex<Faults>>,
+}
+
+struct LyingFile {
+    real: Box<dyn File>,
+    faults: Arc<Mutex<Faults>>,
+}
+
+fn fail(list: &mut VecDeque<i32>) -> io::Result<()> {
+    list.pop_front().map_or(Ok(()), |e| Err(io::Error::from_raw_os_error(e)))
+}
+
+fn is_log(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "log")
+}
+
+impl Fs for Lying {
+    fn open(&self, path: &Path, how: OpenHow) -> io::Result<Box<dyn File>> {
+        if !is_log(path) {
+            return self.real.open(path, how);
+        }
+        let mut f = self.faults.lock().unwrap();
+        fail(&mut f.opens)?;
+        f.opened += 1;
+        Ok(Box::new(LyingFile { real: self.real.open(path, how)?, faults: Arc::clone(&self.faults) }))
+    }
+    fn stat(&self, path: &Path, follow: bool) -> io::Result<Meta> {
+        let meta = self.real.stat(path, follow)?;
+        if !is_log(path) {
+            return Ok(meta);
+        }
+        let mut f = self.faults.lock().unwrap();
+        fail(&mut f.stats)?;
+        Ok(Meta { len: f.sizes.pop_front().unwrap_or(meta.len), ..meta })
+    }
+    fn read_dir(&self, path: &Path, each: &mut dyn FnMut(DirEntry<'_>) -> bool) -> io::Result<()> {
+        self.real.read_dir(path, each)
+    }
+    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
+        self.real.canonicalize(path)
+    }
+    fn kind(&self, _: &Path) -> io::Result<FsKind> {
+        Ok(FsKind::Network)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.real.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.real.remove(path)
+    }
+    fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<()> {
+        self.real.create_dir_all(path, mode)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.real.sync_dir(path)
+    }
+    fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+        self.real.try_lock(path)
+    }
+}
+
+impl File for LyingFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut f = self.faults.lock().unwrap();
+        fail(&mut f.reads)?;
+        let n = if f.short > 0 { f.short.min(buf.len()) } else { buf.len() };
+        self.real.read_at(&mut buf[..n], offset)
+    }
+    fn write_all(&self, buf: &[u8]) -> io::Result<()> {
+        self.real.write_all(buf)
+    }
+    fn stat(&self) -> io::Result<Meta> {
+        self.real.stat()
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.real.sync()
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.real.set_len(len)
+    }
+}
+
+fn network() -> (Rig, Arc<Mutex<Faults>>) {
+    let faults = Arc::new(Mutex::new(Faults::default()));
+    let real = World::real();
+    let fs = Arc::new(Lying { real: Arc::clone(&real.fs), faults: Arc::clone(&faults) });
+    (Rig::on(World { fs, ..real }, &["*.log"], |_| {}), faults)
+}
+
+#[test]
+fn one_smaller_size_is_not_believed() {
+    let (mut rig, faults) = network();
+    rig.append("a.log", "one\ntwo\n");
+    assert_eq!(rig.settle(), ["one", "two"]);
+    faults.lock().unwrap().sizes.extend([0]);
+    assert_eq!(rig.search(), NONE);
+    rig.advance(Duration::from_secs(2));
+    assert_eq!(rig.settle(), NONE);
+    rig.append("a.log", "three\n");
+    assert_eq!(rig.search(), ["three"]);
+    assert_eq!(rig.lost(), 0);
+    let first = rig.batches[0].source.incarnation;
+    assert!(rig.batches.iter().all(|b| b.source.incarnation == first));
+}
+
+#[test]
+fn a_true_truncation_is_believed_the_second_time() {
+    let (mut rig, _) = network();
+    rig.append("a.log", "one\ntwo\n");
+    assert_eq!(rig.settle().len(), 2);
+    rig.truncate("a.log", 0);
+    rig.append("a.log", "new\n");
+    let mut lines = rig.search();
+    for _ in 0..3 {
+        rig.advance(Duration::from_secs(2));
+        lines.extend(rig.settle());
+    }
+    assert_eq!(lines, ["new"]);
+}
+
+#[test]
+fn a_size_ahead_of_the_data_is_not_an_end() {
+    let (mut rig, faults) = network();
+    rig.append("a.log", "one\n");
+    faults.lock().unwrap().sizes.extend([500]);
+    assert_eq!(rig.settle(), ["one"]);
+    rig.append("a.log", "two\n");
+    rig.advance(Duration::from_secs(3));
+    assert_eq!(rig.settle(), ["two"]);
+}
+
+#[test]
+fn failing_calls_are_tried_again_and_nothing_is_skipped() {
+    const ESTALE: i32 = 116;
+    const EIO: i32 = 5;
+    const ENOENT: i32 = 2;
+    const EACCES: i32 = 13;
+    for drain in [false, true] {
+        let (mut rig, faults) = network();
+        {
+            let mut f = faults.lock().unwrap();
+            f.reads.extend([ESTALE, EIO]);
+            f.opens.extend([ENOENT, EACCES, ESTALE]);
+            f.stats.extend([ESTALE, EIO]);
+            f.short = 3;
+        }
+        rig.append("a.log", "one\ntwo\nlast\n");
+        let mut lines = if drain { rig.drain() } else { rig.settle() };
+        for _ in 0..20 {
+            rig.advance(Duration::from_secs(3));
+            lines.extend(rig.settle());
+        }
+        assert_eq!(lines, ["one", "two", "last"]);
+        assert_eq!(rig.lost(), 0);
+    }
+}
+
+#[test]
+fn the_drain_opens_every_file_anew() {
+    let (mut rig, faults) = network();
+    rig.append("a.log", "one\nhalf");
+    rig.append("quiet.log", "quiet\n");
+    assert_eq!(rig.settle().len(), 2);
+    let before = faults.lock().unwrap().opened;
+    // What stat shows is old: only an open tells.
+    rig.append("quiet.log", "last\n");
+    faults.lock().unwrap().sizes.extend([8, 6, 8, 6, 8, 6]);
+    let mut lines = rig.drain();
+    lines.sort();
+    assert_eq!(lines, ["half", "last"]);
+    assert_eq!(faults.lock().unwrap().opened, before + 2);
+}
+
+#[test]
+fn no_watch_is_asked_for_and_quiet_files_are_left_alone() {
+    let (mut rig, _) = network();
+    rig.append("a.log", "one\n");
+    rig.settle();
+    assert!(rig.harvester.take_folders().is_empty());
+    rig.advance(Duration::from_secs(3600));
+    rig.settle();
+    rig.append("a.log", "two\n");
+    let mut lines = Vec::new();
+    for _ in 0..10 {
+        lines.extend(rig.search());
+    }
+    assert_eq!(lines, ["two"]);
+    rig.append("a.log", "three\n");
+    rig.harvester.hint(Hint::All);
+    rig.advance(Duration::from_secs(2));
+    assert_eq!(rig.settle(), ["three"]);
+}
+
+#[test]
+fn a_deleted_file_is_lost_only_after_a_second_look() {
+    let (mut rig, faults) = network();
+    rig.append("a.log", "one\nhalf");
+    assert_eq!(rig.settle(), ["one"]);
+    // The descriptor goes stale, and the name is gone.
+    rig.advance(Duration::from_secs(301));
+    rig.settle();
+    rig.remove("a.log");
+    rig.search();
+    assert_eq!(rig.lost(), 0);
+    for _ in 0..5 {
+        rig.search();
+    }
+    assert_eq!(rig.lost(), 4);
+    drop(faults);
+}
