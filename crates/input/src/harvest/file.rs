@@ -134,6 +134,8 @@ pub(crate) struct FileState {
     pub(crate) doubted: bool,
     /// It lies on a network file system.
     pub(crate) network: bool,
+    /// Its path is a link: a watch on the link's folder tells nothing of it.
+    pub(crate) link: bool,
     /// It was renamed in this run.
     pub(crate) renamed: bool,
     /// It is gone, and its descriptor is counted as kept.
@@ -182,6 +184,7 @@ impl FileState {
             deleted: false,
             doubted: false,
             network: false,
+            link: false,
             renamed: false,
             kept: false,
             ending: false,

@@ -331,15 +331,15 @@ impl Harvester {
     fn set_place(&mut self, id: FileId) {
         let Some(dir) = self.table.get(id).and_then(|f| f.path.parent()).map(Path::to_owned) else { return };
         let network = self.folder(&dir).network;
-        if let Some(f) = self.table.get_mut(id) {
-            f.network = network;
-        }
+        let Some(f) = self.table.get_mut(id) else { return };
+        f.network = network;
+        let links = self.inputs.get(usize::from(f.input)).is_some_and(|i| i.spec.symlinks);
+        f.link = links && !matches!(self.world.fs.stat(&f.path, false), Ok(m) if m.kind == FileKind::File);
     }
 
     /// Whether a watch tells what happens to a file.
     fn is_watched(&self, f: &FileState) -> bool {
-        let symlinks = self.inputs.get(usize::from(f.input)).is_some_and(|i| i.spec.symlinks);
-        !symlinks && !f.gone && f.path.parent().and_then(|d| self.folders.get(d)).is_some_and(|d| d.watched)
+        !f.link && !f.gone && f.path.parent().and_then(|d| self.folders.get(d)).is_some_and(|d| d.watched)
     }
 
     pub(crate) fn bind_and_consider(&mut self, id: FileId, now: Mono) {
