@@ -15,6 +15,8 @@ use pillion_event::{Batch, Drop, Event};
 
 /// Files with an account of their own; further ones are only in the totals.
 pub const MAX_FILES: usize = 20_000;
+/// The name of what has no path: standard input.
+pub const STDIN: &str = "-";
 /// Different reasons for drops of a file; further ones count as the last.
 pub const MAX_REASONS: usize = 16;
 /// Byte ranges kept for each reason and for what isn't acknowledged: the first ones, then a count.
@@ -84,6 +86,7 @@ pub struct Accounts {
 
 impl Accounts {
     fn file(&mut self, path: &str) -> Option<&mut FileAccount> {
+        let path = if path.is_empty() { STDIN } else { path };
         if !self.files.contains_key(path) {
             if self.files.len() >= MAX_FILES {
                 self.omitted += 1;

@@ -101,6 +101,8 @@ pub struct Run {
     pub reading: Arc<dyn Reading>,
     /// The flag, to ask for the exit code in it.
     pub flag: Option<Flag>,
+    /// Called when the drain begins: outputs needn't spare the target any longer than it takes.
+    pub hurry: Box<dyn Fn() + Send + Sync>,
     /// What ends the run beside signals.
     pub endings: mpsc::Receiver<Ending>,
     /// The settings.
@@ -183,6 +185,7 @@ impl Run {
         };
         state.drain.start(cause, now, limit);
         self.reading.drain();
+        (self.hurry)();
         state.begin_at = None;
         state.next_receipt.get_or_insert(self.world.clock.mono());
     }

@@ -157,6 +157,7 @@ mod tests {
             exactly_once: false,
             data_path: "/nowhere".into(),
             stats: Arc::default(),
+            hurry: Arc::default(),
         }
     }
 

@@ -102,7 +102,8 @@ impl ConsoleOutput {
                     Err(e) => {
                         context.stats.failed.add(1);
                         tracing::warn!("writing to standard output failed: {e}; trying again");
-                        tokio::time::sleep(backoff.wait(&*context.world.random)).await;
+                        let wait = backoff.wait(&*context.world.random);
+                        context.hurry.pause(wait, &*context.world.random).await;
                     }
                 }
             }

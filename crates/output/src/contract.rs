@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pillion_queue::{Queue, Request};
 use pillion_world::World;
 
+use crate::hurry::Hurry;
+
 /// What [`Requests::take`] gives: wait on it.
 pub type Taking<'a> = Pin<Box<dyn Future<Output = Option<Request>> + Send + 'a>>;
 
@@ -59,6 +61,8 @@ pub struct OutputContext {
     pub data_path: PathBuf,
     /// What the output counts.
     pub stats: Arc<Stats>,
+    /// Told when the end of the run has begun: pauses between attempts are short then.
+    pub hurry: Arc<Hurry>,
 }
 
 /// What an output counts since the start; only ever growing.

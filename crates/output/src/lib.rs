@@ -20,6 +20,7 @@ pub mod file;
 pub mod format;
 pub mod hosts;
 pub mod http;
+mod hurry;
 pub mod logstash;
 pub mod net;
 mod problem;
@@ -30,5 +31,6 @@ mod testing;
 pub mod tls;
 
 pub use contract::{Agent, Counter, OutputContext, Requests, Stats, Taking};
+pub use hurry::Hurry;
 pub use pillion_queue::{AckSink, Fates, Request};
 pub use problem::Problem;

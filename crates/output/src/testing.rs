@@ -18,6 +18,7 @@ pub(crate) fn context() -> OutputContext {
         exactly_once: false,
         data_path: "/nowhere".into(),
         stats: Arc::default(),
+        hurry: Arc::default(),
     }
 }
 

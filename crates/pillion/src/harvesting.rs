@@ -1,33 +1,52 @@
-//! The readers as a run sees them: the harvest thread, and where its batches go.
+//! The readers as a run sees them: the harvest thread, the thread of standard input, and where their batches go.
 //!
-//! Comes in: inputs. Goes out: batches into the ledger, and what the receipt says of reading. Tested end to end.
+//! Comes in: inputs. Goes out: batches into the ledger, the end of standard input, and what the receipt says of reading.
+//! Always holds: reading has ended only when each of the threads says so. Tested end to end.
 
-use std::path::PathBuf;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use pillion_engine::drain::Cause;
 use pillion_engine::ledger::Ledger;
 use pillion_engine::receipt::Unread;
-use pillion_engine::run::{Reading, ReadingReport};
-use pillion_event::Batch;
-use pillion_input::{BatchSink, Budget, HarvestThread, Harvester, InputSpec, Limits, Own};
+use pillion_engine::run::{Ending, Reading, ReadingReport};
+use pillion_event::{Batch, InputKind};
+use pillion_input::{BatchSink, Budget, HarvestThread, Harvester, InputSpec, Limits, Own, Report, StdinThread, Waker};
 use pillion_queue::Queue;
 use pillion_registry::Registry;
 use pillion_world::World;
+use tokio::sync::mpsc;
 
-/// How long a report of the harvest thread is waited for: longer, and a file system hangs.
+/// How long a report of a reading thread is waited for: longer, and a file system hangs.
 const ANSWER: Duration = Duration::from_millis(250);
 
+/// What readers need beside their inputs.
+pub(crate) struct Place<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) registry: &'a Arc<Registry>,
+    pub(crate) ledger: &'a Arc<Ledger>,
+    pub(crate) queue: &'a Arc<Queue>,
+    /// Told when standard input ends.
+    pub(crate) tell: &'a mpsc::Sender<Ending>,
+}
+
 pub(crate) struct Harvesting {
-    thread: HarvestThread,
-    drained: Arc<AtomicBool>,
+    files: Option<HarvestThread>,
+    stdin: Option<StdinThread>,
+    /// Threads that haven't read everything to its end.
+    reading: Arc<AtomicUsize>,
 }
 
 struct Sink {
     ledger: Arc<Ledger>,
     queue: Arc<Queue>,
-    drained: Arc<AtomicBool>,
+    reading: Arc<AtomicUsize>,
+    /// Where to say that this was the end of standard input.
+    ends: Option<mpsc::Sender<Ending>>,
 }
 
 impl BatchSink for Sink {
@@ -40,29 +59,45 @@ impl BatchSink for Sink {
     }
 
     fn drained(&mut self) {
-        self.drained.store(true, Ordering::Release);
+        self.reading.fetch_sub(1, Ordering::AcqRel);
         self.ledger.tell();
+        if let Some(tell) = self.ends.take() {
+            let _ = tell.blocking_send(Ending::Drain(Cause::StdinEnd));
+        }
     }
 }
 
 impl Harvesting {
-    pub(crate) fn start(
-        world: &World,
-        registry: &Arc<Registry>,
-        ledger: &Arc<Ledger>,
-        queue: &Arc<Queue>,
-        inputs: Vec<InputSpec>,
-        own: &Own,
-    ) -> std::io::Result<Arc<Harvesting>> {
-        let limits = Limits { descriptors: descriptors(), ..Limits::default() };
-        let harvester = Harvester::new(world.clone(), Arc::clone(registry), inputs, own, limits);
-        let drained = Arc::new(AtomicBool::new(false));
-        let sink = Sink { ledger: Arc::clone(ledger), queue: Arc::clone(queue), drained: Arc::clone(&drained) };
-        let waker = HarvestThread::waker_for()?;
-        let wakes = waker.clone();
-        queue.on_space(Box::new(move || wakes.wake()));
-        let thread = HarvestThread::spawn(world.clone(), harvester, Box::new(sink), waker, true)?;
-        Ok(Arc::new(Harvesting { thread, drained }))
+    pub(crate) fn start(place: &Place<'_>, inputs: Vec<InputSpec>, own: &Own) -> io::Result<Arc<Harvesting>> {
+        let (mut stdin, inputs): (Vec<_>, Vec<_>) = inputs.into_iter().partition(|i| i.desc.kind == InputKind::Stdin);
+        let stdin = stdin.pop();
+        let reading = Arc::new(AtomicUsize::new(usize::from(stdin.is_some()) + usize::from(!inputs.is_empty())));
+        let sink = |ends| {
+            let (ledger, queue) = (Arc::clone(place.ledger), Arc::clone(place.queue));
+            Box::new(Sink { ledger, queue, reading: Arc::clone(&reading), ends })
+        };
+        let mut wakers: Vec<Waker> = Vec::new();
+        let mut waker = || HarvestThread::waker_for().inspect(|waker| wakers.push(waker.clone()));
+        let for_files = (!inputs.is_empty()).then(&mut waker).transpose()?;
+        let for_stdin = stdin.is_some().then(&mut waker).transpose()?;
+        place.queue.on_space(Box::new(move || wakers.iter().for_each(Waker::wake)));
+        let files = match for_files {
+            None => None,
+            Some(waker) => {
+                let limits = Limits { descriptors: descriptors(), ..Limits::default() };
+                let harvester = Harvester::new(place.world.clone(), Arc::clone(place.registry), inputs, own, limits);
+                Some(HarvestThread::spawn(place.world.clone(), harvester, sink(None), waker, true)?)
+            }
+        };
+        let stdin = match stdin.zip(for_stdin) {
+            None => None,
+            Some((spec, waker)) => {
+                let stream = io::stdin().as_fd().try_clone_to_owned()?;
+                let sink = sink(Some(place.tell.clone()));
+                Some(StdinThread::spawn(place.world.clone(), &spec, stream, sink, waker)?)
+            }
+        };
+        Ok(Arc::new(Harvesting { files, stdin, reading }))
     }
 }
 
@@ -74,30 +109,43 @@ fn descriptors() -> usize {
 
 impl Reading for Harvesting {
     fn drain(&self) {
-        self.thread.drain();
+        self.files.iter().for_each(HarvestThread::drain);
+        self.stdin.iter().for_each(StdinThread::drain);
     }
 
     fn progress(&self) -> (bool, bool) {
-        let drained = self.drained.load(Ordering::Acquire);
+        let drained = self.reading.load(Ordering::Acquire) == 0;
         (drained, drained)
     }
 
     fn report(&self) -> ReadingReport {
-        let part = |path: &PathBuf, from, to| Unread { path: path.to_string_lossy().into_owned(), from, to };
-        let Some(report) = self.thread.report(ANSWER) else {
-            let path = "(unknown: a file system doesn't answer)".to_owned();
-            return ReadingReport { unread: vec![Unread { path, from: 0, to: 0 }], lost: Vec::new() };
-        };
-        let unread = report.files.iter().filter(|f| f.len > f.pos);
-        let mut unread: Vec<Unread> = unread.map(|f| part(&f.path, f.pos, f.len)).collect();
-        if report.stats.refused > 0 {
-            let path = format!("({} files beyond the limit of the table)", report.stats.refused);
-            unread.push(Unread { path, from: 0, to: 0 });
+        let mut said = ReadingReport::default();
+        let files = self.files.as_ref().map(|t| t.report(ANSWER));
+        let stdin = self.stdin.as_ref().map(|t| t.report(ANSWER));
+        for report in [files, stdin].into_iter().flatten() {
+            match report {
+                Some(report) => add(&mut said, &report),
+                None => {
+                    let path = "(unknown: a file system doesn't answer)".to_owned();
+                    said.unread.push(Unread { path, from: 0, to: 0 });
+                }
+            }
         }
-        let mut lost: Vec<_> = report.losses.iter().map(|l| part(&l.path, l.from, l.to.max(l.from + 1))).collect();
-        if report.stats.unlisted_losses > 0 {
-            lost.push(Unread { path: "(further files)".into(), from: 0, to: report.stats.unlisted_losses });
-        }
-        ReadingReport { unread, lost }
+        said
+    }
+}
+
+/// Adds what a thread has to say.
+fn add(said: &mut ReadingReport, report: &Report) {
+    let part = |path: &Path, from, to| Unread { path: path.to_string_lossy().into_owned(), from, to };
+    let unread = report.files.iter().filter(|f| f.len > f.pos);
+    said.unread.extend(unread.map(|f| part(&f.path, f.pos, f.len)));
+    if report.stats.refused > 0 {
+        let path = format!("({} files beyond the limit of the table)", report.stats.refused);
+        said.unread.push(Unread { path, from: 0, to: 0 });
+    }
+    said.lost.extend(report.losses.iter().map(|l| part(&l.path, l.from, l.to.max(l.from + 1))));
+    if report.stats.unlisted_losses > 0 {
+        said.lost.push(Unread { path: "(further files)".into(), from: 0, to: report.stats.unlisted_losses });
     }
 }

@@ -30,7 +30,7 @@ use pillion_world::World;
 use tokio::sync::mpsc;
 
 use crate::assemble::Assembled;
-use crate::harvesting::Harvesting;
+use crate::harvesting::{self, Harvesting};
 use crate::wrapped;
 
 /// The exit code of a run that didn't deliver everything.
@@ -79,11 +79,12 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> u8 {
         }
         Err(e) => return fail(&e.to_string()),
     };
+    warn_of_place(data);
     let queue = Queue::new(parts.engine.queue);
     let ledger = Ledger::new(Arc::clone(&queue), Arc::clone(&registry), parts.engine.exactly_once);
     let registrar = registrar_thread(&ledger, parts.engine.registry_flush);
     let context = context(&world, config, &parts, registry.agent_id());
-    let stats = Arc::clone(&context.stats);
+    let (stats, hurry) = (Arc::clone(&context.stats), Arc::clone(&context.hurry));
     let name = parts.output.name();
     let output = match parts.output.build(context) {
         Ok(output) => output,
@@ -106,6 +107,7 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> u8 {
         }
     });
     let mut inputs = parts.inputs;
+    let stdin = inputs.iter().any(|i| i.desc.kind == InputKind::Stdin);
     let spool_dir = data.join("exec");
     if flags.command.is_some() {
         match wrapped::inputs(config, &spool_dir) {
@@ -118,10 +120,10 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> u8 {
         Err(e) => return fail(&e.to_string()),
     };
     let own = own_files(config, &parts.engine, flags.command.is_none().then_some(spool_dir.as_path()));
-    let stdin = inputs.iter().any(|i| i.desc.kind == InputKind::Stdin);
-    let harvesting = match Harvesting::start(&world, &registry, &ledger, &queue, inputs, &own) {
+    let place = harvesting::Place { world: &world, registry: &registry, ledger: &ledger, queue: &queue, tell: &tell };
+    let harvesting = match Harvesting::start(&place, inputs, &own) {
         Ok(harvesting) => harvesting,
-        Err(e) => return fail(&format!("the harvest thread can't start: {e}")),
+        Err(e) => return fail(&format!("the reading threads can't start: {e}")),
     };
     let flag = watch_work(&world, &parts.engine, &tell);
     let mut spools = None;
@@ -149,6 +151,7 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> u8 {
         queue,
         reading: Arc::clone(&harvesting) as _,
         flag,
+        hurry: Box::new(move || hurry.begin()),
         endings,
         settings,
         agent_id: registry.agent_id().to_owned(),
@@ -188,6 +191,7 @@ fn context(world: &World, config: &Config, parts: &Assembled, agent_id: &str) ->
         exactly_once: parts.engine.exactly_once,
         data_path: config.paths().data.clone(),
         stats: Arc::new(Stats::default()),
+        hurry: Arc::default(),
     }
 }
 
@@ -265,16 +269,41 @@ fn settings(engine: &EngineSettings, flags: &RunFlags, has_flag: bool, stdin: bo
         wraps_command: flags.command.is_some(),
         receipt: engine.receipt.clone(),
         termination_log: Some(engine.termination_log.clone()).filter(|p| p.exists()),
-        resumable: is_lasting(data),
+        resumable: lasting(data) == Lasting::Yes,
         progress_line: std::io::stderr().is_terminal() && !flags.once,
     }
 }
 
-/// Whether what lies here is still there for the next run: not in a container's own layer or in memory.
-fn is_lasting(path: &Path) -> bool {
+/// What becomes of the data path when this container ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lasting {
+    /// It is there for the next run, as far as can be told from here.
+    Yes,
+    /// It lies in memory.
+    InMemory,
+    /// It lies in the container's own layer, which a restart of the container empties.
+    OwnLayer,
+}
+
+fn lasting(path: &Path) -> Lasting {
     const OVERLAYFS: u32 = 0x794c_7630;
     const TMPFS: u32 = 0x0102_1994;
-    rustix::fs::statfs(path).is_ok_and(|s| ![OVERLAYFS, TMPFS].contains(&(s.f_type as u32)))
+    match rustix::fs::statfs(path).map(|s| s.f_type as u32) {
+        Ok(OVERLAYFS) => Lasting::OwnLayer,
+        Ok(TMPFS) => Lasting::InMemory,
+        _ => Lasting::Yes,
+    }
+}
+
+/// Says where what was delivered would be forgotten.
+fn warn_of_place(data: &Path) {
+    if lasting(data) == Lasting::OwnLayer {
+        tracing::warn!(
+            path = %data.display(),
+            "path.data lies in the container's own layer: when the container restarts, it is gone, and everything is \
+             sent again; mount a volume there (an emptyDir outlives a container's restart)"
+        );
+    }
 }
 
 fn exit_code(outcome: &Outcome, on_incomplete: OnIncomplete, wraps: bool) -> u8 {

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pillion_event::{Drop, DropKind, Fate};
-use tokio::time::sleep;
 
 use super::answer::Verdict;
 use super::dead_letter::DeadLetterFile;
@@ -282,7 +281,8 @@ impl Worker {
         self.at = (self.at + 1) % self.targets.len().max(1);
         let wait = self.backoff.wait(&*self.shared.context.world.random);
         tracing::warn!("{problem}; next attempt in {:.1} s", wait.as_secs_f64());
-        sleep(wait).await;
+        let context = &self.shared.context;
+        context.hurry.pause(wait, &*context.world.random).await;
     }
 
     fn host(&self) -> String {

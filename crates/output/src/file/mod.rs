@@ -161,7 +161,7 @@ impl FileOutput {
                 } else {
                     tracing::debug!(folder = %folder.display(), failures, "writing failed again: {e}");
                 }
-                tokio::time::sleep(wait).await;
+                context.hurry.pause(wait, &*context.world.random).await;
                 context.stats.retried.add(job.request.len());
             }
             if failures > 0 {

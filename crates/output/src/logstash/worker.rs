@@ -121,7 +121,7 @@ impl Worker {
                 shared.give_back(&mut todo);
                 let wait = self.failed(&problem);
                 tokio::select! {
-                    () = tokio::time::sleep(wait) => {}
+                    () = self.context.hurry.pause(wait, &*self.context.world.random) => {}
                     () = shared.done() => return,
                 }
             }
