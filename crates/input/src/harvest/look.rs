@@ -8,26 +8,26 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pillion_world::{FileKind, Meta, Mono, OpenHow};
+use pillion_world::{FileKind, Meta, Mono};
 
+use crate::harvest::Harvester;
 use crate::harvest::account::LossCause;
 use crate::harvest::file::{Drain, FileState};
 use crate::harvest::identity::{Former, guard_holds};
 use crate::harvest::rules::{Verdict, judge};
 use crate::harvest::table::FileId;
-use crate::harvest::{Harvester, account_of};
 use crate::spec::Identity;
 
 /// How long a deleted file is followed after its end: its writer may still have it open.
 const AFTER_DELETION: Duration = Duration::from_secs(1);
 
 /// When a size or content on a network file system that isn't believed is looked at again.
-const DOUBT: Duration = Duration::from_secs(1);
+pub(crate) const DOUBT: Duration = Duration::from_secs(1);
 
 /// How seldom quiet files on a network file system are looked at, at most.
 const SELDOM: Duration = Duration::from_secs(60);
 
-fn missing(e: &io::Error) -> bool {
+pub(crate) fn missing(e: &io::Error) -> bool {
     matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
@@ -394,98 +394,6 @@ impl Harvester {
         false
     }
 
-    /// A file that a whole walk didn't see.
-    pub(crate) fn look_for_missing(&mut self, id: FileId, now: Mono) {
-        let Some(f) = self.table.get_mut(id) else { return };
-        match self.world.fs.stat(&f.path, true) {
-            Ok(meta) if f.is(&meta) => {}
-            Err(e) if !missing(&e) => {}
-            _ => {
-                f.missed = f.missed.saturating_add(1);
-                self.lost_its_name(id, now);
-            }
-        }
-    }
-
-    /// A file's path leads to it no longer.
-    pub(crate) fn lost_its_name(&mut self, id: FileId, now: Mono) {
-        let Some(f) = self.table.get_mut(id) else { return };
-        f.gone = true;
-        f.active = now;
-        let Some(fd) = &f.fd else { return };
-        if let Ok(meta) = fd.stat() {
-            f.deleted = meta.nlink == 0;
-            f.len = f.len.max(meta.len);
-        }
-        if !f.kept {
-            if self.open_deleted >= self.limits.deleted {
-                self.give_up(id, LossCause::TooManyDeleted);
-                return;
-            }
-            f.kept = true;
-            self.open_deleted += 1;
-        }
-        self.consider(id, now);
-        self.schedule(id, now);
-    }
-
-    /// What a file still has is lost.
-    pub(crate) fn give_up(&mut self, id: FileId, cause: LossCause) {
-        self.close(id);
-        let Some(f) = self.table.get_mut(id) else { return };
-        f.drain = if f.drain == Drain::No { Drain::No } else { Drain::Done };
-        f.replays = None;
-        if f.len > f.pos {
-            f.tally.lost += f.len - f.pos;
-            let (path, pos, len) = (f.path.clone(), f.pos, f.len);
-            f.len = f.pos;
-            f.scanned_to = f.pos;
-            self.books.lose(&path, pos, len, cause);
-        }
-    }
-
-    /// After a search: what is gone without a descriptor is lost; what is gone and acknowledged is forgotten.
-    pub(crate) fn forget_gone(&mut self, input: usize, now: Mono) {
-        let gone: Vec<_> = self
-            .table
-            .iter()
-            .filter(|(_, f)| usize::from(f.input) == input && f.gone && f.fd.is_none())
-            .map(|(id, _)| id)
-            .collect();
-        for id in gone {
-            self.forget(id, now);
-        }
-    }
-
-    fn forget(&mut self, id: FileId, now: Mono) {
-        let Some(f) = self.table.get_mut(id) else { return };
-        if f.network && f.missed < 2 && f.len > f.pos && !self.draining {
-            // One listing may be old: look once more.
-            f.missed = 2;
-            f.gone = false;
-            f.look_at = Some(now.plus(DOUBT));
-            self.schedule(id, now);
-            return;
-        }
-        if f.len > f.pos || f.replays.is_some() {
-            self.give_up(id, LossCause::Deleted);
-        }
-        let Some(f) = self.table.get(id) else { return };
-        let settled = match &f.key {
-            Some(key) => self.registry.get(key).is_none_or(|e| e.incarnation != f.incarnation || e.offset >= f.pos),
-            None => true,
-        };
-        if settled && !f.queued {
-            let group = self.group(f.input);
-            if let Some(f) = self.table.remove(group, id) {
-                if let Some(key) = &f.key {
-                    self.registry.remove(key);
-                }
-                self.books.close(account_of(&f));
-            }
-        }
-    }
-
     /// Something may have happened at this path.
     pub(crate) fn look_at_hint(&mut self, path: &Path, now: Mono) {
         let mut matched = false;
@@ -613,106 +521,4 @@ impl Harvester {
             }
         }
     }
-
-    /// A call failed: try again later, never give up.
-    pub(crate) fn failed(&mut self, id: FileId, what: &'static str, e: &io::Error, now: Mono) {
-        let Some(f) = self.table.get_mut(id) else { return };
-        let path = f.path.clone();
-        if missing(e) && f.fd.is_none() {
-            let input = usize::from(f.input);
-            f.errors = f.errors.saturating_add(1);
-            f.look_at = Some(now.plus(retry_after(f.errors)));
-            self.search_now(input);
-        } else {
-            f.errors = f.errors.saturating_add(1);
-            f.look_at = Some(now.plus(retry_after(f.errors)));
-            self.close_unless_kept(id);
-            self.say_once(&path, what, e);
-        }
-        self.schedule(id, now);
-    }
-
-    /// A descriptor may have gone stale: the next try opens the file anew, unless nothing else leads to it.
-    fn close_unless_kept(&mut self, id: FileId) {
-        if self.table.get(id).is_some_and(|f| !f.gone) {
-            self.close(id);
-        }
-    }
-
-    /// Opens a file, and checks that it is the one that is known.
-    pub(crate) fn ensure_open(&mut self, id: FileId, now: Mono) -> io::Result<()> {
-        let Some(f) = self.table.get(id) else { return Ok(()) };
-        if f.fd.is_some() {
-            return Ok(());
-        }
-        if f.gone {
-            return Err(ErrorKind::NotFound.into());
-        }
-        let follow = self.inputs.get(usize::from(f.input)).is_some_and(|i| i.spec.symlinks);
-        let how = if follow { OpenHow::Read } else { OpenHow::ReadNoFollow };
-        let path = f.path.clone();
-        if self.open >= self.limits.descriptors {
-            self.close_some(id);
-        }
-        let opened = match self.world.fs.open(&path, how) {
-            Err(e) if is_no_descriptor(&e) => {
-                self.limits.descriptors = self.open.saturating_sub(8).max(2);
-                self.say_once(&path, "no descriptors left: fewer files are kept open", &e);
-                self.close_some(id);
-                self.world.fs.open(&path, how)
-            }
-            other => other,
-        };
-        let fd = opened?;
-        let meta = fd.stat()?;
-        let Some(f) = self.table.get_mut(id) else { return Ok(()) };
-        if meta.kind != FileKind::File || !f.is(&meta) {
-            // Another file took its place since the look: the next one tells.
-            return Err(io::Error::new(ErrorKind::NotFound, "another file is at its path"));
-        }
-        f.fd = Some(fd);
-        f.opened = now;
-        self.open += 1;
-        self.schedule(id, now);
-        Ok(())
-    }
-
-    /// Closes descriptors until there is room for one: of files that are read first, never of gone ones.
-    fn close_some(&mut self, except: FileId) {
-        for also_unread in [false, true] {
-            let end = self.table.end();
-            for _ in 0..end {
-                if self.open < self.limits.descriptors {
-                    return;
-                }
-                self.hand = if self.hand + 1 < end { self.hand + 1 } else { 0 };
-                let hand = self.hand;
-                let victim =
-                    self.table.get(hand).is_some_and(|f| f.fd.is_some() && !f.gone && (also_unread || !f.unread()));
-                if victim && hand != except {
-                    self.close(hand);
-                }
-            }
-        }
-    }
-
-    pub(crate) fn close(&mut self, id: FileId) {
-        if let Some(f) = self.table.get_mut(id)
-            && f.fd.take().is_some()
-        {
-            self.open -= 1;
-            if f.kept {
-                f.kept = false;
-                self.open_deleted -= 1;
-            }
-        }
-    }
-}
-
-fn retry_after(errors: u8) -> Duration {
-    Duration::from_millis(100 << errors.min(7)).min(Duration::from_secs(10))
-}
-
-fn is_no_descriptor(e: &io::Error) -> bool {
-    matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }

@@ -21,8 +21,10 @@
 //! Tested in `tests/`: `rotation.rs` has a test for each line of the table in `rules.rs`.
 
 mod account;
+mod descriptors;
 mod drain;
 mod file;
+mod gone;
 mod identity;
 mod look;
 mod read;

@@ -1,0 +1,118 @@
+//! Open files: a bounded cache of descriptors, and what happens when a call fails.
+//!
+//! Always holds: a descriptor is of the file that is known (device, inode, birth are compared after the open); there are
+//! never more than the limit, which falls when the system has none left; one that is the only way to a deleted file isn't
+//! closed for another.
+
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use pillion_world::{FileKind, Mono, OpenHow};
+
+use crate::harvest::Harvester;
+use crate::harvest::look::missing;
+use crate::harvest::table::FileId;
+
+impl Harvester {
+    /// A call failed: try again later, never give up.
+    pub(crate) fn failed(&mut self, id: FileId, what: &'static str, e: &io::Error, now: Mono) {
+        let Some(f) = self.table.get_mut(id) else { return };
+        let path = f.path.clone();
+        if missing(e) && f.fd.is_none() {
+            let input = usize::from(f.input);
+            f.errors = f.errors.saturating_add(1);
+            f.look_at = Some(now.plus(retry_after(f.errors)));
+            self.search_now(input);
+        } else {
+            f.errors = f.errors.saturating_add(1);
+            f.look_at = Some(now.plus(retry_after(f.errors)));
+            self.close_unless_kept(id);
+            self.say_once(&path, what, e);
+        }
+        self.schedule(id, now);
+    }
+
+    /// A descriptor may have gone stale: the next try opens the file anew, unless nothing else leads to it.
+    fn close_unless_kept(&mut self, id: FileId) {
+        if self.table.get(id).is_some_and(|f| !f.gone) {
+            self.close(id);
+        }
+    }
+
+    /// Opens a file, and checks that it is the one that is known.
+    pub(crate) fn ensure_open(&mut self, id: FileId, now: Mono) -> io::Result<()> {
+        let Some(f) = self.table.get(id) else { return Ok(()) };
+        if f.fd.is_some() {
+            return Ok(());
+        }
+        if f.gone {
+            return Err(ErrorKind::NotFound.into());
+        }
+        let follow = self.inputs.get(usize::from(f.input)).is_some_and(|i| i.spec.symlinks);
+        let how = if follow { OpenHow::Read } else { OpenHow::ReadNoFollow };
+        let path = f.path.clone();
+        if self.open >= self.limits.descriptors {
+            self.close_some(id);
+        }
+        let opened = match self.world.fs.open(&path, how) {
+            Err(e) if is_no_descriptor(&e) => {
+                self.limits.descriptors = self.open.saturating_sub(8).max(2);
+                self.say_once(&path, "no descriptors left: fewer files are kept open", &e);
+                self.close_some(id);
+                self.world.fs.open(&path, how)
+            }
+            other => other,
+        };
+        let fd = opened?;
+        let meta = fd.stat()?;
+        let Some(f) = self.table.get_mut(id) else { return Ok(()) };
+        if meta.kind != FileKind::File || !f.is(&meta) {
+            // Another file took its place since the look: the next one tells.
+            return Err(io::Error::new(ErrorKind::NotFound, "another file is at its path"));
+        }
+        f.fd = Some(fd);
+        f.opened = now;
+        self.open += 1;
+        self.schedule(id, now);
+        Ok(())
+    }
+
+    /// Closes descriptors until there is room for one: of files that are read first, never of gone ones.
+    fn close_some(&mut self, except: FileId) {
+        for also_unread in [false, true] {
+            let end = self.table.end();
+            for _ in 0..end {
+                if self.open < self.limits.descriptors {
+                    return;
+                }
+                self.hand = if self.hand + 1 < end { self.hand + 1 } else { 0 };
+                let hand = self.hand;
+                let victim =
+                    self.table.get(hand).is_some_and(|f| f.fd.is_some() && !f.gone && (also_unread || !f.unread()));
+                if victim && hand != except {
+                    self.close(hand);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn close(&mut self, id: FileId) {
+        if let Some(f) = self.table.get_mut(id)
+            && f.fd.take().is_some()
+        {
+            self.open -= 1;
+            if f.kept {
+                f.kept = false;
+                self.open_deleted -= 1;
+            }
+        }
+    }
+}
+
+fn retry_after(errors: u8) -> Duration {
+    Duration::from_millis(100 << errors.min(7)).min(Duration::from_secs(10))
+}
+
+fn is_no_descriptor(e: &io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}

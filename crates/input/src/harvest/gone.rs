@@ -1,0 +1,104 @@
+//! Files that their path no longer leads to: read to their end as long as a descriptor does, counted as lost when none
+//! does, forgotten once everything of them is acknowledged.
+
+use pillion_world::Mono;
+
+use crate::harvest::account::LossCause;
+use crate::harvest::file::Drain;
+use crate::harvest::look::{DOUBT, missing};
+use crate::harvest::table::FileId;
+use crate::harvest::{Harvester, account_of};
+
+impl Harvester {
+    /// A file that a whole walk didn't see.
+    pub(crate) fn look_for_missing(&mut self, id: FileId, now: Mono) {
+        let Some(f) = self.table.get_mut(id) else { return };
+        match self.world.fs.stat(&f.path, true) {
+            Ok(meta) if f.is(&meta) => {}
+            Err(e) if !missing(&e) => {}
+            _ => {
+                f.missed = f.missed.saturating_add(1);
+                self.lost_its_name(id, now);
+            }
+        }
+    }
+
+    /// A file's path leads to it no longer.
+    pub(crate) fn lost_its_name(&mut self, id: FileId, now: Mono) {
+        let Some(f) = self.table.get_mut(id) else { return };
+        f.gone = true;
+        f.active = now;
+        let Some(fd) = &f.fd else { return };
+        if let Ok(meta) = fd.stat() {
+            f.deleted = meta.nlink == 0;
+            f.len = f.len.max(meta.len);
+        }
+        if !f.kept {
+            if self.open_deleted >= self.limits.deleted {
+                self.give_up(id, LossCause::TooManyDeleted);
+                return;
+            }
+            f.kept = true;
+            self.open_deleted += 1;
+        }
+        self.consider(id, now);
+        self.schedule(id, now);
+    }
+
+    /// What a file still has is lost.
+    pub(crate) fn give_up(&mut self, id: FileId, cause: LossCause) {
+        self.close(id);
+        let Some(f) = self.table.get_mut(id) else { return };
+        f.drain = if f.drain == Drain::No { Drain::No } else { Drain::Done };
+        f.replays = None;
+        if f.len > f.pos {
+            f.tally.lost += f.len - f.pos;
+            let (path, pos, len) = (f.path.clone(), f.pos, f.len);
+            f.len = f.pos;
+            f.scanned_to = f.pos;
+            self.books.lose(&path, pos, len, cause);
+        }
+    }
+
+    /// After a search: what is gone without a descriptor is lost; what is gone and acknowledged is forgotten.
+    pub(crate) fn forget_gone(&mut self, input: usize, now: Mono) {
+        let gone: Vec<_> = self
+            .table
+            .iter()
+            .filter(|(_, f)| usize::from(f.input) == input && f.gone && f.fd.is_none())
+            .map(|(id, _)| id)
+            .collect();
+        for id in gone {
+            self.forget(id, now);
+        }
+    }
+
+    fn forget(&mut self, id: FileId, now: Mono) {
+        let Some(f) = self.table.get_mut(id) else { return };
+        if f.network && f.missed < 2 && f.len > f.pos && !self.draining {
+            // One listing may be old: look once more.
+            f.missed = 2;
+            f.gone = false;
+            f.look_at = Some(now.plus(DOUBT));
+            self.schedule(id, now);
+            return;
+        }
+        if f.len > f.pos || f.replays.is_some() {
+            self.give_up(id, LossCause::Deleted);
+        }
+        let Some(f) = self.table.get(id) else { return };
+        let settled = match &f.key {
+            Some(key) => self.registry.get(key).is_none_or(|e| e.incarnation != f.incarnation || e.offset >= f.pos),
+            None => true,
+        };
+        if settled && !f.queued {
+            let group = self.group(f.input);
+            if let Some(f) = self.table.remove(group, id) {
+                if let Some(key) = &f.key {
+                    self.registry.remove(key);
+                }
+                self.books.close(account_of(&f));
+            }
+        }
+    }
+}
