@@ -64,7 +64,8 @@ pub struct Unacked {
 #[derive(Default)]
 pub struct Books {
     batches: HashMap<BatchId, OpenBatch>,
-    sources: HashMap<(Arc<str>, Incarnation), OpenSource>,
+    /// By the life of the content alone: a growing fingerprint changes the registry's key while batches are on their way.
+    sources: HashMap<Incarnation, OpenSource>,
     accounts: Accounts,
     settled_twice: u64,
 }
@@ -79,7 +80,7 @@ impl Books {
         debug_assert!(before.is_none(), "batch {:?} was accepted twice", batch.id);
         let source = self
             .sources
-            .entry(source_of(batch))
+            .entry(batch.source.incarnation)
             .or_insert_with(|| OpenSource { path: batch.source.path.clone(), batches: VecDeque::new() });
         source.batches.push_back(batch.id);
         if n == 0 { Settled { cursor: self.advance(batch), finished: true } } else { Settled::default() }
@@ -129,8 +130,8 @@ impl Books {
     /// Moves the cursor of a source over the settled batches at its front.
     #[expect(clippy::disallowed_methods, reason = "this is the one place where an acknowledgement becomes a cursor")]
     fn advance(&mut self, batch: &Batch) -> Option<Acked<Cursor>> {
-        let at = source_of(batch);
-        let source = self.sources.get_mut(&at)?;
+        let incarnation = batch.source.incarnation;
+        let source = self.sources.get_mut(&incarnation)?;
         let mut offset = None;
         while let Some(first) = source.batches.front() {
             match self.batches.get(first) {
@@ -142,10 +143,10 @@ impl Books {
             source.batches.pop_front();
         }
         if source.batches.is_empty() {
-            self.sources.remove(&at);
+            self.sources.remove(&incarnation);
         }
         let offset = offset?;
-        let (key, incarnation) = at;
+        let key = Arc::clone(&batch.source.key);
         Some(Acked::by_target(Cursor { key, incarnation, offset }))
     }
 
@@ -159,7 +160,7 @@ impl Books {
         let mut all: Vec<Unacked> = self
             .sources
             .iter()
-            .filter_map(|((_, incarnation), source)| {
+            .filter_map(|(incarnation, source)| {
                 let first = self.batches.get(source.batches.front()?)?;
                 let last = self.batches.get(source.batches.back()?)?;
                 let open = |id: &BatchId| self.batches.get(id).map_or(0, |b| b.remaining as u64);
@@ -192,14 +193,10 @@ impl Books {
     }
 }
 
-fn source_of(batch: &Batch) -> (Arc<str>, Incarnation) {
-    (Arc::clone(&batch.source.key), batch.source.incarnation)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{batch, source};
+    use crate::testing::{batch, source, source_of_life};
     use pillion_event::{Drop, DropKind};
     use proptest::prelude::*;
 
@@ -247,6 +244,18 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_changes_on_the_way_changes_nothing() {
+        let (before, after) = (source("/x/a.log"), source("/x/renamed.log"));
+        assert_eq!(before.incarnation, after.incarnation);
+        let (one, two) = (batch(&before, 1, 0, &[10]), batch(&after, 2, 10, &[10]));
+        let mut books = Books::default();
+        books.accept(&one);
+        books.accept(&two);
+        assert_eq!(offset(&books.settle(&slice(&two, 0..1), &Fates::All(Fate::Acked))), None);
+        assert_eq!(offset(&books.settle(&slice(&one, 0..1), &Fates::All(Fate::Acked))), Some(20));
+    }
+
+    #[test]
     fn what_is_settled_twice_changes_nothing() {
         let src = source("/x/a.log");
         let one = batch(&src, 1, 0, &[10, 10]);
@@ -288,7 +297,7 @@ mod tests {
             sizes in prop::collection::vec((0..3_usize, prop::collection::vec(1..50_u32, 0..6)), 1..30),
             order in prop::collection::vec(any::<prop::sample::Index>(), 200),
         ) {
-            let sources = ["/a", "/b", "/c"].map(source);
+            let sources = [("/a", 1), ("/b", 2), ("/c", 3)].map(|(path, life)| source_of_life(path, life));
             let mut ends = [0_u64; 3];
             let mut books = Books::default();
             let mut cursors = [0_u64; 3];

@@ -5,6 +5,10 @@ use std::sync::{Arc, OnceLock};
 use pillion_event::{Batch, BatchId, Event, FileStat, Flags, Incarnation, InputDesc, InputKind, Source, Stream};
 
 pub(crate) fn source(path: &str) -> Arc<Source> {
+    source_of_life(path, 7)
+}
+
+pub(crate) fn source_of_life(path: &str, life: u128) -> Arc<Source> {
     let input = InputDesc {
         kind: InputKind::Log,
         id: String::new(),
@@ -20,7 +24,7 @@ pub(crate) fn source(path: &str) -> Arc<Source> {
         input: Arc::new(input),
         path: path.into(),
         key: format!("filebeat::logs::path::{path}").into(),
-        incarnation: Incarnation(7),
+        incarnation: Incarnation(life),
         stat: FileStat::default(),
         render: OnceLock::new(),
     })
