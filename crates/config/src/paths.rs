@@ -53,11 +53,11 @@ mod tests {
 
     #[test]
     fn home_follows_the_name_it_was_called_by() {
-        let cwd = Path::new("/work");
+        let cwd = Path::new("/here");
         for (argv0, home) in [
-            ("filebeat", "/work"),
-            ("./filebeat", "/work/."),
-            ("bin/pillion", "/work/bin"),
+            ("filebeat", "/here"),
+            ("./filebeat", "/here/."),
+            ("bin/pillion", "/here/bin"),
             ("/usr/share/filebeat/filebeat", "/usr/share/filebeat"),
         ] {
             assert_eq!(default_home(Path::new(argv0), cwd), Path::new(home), "{argv0}");

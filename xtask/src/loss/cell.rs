@@ -34,8 +34,6 @@ pub(super) enum End {
     Kill,
     /// The usual workaround: a plain shell as process 1 looks for the flag each second, and its end kills the shipper.
     Shell,
-    /// The same words under the shell that Pillion's image has.
-    OwnShell,
 }
 
 impl Cell {
@@ -43,7 +41,7 @@ impl Cell {
     pub(super) fn all() -> Vec<Cell> {
         let mut all = Vec::new();
         for target in [Protocol::Bulk, Protocol::Lumberjack] {
-            for end in [End::Flag, End::FlagLater, End::Term, End::Kill, End::Shell, End::OwnShell] {
+            for end in [End::Flag, End::FlagLater, End::Term, End::Kill, End::Shell] {
                 for write in [Write::Append, Write::NewFile, Write::Burst] {
                     all.push(Cell { target, write, end });
                 }
@@ -78,12 +76,11 @@ impl End {
             End::Term => "sigterm",
             End::Kill => "sigkill",
             End::Shell => "shell",
-            End::OwnShell => "own-shell",
         }
     }
 
     /// Whether only Pillion can end so.
     pub(super) fn needs_pillion(self) -> bool {
-        matches!(self, End::Flag | End::FlagLater | End::OwnShell)
+        matches!(self, End::Flag | End::FlagLater)
     }
 }

@@ -49,7 +49,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
     if cells.is_empty() {
         return Err("no cell of that name".into());
     }
-    if cells.iter().any(|c| matches!(c.end, End::Shell | End::OwnShell)) {
+    if cells.iter().any(|c| c.end == End::Shell) {
         let mut probe = std::process::Command::new("unshare");
         child::run(probe.args(["--pid", "--fork", "--mount-proc", "true"]))
             .map_err(|e| format!("the shell trials need a pid namespace: {e}"))?;

@@ -10,10 +10,10 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::{Cell, End, Setup, Write};
-use crate::Outcome;
 use crate::child::Child;
 use crate::shipper::{Place, input, output};
 use crate::sink::{Depth, Sink};
+use crate::{Outcome, wait};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// A restarted Filebeat, which doesn't end by itself, is given this long to send what it missed.
@@ -59,7 +59,11 @@ impl Trial<'_> {
         place.configure(&config)?;
         append(place, "followed.log", &["ready".to_owned()])?;
         let mut child = self.start(place)?;
-        sink.tally().wait_for(1, LIMIT).map_err(|e| format!("the first line: {e}; {}", tail(place)))?;
+        wait::until("the first line", LIMIT, || match child.ended()? {
+            Some(ended) => Err(format!("the shipper ended before the first line: {}", ended.status)),
+            None => Ok((sink.tally().events() > 0).then_some(())),
+        })
+        .map_err(|e| format!("{e}; {}", tail(place)))?;
 
         let lines: Vec<String> =
             (0..self.cell.write.lines()).map(|i| format!("line {i} of trial {}", self.number)).collect();
@@ -85,7 +89,7 @@ impl Trial<'_> {
     fn start(&self, place: &Place) -> Outcome<Child> {
         let shipper = &self.setup.shipper;
         let mut command = match self.cell.end {
-            End::Shell | End::OwnShell => self.shell(place)?,
+            End::Shell => self.shell(place),
             _ => shipper.command(place),
         };
         if matches!(self.cell.end, End::Flag | End::FlagLater | End::Kill) && shipper.pillion {
@@ -95,27 +99,20 @@ impl Trial<'_> {
     }
 
     /// The usual workaround, word for word, in a pid namespace of its own.
-    fn shell(&self, place: &Place) -> Outcome<Command> {
+    fn shell(&self, place: &Place) -> Command {
         let words: Vec<String> = self.setup.shipper.words(place).iter().map(|w| format!("'{w}'")).collect();
         let flag = place.flag().display().to_string();
         let script = format!("{} & while [ ! -f {flag} ]; do sleep 1; done && exit 0", words.join(" "));
-        let shell = if self.cell.end == End::OwnShell {
-            let shell = place.folder().join("sh");
-            std::os::unix::fs::symlink(&self.setup.shipper.path, &shell).map_err(|e| e.to_string())?;
-            shell
-        } else {
-            "sh".into()
-        };
         let mut command = Command::new("unshare");
-        command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]).arg(shell).arg("-c").arg(script);
-        Ok(command)
+        command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]).args(["sh", "-c"]).arg(script);
+        command
     }
 
     fn end(&self, place: &Place, child: &mut Child, sink: &Sink) -> Outcome<ExitStatus> {
         let delay = Duration::from_millis(DELAYS_MS[self.number % DELAYS_MS.len()]);
         let flag = || fs::write(place.flag(), b"").map_err(|e| e.to_string());
         match self.cell.end {
-            End::Flag | End::Shell | End::OwnShell => flag()?,
+            End::Flag | End::Shell => flag()?,
             End::FlagLater => {
                 std::thread::sleep(Duration::from_millis(50));
                 flag()?;
