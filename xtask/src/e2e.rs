@@ -3,7 +3,7 @@
 //! Comes in: which suite. Goes out: a line for each test, and an error when one failed.
 
 use crate::servers::{self, Kind};
-use crate::{Outcome, endpoints, filebeat, loss};
+use crate::{Outcome, endpoints, filebeat, loss, oldtls};
 
 /// Runs a suite.
 pub(crate) fn run(words: &[&str]) -> Outcome {
@@ -20,6 +20,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
             Ok(())
         }
         ["endpoints", rest @ ..] => endpoints::run(rest),
+        ["tls", rest @ ..] => oldtls::run(rest),
         ["loss", rest @ ..] => loss::run(rest),
         _ => Err(crate::USAGE.to_owned()),
     }

@@ -20,6 +20,7 @@ mod filebeat;
 mod http;
 mod job;
 mod loss;
+mod oldtls;
 mod ports;
 mod servers;
 mod shipper;
@@ -41,6 +42,7 @@ usage: cargo xtask CHORE
   e2e missing          name each server that can't run here, and why
   e2e endpoints …      the executable against each of them: --server NAME, --case NAME
   e2e filebeat         build the real Filebeat into the cache and print its path
+  e2e tls …            the executable against TLS servers as old sites have them: --case NAME, --output bulk|lumberjack
   e2e loss …           lines lost when a Job ends: --shipper pillion|filebeat, --trials N, --parallel N, --target, --end,
                        --write, --input log|filestream, --plain
 ";

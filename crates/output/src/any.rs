@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use pillion_config::{Error, Section};
+use pillion_world::World;
 
 use crate::console::{ConsoleOptions, ConsoleOutput};
 use crate::contract::{OutputContext, Requests};
@@ -93,6 +94,17 @@ impl AnyOptions {
             AnyOptions::File(_) => "file",
             AnyOptions::Console(_) => "console",
         }
+    }
+
+    /// Reads what the options name beside themselves: certificates and keys (`test config`). Whatever is there must be
+    /// usable; files that aren't there are returned: they may be mounted only where the configuration is used.
+    pub fn check(&self, world: &World) -> Result<Vec<String>, Problem> {
+        let tls = match self {
+            AnyOptions::Elasticsearch(settings) => settings.uses_tls().then_some(&settings.tls),
+            AnyOptions::Logstash(options) => options.tls.as_ref(),
+            AnyOptions::File(_) | AnyOptions::Console(_) => None,
+        };
+        tls.map_or(Ok(Vec::new()), |tls| tls.check(world).map_err(|p| p.during(format_args!("output.{}", self.name()))))
     }
 
     /// Tries the way to the target step by step and writes what it finds (`test output`). Whether all is good.

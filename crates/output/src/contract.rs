@@ -3,7 +3,6 @@
 //! Always holds: see [`Requests::take`] and [`pillion_queue::AckSink::settled`], the two promises that queue and outputs
 //! make each other. Tested by each output's own tests, which stand on both sides.
 
-use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -14,6 +13,7 @@ use pillion_queue::{Queue, Request};
 use pillion_world::World;
 
 use crate::hurry::Hurry;
+use crate::problem::Problem;
 
 /// What [`Requests::take`] gives: wait on it.
 pub type Taking<'a> = Pin<Box<dyn Future<Output = Option<Request>> + Send + 'a>>;
@@ -84,23 +84,60 @@ pub struct Stats {
     pub retried: Counter,
     /// Requests that failed as a whole: no connection, no answer, or a refusal of all.
     pub failed: Counter,
-    last_error: Mutex<Option<String>>,
+    troubles: Mutex<Troubles>,
 }
 
+/// Why hosts can't be used, and what has been said of it.
+#[derive(Debug, Default)]
+struct Troubles {
+    /// For each host that doesn't work: the kinds of problems that were said.
+    hosts: Vec<(String, Vec<String>)>,
+    last: Option<String>,
+}
+
+/// More hosts than this aren't remembered, nor more kinds of problems of one: they aren't said.
+const MOST_TROUBLES: usize = 64;
+
 impl Stats {
-    /// Notes why the target can't be reached or refuses, for the receipt; no values, credentials or headers in it.
-    pub fn fails_with(&self, why: &dyn fmt::Display) {
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_string());
+    /// Notes why a host can't be reached or refuses, for the receipt; no values, credentials or headers in it. Whether
+    /// it is news, to be said in the log: each kind of problem once, until the host works again.
+    pub fn fails_with(&self, host: &str, why: &Problem) -> bool {
+        let mut troubles = self.troubles();
+        troubles.last = Some(why.to_string());
+        // Times, counts and ports differ from one attempt to the next.
+        let kind: String = why.reason.chars().filter(|c| !c.is_ascii_digit()).collect();
+        if let Some((_, said)) = troubles.hosts.iter_mut().find(|(known, _)| known == host) {
+            let news = said.len() < MOST_TROUBLES && !said.contains(&kind);
+            if news {
+                said.push(kind);
+            }
+            return news;
+        }
+        let news = troubles.hosts.len() < MOST_TROUBLES;
+        if news {
+            troubles.hosts.push((host.to_owned(), vec![kind]));
+        }
+        news
     }
 
-    /// The target works again.
-    pub fn works(&self) {
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// The host works. Whether it was said before that it doesn't.
+    pub fn works(&self, host: &str) -> bool {
+        let mut troubles = self.troubles();
+        let before = troubles.hosts.len();
+        troubles.hosts.retain(|(known, _)| known != host);
+        if troubles.hosts.is_empty() {
+            troubles.last = None;
+        }
+        troubles.hosts.len() < before
     }
 
     /// Why the target couldn't be used last, while it can't.
     pub fn last_error(&self) -> Option<String> {
-        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.troubles().last.clone()
+    }
+
+    fn troubles(&self) -> std::sync::MutexGuard<'_, Troubles> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -117,5 +154,28 @@ impl Counter {
     /// The number now.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_trouble_is_said_once_for_each_host_until_it_works() {
+        let stats = Stats::default();
+        let fails = |host: &str, reason: &str| stats.fails_with(host, &Problem::bare(reason));
+        assert!(fails("a:1", "no answer within 90s") && !fails("a:1", "no answer within 91s"));
+        assert!(fails("a:1", "the certificate has expired") && fails("b:1", "no answer within 90s"));
+        assert_eq!(stats.last_error().as_deref(), Some("no answer within 90s"));
+        assert!(stats.works("a:1") && !stats.works("a:1"));
+        assert!(stats.last_error().is_some(), "b is still down");
+        assert!(fails("a:1", "no answer within 90s"), "it is news again");
+        assert!(stats.works("a:1") && stats.works("b:1"));
+        assert_eq!(stats.last_error(), None);
+        for i in 0..2 * MOST_TROUBLES {
+            let letters: String = format!("{i:03}").bytes().map(|b| char::from(b - b'0' + b'a')).collect();
+            assert_eq!(fails("a:1", &letters), i < MOST_TROUBLES);
+        }
     }
 }

@@ -12,6 +12,7 @@ mod key;
 pub(crate) mod tests;
 mod verify;
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -31,7 +32,7 @@ use tokio_rustls::client::TlsStream;
 use crate::hosts::Host;
 use crate::problem::Problem;
 
-pub(crate) use explain::{explain, explain_io};
+pub(crate) use explain::{explain, explain_io, is_tls};
 
 /// A file of certificates or keys larger than this isn't one.
 const PEM_LIMIT: usize = 16 << 20;
@@ -175,6 +176,33 @@ impl TlsSettings {
         Ok(TlsClient { connector: TlsConnector::from(Arc::new(config)) })
     }
 
+    /// Reads each file on its own, so that one which isn't there (returned) doesn't hide what is wrong with another.
+    pub fn check(&self, world: &World) -> Result<Vec<String>, Problem> {
+        let mut missing = Vec::new();
+        let mut is_there = |text: &str| {
+            let there = is_inline(text)
+                || !matches!(world.fs.stat(Path::new(text), true), Err(e) if e.kind() == ErrorKind::NotFound);
+            if !there {
+                missing.push(text.to_owned());
+            }
+            there
+        };
+        for authority in self.authorities.iter().filter(|a| is_there(a)) {
+            certificates(world, authority).map_err(|p| p.during("ssl.certificate_authorities"))?;
+        }
+        if let Some(certificate) = self.certificate.iter().find(|c| is_there(c)) {
+            certificates(world, certificate).map_err(|p| p.during("ssl.certificate"))?;
+        }
+        if let Some(key) = self.key.iter().find(|k| is_there(k)) {
+            self.key(world, key).map_err(|p| p.during("ssl.key"))?;
+        }
+        if missing.is_empty() {
+            // Whether all fits together; the system's authorities needn't be on this machine.
+            TlsSettings { verification: Verification::None, ..self.clone() }.build(world, &[])?;
+        }
+        Ok(missing)
+    }
+
     fn key(&self, world: &World, key: &str) -> Result<rustls_pki_types::PrivateKeyDer<'static>, Problem> {
         key::read(&pem(world, key)?, self.passphrase.as_deref())
     }
@@ -210,9 +238,14 @@ impl TlsSettings {
     }
 }
 
+/// Whether this is PEM itself, not the name of a file.
+fn is_inline(text: &str) -> bool {
+    text.trim_start().starts_with("-----BEGIN")
+}
+
 /// The bytes of a file, or of the PEM that stands in its place.
 fn pem(world: &World, text: &str) -> Result<Vec<u8>, Problem> {
-    if text.trim_start().starts_with("-----BEGIN") {
+    if is_inline(text) {
         return Ok(text.as_bytes().to_vec());
     }
     world.fs.read(Path::new(text), PEM_LIMIT).map_err(|e| {
@@ -221,9 +254,8 @@ fn pem(world: &World, text: &str) -> Result<Vec<u8>, Problem> {
 }
 
 fn certificates(world: &World, text: &str) -> Result<Vec<CertificateDer<'static>>, Problem> {
-    let inline = text.trim_start().starts_with("-----BEGIN");
     let bad = |why: &str| {
-        let name = if inline { "the PEM in the configuration" } else { text };
+        let name = if is_inline(text) { "the PEM in the configuration" } else { text };
         Problem::new(format!("{name}: {why}"), "It has to be PEM, from -----BEGIN CERTIFICATE----- to -----END.")
     };
     let bytes = pem(world, text)?;

@@ -75,7 +75,20 @@ fn test_config(run: &Run) -> u8 {
             for warning in parts.warnings {
                 complain(&format!("warning: {warning}"));
             }
-            say("Config OK\n")
+            match parts.output.check(&World::real()) {
+                Ok(missing) => {
+                    for file in missing {
+                        complain(&format!(
+                            "warning: {file} isn't there: is it mounted where this configuration is used?"
+                        ));
+                    }
+                    say("Config OK\n")
+                }
+                Err(problem) => {
+                    complain(&format!("error: {}\nremedy: {}\n", problem.reason, problem.remedy));
+                    BAD_CONFIGURATION
+                }
+            }
         }
         Err(errors) => refuse(&errors),
     }

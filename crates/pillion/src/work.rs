@@ -67,6 +67,12 @@ fn fail(why: &str) -> u8 {
     FAILURE
 }
 
+/// A certificate or key that can't be used: as any other wrong setting.
+fn refuse(why: &str) -> u8 {
+    tracing::error!("{why}");
+    crate::BAD_CONFIGURATION
+}
+
 async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> u8 {
     let world = World::real();
     let data = &config.paths().data;
@@ -88,7 +94,7 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> u8 {
     let name = parts.output.name();
     let output = match parts.output.build(context) {
         Ok(output) => output,
-        Err(e) => return fail(&e.to_string()),
+        Err(e) => return refuse(&format!("output.{name}: {e}")),
     };
     tracing::info!(
         output = name,

@@ -263,7 +263,11 @@ impl Worker {
     fn worked(&mut self) {
         self.backoff.reset();
         if std::mem::take(&mut self.failing) {
-            tracing::info!("{} takes events again", self.host());
+            let stats = &self.shared.context.stats;
+            let known = self.targets.iter().filter(|t| stats.works(&t.client.host().to_string())).count();
+            if known > 0 {
+                tracing::info!("elasticsearch: {} takes events again", self.host());
+            }
         }
     }
 
@@ -278,9 +282,14 @@ impl Worker {
 
     async fn pause(&mut self, problem: &Problem) {
         self.failing = true;
+        let news = self.shared.context.stats.fails_with(&self.host(), problem);
         self.at = (self.at + 1) % self.targets.len().max(1);
         let wait = self.backoff.wait(&*self.shared.context.world.random);
-        tracing::warn!("{problem}; next attempt in {:.1} s", wait.as_secs_f64());
+        if news {
+            tracing::warn!("elasticsearch: {problem} (trying again in {wait:.1?}, and until it works)");
+        } else {
+            tracing::debug!("elasticsearch: {problem} (trying again in {wait:.1?})");
+        }
         let context = &self.shared.context;
         context.hurry.pause(wait, &*context.world.random).await;
     }

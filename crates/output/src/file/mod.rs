@@ -156,8 +156,9 @@ impl FileOutput {
                 context.stats.failed.add(1);
                 failures += 1;
                 let wait = backoff.wait(&*context.world.random);
-                if failures == 1 {
-                    tracing::warn!(folder = %folder.display(), "writing to the output file failed: {e}; trying again");
+                let problem = Problem::bare(format!("writing to the output file in {} failed: {e}", folder.display()));
+                if context.stats.fails_with("file", &problem) {
+                    tracing::warn!("{problem}; trying again, and until it works");
                 } else {
                     tracing::debug!(folder = %folder.display(), failures, "writing failed again: {e}");
                 }
@@ -165,6 +166,7 @@ impl FileOutput {
                 context.stats.retried.add(job.request.len());
             }
             if failures > 0 {
+                context.stats.works("file");
                 tracing::info!(folder = %folder.display(), failures, "writing to the output file works again");
                 backoff.reset();
             }

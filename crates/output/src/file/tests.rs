@@ -291,7 +291,7 @@ fn options_and_defaults_of_each_dialect() {
         ("output.file.filename: f", "no path"),
         ("output.file: {path: /x, filename: a/b}", "isn't the name"),
         ("output.file: {path: /x, number_of_files: 1}", "out of range"),
-        ("output.file: {path: /x, permissions: 01777}", "out of range"),
+        ("output.file: {path: /x, permissions: 01777}", "isn't a file mode"),
         ("output.file: {path: '%{[x'}", "missing"),
         ("output.file: {path: /x, codec: {json: {}, format.string: a}}", "one codec"),
         ("output.file: {path: /x, codec.format.string: '%{'}", "missing"),

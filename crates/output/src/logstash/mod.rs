@@ -168,7 +168,12 @@ impl Logstash {
     pub async fn test(&self) -> Vec<(String, Result<(), Problem>)> {
         let mut results = Vec::new();
         for (at, host) in self.options.hosts.iter().enumerate() {
-            results.push((host.to_string(), self.dial.dial(at).await.map(|_| ())));
+            let mut outcome = self.dial.dial(at).await;
+            let outcome = match &mut outcome {
+                Ok(stream) => dial::stays(stream).await.map_err(|p| p.during(host)),
+                Err(problem) => Err(problem.clone()),
+            };
+            results.push((host.to_string(), outcome));
         }
         results
     }

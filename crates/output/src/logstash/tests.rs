@@ -56,6 +56,10 @@ impl Hosts {
 }
 
 impl Dial for Hosts {
+    fn name(&self, host: usize) -> String {
+        format!("host-{host}")
+    }
+
     fn dial(&self, host: usize) -> Dialing<'_> {
         *self.log.lock().unwrap().dialed.entry(host).or_default() += 1;
         let act = {

@@ -25,6 +25,7 @@ use crate::backoff::Backoff;
 use crate::contract::OutputContext;
 use crate::problem::Problem;
 use crate::render::Renderer;
+use crate::tls::{explain_io, is_tls};
 
 /// A window ends when its events' JSON has grown beyond this: what the server must hold at once stays bounded, however
 /// long the lines are.
@@ -59,8 +60,8 @@ pub(super) struct Worker {
     /// The most events in a window now.
     window: usize,
     backoff: Backoff,
-    /// Failed attempts since it last worked.
-    failures: u32,
+    /// The last attempt failed.
+    failing: bool,
 }
 
 /// How a session ended.
@@ -88,7 +89,7 @@ impl Worker {
         let writer = WindowWriter::new(settings.level);
         let window =
             if settings.slow_start { FIRST_WINDOW.min(settings.bulk_max_size) } else { settings.bulk_max_size };
-        Worker { shared, dial, hosts, at: 0, settings, renderer, context, writer, window, backoff, failures: 0 }
+        Worker { shared, dial, hosts, at: 0, settings, renderer, context, writer, window, backoff, failing: false }
     }
 
     /// Works until all is settled and nothing will come.
@@ -130,16 +131,23 @@ impl Worker {
 
     /// Connects to the host used last, else to the first of the others that answers.
     async fn connect(&mut self) -> Result<Stream, Problem> {
-        let mut last = Problem::bare("there is no host");
+        let mut last = None;
         for _ in 0..self.hosts.len() {
-            let host = self.hosts.get(self.at).copied().unwrap_or_default();
-            match self.dial.dial(host).await {
-                Ok(stream) => return Ok(stream),
-                Err(problem) => last = problem,
+            if let Some(problem) = last.take() {
+                self.note(&problem, None);
+                self.next_host();
             }
-            self.next_host();
+            match self.dial.dial(self.host()).await {
+                Ok(stream) => return Ok(stream),
+                Err(problem) => last = Some(problem),
+            }
         }
-        Err(last)
+        Err(last.unwrap_or_else(|| Problem::bare("there is no host")))
+    }
+
+    /// The index of the host that is used now.
+    fn host(&self) -> usize {
+        self.hosts.get(self.at).copied().unwrap_or_default()
     }
 
     fn next_host(&mut self) {
@@ -148,14 +156,23 @@ impl Worker {
 
     fn failed(&mut self, problem: &Problem) -> Duration {
         self.context.stats.failed.add(1);
-        self.failures += 1;
+        self.failing = true;
         let wait = self.backoff.wait(&*self.context.world.random);
-        if self.failures == 1 {
-            tracing::warn!("logstash: {problem}; trying again in {wait:?}, and until it works");
-        } else {
-            tracing::debug!(failures = self.failures, "logstash: {problem}; trying again in {wait:?}");
-        }
+        self.note(problem, Some(wait));
+        self.next_host();
         wait
+    }
+
+    /// Says what is wrong with the host that is used now, each kind of problem once. `wait`: no other one is tried
+    /// before.
+    fn note(&mut self, problem: &Problem, wait: Option<Duration>) {
+        self.failing = true;
+        let next = wait.map_or_else(|| "trying the next host".to_owned(), |w| format!("trying again in {w:.1?}"));
+        if self.context.stats.fails_with(&self.dial.name(self.host()), problem) {
+            tracing::warn!("logstash: {problem} ({next}, and until it works)");
+        } else {
+            tracing::debug!("logstash: {problem} ({next})");
+        }
     }
 
     async fn session(&mut self, stream: Stream, todo: &mut VecDeque<Piece>) -> Ended {
@@ -206,9 +223,12 @@ impl Worker {
 
     /// The server has acknowledged something.
     fn works(&mut self) {
-        if self.failures > 0 {
-            tracing::info!(failures = self.failures, "logstash: it works again");
-            self.failures = 0;
+        if std::mem::take(&mut self.failing) {
+            let stats = &self.context.stats;
+            let known = self.hosts.iter().filter(|host| stats.works(&self.dial.name(**host))).count();
+            if known > 0 {
+                tracing::info!("logstash: {} takes events again", self.dial.name(self.host()));
+            }
         }
         self.backoff.reset();
     }
@@ -255,21 +275,30 @@ impl Worker {
         }
         self.context.stats.retried.add(unknown);
         self.window = if self.settings.slow_start { (self.window / 2).max(1) } else { self.window };
-        // The next one may do better; with a single host it is the same one.
-        self.next_host();
         if answered {
             self.works();
             tracing::info!("logstash: the connection ended ({error}); {unknown} events are sent again");
+            // The next one may do better; with a single host it is the same one.
+            self.next_host();
             return Ended::Lost;
         }
-        Ended::Useless(Problem::new(
-            format!("the connection ended without an answer to {unknown} events: {error}"),
-            match error {
-                ClientError::Protocol(_) => "Does the port speak the Beats protocol, with TLS as configured?",
-                ClientError::Timeout(_) => "Is Logstash's pipeline stuck, or `timeout` too short for it?",
-                _ => "Does the port speak the Beats protocol, and does it want TLS?",
-            },
-        ))
+        Ended::Useless(self.unanswered(error, unknown))
+    }
+
+    /// Why a server never answered.
+    fn unanswered(&self, error: &ClientError, unknown: usize) -> Problem {
+        let what =
+            format!("{}: the connection ended without an answer to {unknown} events", self.dial.name(self.host()));
+        let remedy = match error {
+            // A client certificate that is missing or refused shows only here with TLS 1.3.
+            ClientError::Io(e) if is_tls(e) => return explain_io(e).during(what),
+            ClientError::Protocol(_) => "Does the port speak the Beats protocol, with TLS as configured?",
+            ClientError::Timeout(_) => "Is Logstash's pipeline stuck, or `timeout` too short for it?",
+            ClientError::Closed | ClientError::Io(_) | ClientError::Failed => {
+                "Does the port speak the Beats protocol, and does it want TLS?"
+            }
+        };
+        Problem::new(format!("{what}: {error}"), remedy)
     }
 
     /// Renders the next window from the front of `todo`. `None`: there is nothing to send.

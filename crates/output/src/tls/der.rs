@@ -63,6 +63,8 @@ pub(super) struct Certificate<'a> {
     pub(super) common_name: Option<&'a str>,
     /// Whether there is a Subject Alternative Name.
     pub(super) has_alternative_names: bool,
+    /// Whether it names itself as its authority.
+    pub(super) signs_itself: bool,
     /// Valid from and until, seconds since 1970.
     pub(super) validity: (i64, i64),
 }
@@ -77,10 +79,11 @@ impl<'a> Certificate<'a> {
         }
         tbs.take(INTEGER)?;
         tbs.take(SEQUENCE)?;
-        tbs.take(SEQUENCE)?;
+        let issuer = tbs.take(SEQUENCE)?;
         let mut validity = tbs.within(SEQUENCE)?;
         let validity = (time(validity.next()?)?, time(validity.next()?)?);
-        let common_name = common_name(tbs.within(SEQUENCE)?);
+        let subject = tbs.take(SEQUENCE)?;
+        let (common_name, signs_itself) = (common_name(Der(subject)), subject == issuer);
         tbs.take(SEQUENCE)?;
         let mut has_alternative_names = false;
         while let Some((tag, value)) = tbs.next() {
@@ -91,8 +94,24 @@ impl<'a> Certificate<'a> {
                 }
             }
         }
-        Some(Certificate { version, common_name, has_alternative_names, validity })
+        Some(Certificate { version, common_name, has_alternative_names, signs_itself, validity })
     }
+}
+
+/// The size of a public key of RSA (a SubjectPublicKeyInfo); `None` for other keys.
+pub(super) fn rsa_bits(spki: &[u8]) -> Option<usize> {
+    const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+    const BITS: u8 = 0x03;
+    let mut spki = Der(spki).within(SEQUENCE)?;
+    if spki.within(SEQUENCE)?.take(OID)? != RSA {
+        return None;
+    }
+    // A bit string begins with the number of unused bits.
+    let (_, key) = spki.take(BITS)?.split_first()?;
+    let modulus = Der(key).within(SEQUENCE)?.take(INTEGER)?;
+    let first = modulus.iter().position(|b| *b != 0)?;
+    let digits = modulus.get(first..)?;
+    Some(digits.len() * 8 - digits.first()?.leading_zeros() as usize)
 }
 
 fn common_name(mut subject: Der<'_>) -> Option<&str> {

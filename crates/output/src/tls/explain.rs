@@ -35,6 +35,11 @@ pub(crate) fn explain_io(error: &std::io::Error) -> Problem {
     }
 }
 
+/// Whether TLS is what failed.
+pub(crate) fn is_tls(error: &std::io::Error) -> bool {
+    error.get_ref().is_some_and(|e| e.is::<Error>())
+}
+
 fn old_protocol() -> Problem {
     Problem::new(
         "the server only speaks TLS 1.0 or 1.1, which are broken and not spoken here (RFC 8996)",
@@ -74,7 +79,8 @@ fn certificate(error: &CertificateError) -> Problem {
             "Put the authority's certificate into ssl.certificate_authorities, or its fingerprint into ssl.ca_trusted_fingerprint.",
         ),
         CertificateError::BadSignature => Problem::new(
-            "the server's certificate isn't trusted: its authority has the name of a trusted one, but another key",
+            "the server's certificate isn't trusted: its authority has the name of a trusted one, but another key, or one of \
+             RSA with less than 2048 bits",
             "Has the authority been made anew? Put its present certificate into ssl.certificate_authorities.",
         ),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => Problem::new(
@@ -89,6 +95,11 @@ fn certificate(error: &CertificateError) -> Problem {
             "Use a name in `hosts` that is in the certificate, or give the certificate this name; \
              ssl.verification_mode: certificate checks the signature alone.",
         ),
+        CertificateError::UnsupportedSignatureAlgorithmContext { signature_algorithm_id, .. } => Problem::new(
+            format!("the server's certificate, or that of its authority, is signed {}", signed(signature_algorithm_id)),
+            "Sign it anew with SHA-256 (openssl x509 -sha256 …), or put the server's own certificate into \
+                 ssl.certificate_authorities: it is then trusted for itself.",
+        ),
         CertificateError::Other(e) => match e.0.downcast_ref::<Problem>() {
             Some(problem) => problem.clone(),
             None => Problem::new(
@@ -98,5 +109,21 @@ fn certificate(error: &CertificateError) -> Problem {
             ),
         },
         other => Problem::bare(format!("the server's certificate isn't accepted: {other}")),
+    }
+}
+
+/// How something is signed that isn't taken.
+fn signed(algorithm: &[u8]) -> &'static str {
+    const SHA1: [&[u8]; 2] =
+        [&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x05], &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x01]];
+    const MD5: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x04];
+    // The algorithm's name with its parameters around: the name is looked for anywhere in it.
+    let names = |oid: &[u8]| algorithm.windows(oid.len()).any(|w| w == oid);
+    if SHA1.iter().any(|oid| names(oid)) {
+        "with SHA-1, which is broken and not taken here"
+    } else if names(MD5) {
+        "with MD5, which is broken and not taken here"
+    } else {
+        "in a way that isn't known here"
     }
 }

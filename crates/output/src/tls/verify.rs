@@ -17,7 +17,7 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCer
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::Verification;
-use super::der::Certificate;
+use super::der::{Certificate, rsa_bits};
 use crate::problem::Problem;
 
 /// Checks a server's certificate.
@@ -35,6 +35,9 @@ pub(super) struct Verifier {
     pub(super) algorithms: WebPkiSupportedAlgorithms,
     pub(super) warned: AtomicBool,
 }
+
+/// Smaller keys of RSA have no signature that is accepted.
+const LEAST_RSA_BITS: usize = 2048;
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
@@ -63,7 +66,20 @@ impl Verifier {
                 roots.add(der.clone())?;
             }
         }
-        self.signed_by(&roots, parsed, between, now)?;
+        if let Err(error) = self.signed_by(&roots, parsed, between, now) {
+            let unknown = matches!(
+                &error,
+                Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::Other(_))
+            );
+            return Err(match Certificate::parse(end) {
+                Some(c) if unknown && c.signs_itself => other(Problem::new(
+                    "the server's certificate is signed by itself, and isn't one that is trusted",
+                    "Put it into ssl.certificate_authorities, or its fingerprint into ssl.ca_trusted_fingerprint, if it is \
+                     the right one.",
+                )),
+                _ => error,
+            });
+        }
         if self.pins.is_empty() {
             return Ok(());
         }
@@ -212,6 +228,15 @@ impl ServerCertVerifier for Verifier {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        // Said here, since the handshake's signature, which is checked in every mode, would only fail.
+        if let Some(bits) = ParsedCertificate::try_from(end).ok().and_then(|c| rsa_bits(&c.subject_public_key_info())) {
+            if bits < LEAST_RSA_BITS {
+                return Err(other(Problem::new(
+                    format!("the server's key is RSA with {bits} bits, which is too weak and not taken here"),
+                    "Give the server a key of at least 2048 bits (openssl req -newkey rsa:2048 …), or one of P-256.",
+                )));
+            }
+        }
         if self.mode == Verification::None {
             return Ok(ServerCertVerified::assertion());
         }
