@@ -120,7 +120,7 @@ fn finish(
     mut map: Members,
 ) -> Entry {
     let ours = match map.shift_remove("pillion") {
-        Some(Value::Object(ours)) => decode_ours(&ours),
+        Some(Value::Array(ours)) => decode_ours(&ours),
         _ => None,
     };
     let (incarnation, birth_ns, intents) = ours.unwrap_or((Incarnation(0), None, Vec::new()));
@@ -128,13 +128,12 @@ fn finish(
     Entry { key: Arc::clone(key), kind, source, offset, ttl_ns, updated_ns, incarnation, birth_ns, intents, unknown }
 }
 
-/// Our own member: taken whole or, when anything about it is odd, not at all.
-fn decode_ours(ours: &Members) -> Option<(Incarnation, Option<i64>, Vec<Intent>)> {
-    let hex = ours.get("incarnation")?.as_str().filter(|h| h.len() == 32)?;
-    let intents = match ours.get("intents") {
-        None => &[][..],
-        Some(list) => list.as_array()?,
-    };
+/// Our own member: taken whole or, when anything about it is odd, not at all. It is an array, since Filebeat drops
+/// a whole entry of which an unknown member is an object with anything in it.
+fn decode_ours(ours: &[Value]) -> Option<(Incarnation, Option<i64>, Vec<Intent>)> {
+    let [hex, born, intents] = ours else { return None };
+    let hex = hex.as_str().filter(|h| h.len() == 32)?;
+    let intents = intents.as_array()?;
     let mut all = Vec::with_capacity(intents.len().min(MAX_INTENTS));
     for intent in intents {
         let [from, to, read_ms] = intent.as_array()?.as_slice() else { return None };
@@ -145,7 +144,7 @@ fn decode_ours(ours: &Members) -> Option<(Incarnation, Option<i64>, Vec<Intent>)
         all.push(intent);
     }
     all.sort_unstable();
-    Some((hex.parse().ok()?, ours.get("born").and_then(Value::as_i64), all))
+    Some((hex.parse().ok()?, born.as_i64(), all))
 }
 
 /// Appends `"k":…` and `"v":…` members or their likes: the value alone, as one line without an end.
@@ -219,15 +218,16 @@ fn encode_entry(e: &Entry, out: &mut Vec<u8>) {
             put_rest(out, &mut unknown, "cursor");
         }
     }
-    put_fmt(out, format_args!(",\"pillion\":{{\"incarnation\":\"{}\"", e.incarnation));
-    if let Some(born) = e.birth_ns {
-        put_fmt(out, format_args!(",\"born\":{born}"));
+    put_fmt(out, format_args!(",\"pillion\":[\"{}\",", e.incarnation));
+    match e.birth_ns {
+        Some(born) => put_fmt(out, format_args!("{born},[")),
+        None => put(out, b"null,["),
     }
     for (n, i) in e.intents.iter().enumerate() {
-        put(out, if n == 0 { b",\"intents\":[" } else { b"," });
+        put(out, if n == 0 { b"" } else { b"," });
         put_fmt(out, format_args!("[{},{},{}]", i.from, i.to, i.read_ms));
     }
-    put(out, if e.intents.is_empty() { b"}" } else { b"]}" });
+    put(out, b"]]");
     put_members(out, &unknown);
     out.push(b'}');
 }

@@ -105,10 +105,7 @@ fn a_new_registry_looks_like_filebeats() {
     );
     let home = data.join("registry/filebeat");
     let first = fs::read_to_string(home.join("1.json")).unwrap();
-    assert!(
-        first.contains(r#""pillion":{"incarnation":"00000000000000000000000000000005","intents":[[0,9,3]]}"#),
-        "{first}"
-    );
+    assert!(first.contains(r#""pillion":["00000000000000000000000000000005",null,[[0,9,3]]]"#), "{first}");
     let log = log_text(&data);
     let lines: Vec<&str> = log.lines().collect();
     assert!(lines[0].starts_with(r#"{"op":"set","id":2,"crc32":"#), "{log}");
