@@ -89,6 +89,20 @@ pub struct Outcome {
     pub failure: Option<String>,
 }
 
+/// SIGTERM and SIGINT, from the moment that this is made: before it, they end the process.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Listens, within a tokio runtime. What comes before [`Run::run`] isn't lost.
+    pub fn listen() -> std::io::Result<Signals> {
+        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+}
+
 /// Everything a run needs.
 pub struct Run {
     /// Clock and files.
@@ -103,6 +117,8 @@ pub struct Run {
     pub flag: Option<Flag>,
     /// Called when the drain begins: outputs needn't spare the target any longer than it takes.
     pub hurry: Box<dyn Fn() + Send + Sync>,
+    /// The signals.
+    pub signals: Signals,
     /// What ends the run beside signals.
     pub endings: mpsc::Receiver<Ending>,
     /// The settings.
@@ -131,9 +147,7 @@ struct State {
 
 impl Run {
     /// Runs until the drain has ended. Must be called within the tokio runtime that runs the outputs.
-    pub async fn run(mut self) -> std::io::Result<Outcome> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+    pub async fn run(mut self) -> Outcome {
         let mut state = State {
             drain: Drain::default(),
             started: self.world.clock.wall(),
@@ -152,12 +166,12 @@ impl Run {
             if state.drain.phase().is_final() || (state.failure.is_some() && !work_runs) {
                 break;
             }
-            self.wait(&mut state, &mut terminate, &mut interrupt).await;
+            self.wait(&mut state).await;
         }
         self.finish(state).await
     }
 
-    async fn wait(&mut self, state: &mut State, terminate: &mut Signal, interrupt: &mut Signal) {
+    async fn wait(&mut self, state: &mut State) {
         let next = [state.drain.deadline(), state.begin_at, state.next_receipt].into_iter().flatten().min();
         let sleep = next.map(|at| at.since(self.world.clock.mono()));
         tokio::select! {
@@ -168,8 +182,8 @@ impl Run {
                     state.failure = Some(why);
                 }
             },
-            _ = terminate.recv() => self.on_terminate(state),
-            _ = interrupt.recv() => self.on_interrupt(state),
+            _ = self.signals.terminate.recv() => self.on_terminate(state),
+            _ = self.signals.interrupt.recv() => self.on_interrupt(state),
             () = self.ledger.progressed() => {}
             () = async { tokio::time::sleep(sleep.unwrap_or_default()).await }, if sleep.is_some() => {}
         }
@@ -289,7 +303,7 @@ impl Run {
         state.writing = Some(tokio::task::spawn_blocking(move || write(&world, &settings, &receipt)));
     }
 
-    async fn finish(self, mut state: State) -> std::io::Result<Outcome> {
+    async fn finish(self, mut state: State) -> Outcome {
         self.queue.close();
         let receipt = self.receipt(&mut state);
         if self.settings.progress_line {
@@ -303,7 +317,7 @@ impl Run {
         if tokio::time::timeout(RECEIPT_LIMIT, writing).await.is_err() {
             tracing::error!("the receipt couldn't be written in time: its file system doesn't answer");
         }
-        Ok(Outcome { receipt, failure: state.failure })
+        Outcome { receipt, failure: state.failure }
     }
 }
 

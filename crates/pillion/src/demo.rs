@@ -26,6 +26,8 @@ const CONFIG: &str = include_str!("../../../examples/filebeat.yml");
 const JOB: &str = include_str!("../../../examples/job.sh");
 /// Most bytes of one log file that are compared.
 const FILE_LIMIT: usize = 256 << 20;
+/// Lines of the shipper's log that are shown when it fails.
+const LOG_LINES: usize = 10;
 /// How long the shipper may take after the job has ended.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -61,6 +63,9 @@ impl Drop for Stage {
 
 async fn play(flags: &Demo) -> Result<bool, String> {
     let world = World::real();
+    tell(
+        "A job writes log files; a sidecar ships them with examples/filebeat.yml; a receiver takes the place of Logstash.\n",
+    );
     let stage = stage(&world, flags.keep).map_err(|e| format!("its folder can't be made: {e}"))?;
     let logs = stage.dir.join("data");
     let arrived: Arc<Mutex<Vec<u8>>> = Arc::default();
@@ -75,7 +80,7 @@ async fn play(flags: &Demo) -> Result<bool, String> {
     ));
     let mut job = job(flags, &stage.dir, &logs).map_err(|e| format!("the job: {e}"))?;
     tell(&format!("job        process {}, writing to {}", job.id().unwrap_or_default(), logs.display()));
-    let worked = watch(&receiver, &mut job, &mut shipper).await?;
+    let worked = watch(&receiver, &mut job, &mut shipper).await.map_err(|e| with_log(&world, &stage.dir, &e))?;
     if !flags.command.is_empty() {
         let code = worked.code().map_or_else(String::new, |c| c.to_string());
         world.fs.replace(&logs.join("completion-flag"), code.as_bytes(), 0o644).map_err(|e| e.to_string())?;
@@ -92,13 +97,17 @@ async fn play(flags: &Demo) -> Result<bool, String> {
     tell(&format!("shipper    ended ({ended})"));
     let counts = receiver.stop().await;
     let arrived = std::mem::take(&mut *arrived.lock().unwrap_or_else(PoisonError::into_inner));
-    report(&world, &stage.dir, &logs, &arrived, ended).map(|good| {
-        tell(&format!("arrived    {counts}"));
-        if flags.keep {
-            tell(&format!("everything is in {}", stage.dir.display()));
-        }
-        good
-    })
+    let good = report(&world, &stage.dir, &logs, &arrived, ended)?;
+    tell(&format!("           in {} batches over {} connections", counts.batches, counts.connections));
+    tell(if good { "           both sides agree to the line" } else { "           THE TWO SIDES DON'T AGREE" });
+    if flags.keep {
+        tell(&format!("kept       {}", stage.dir.display()));
+    } else if !good {
+        tell("           try again with --keep to look at its files");
+    } else if flags.command.is_empty() {
+        tell("\nNext: pillion demo -- YOUR COMMAND, or pillion -e -c filebeat.yml --until /data/done");
+    }
+    Ok(good)
 }
 
 fn stage(world: &World, keep: bool) -> io::Result<Stage> {
@@ -161,7 +170,7 @@ async fn watch(receiver: &Receiver, job: &mut Child, shipper: &mut Child) -> Res
         tokio::select! {
             ended = job.wait() => break ended.map_err(|e| e.to_string())?,
             ended = shipper.wait() => {
-                return Err(format!("the shipper ended before the job did ({:?}); see pillion.log (--keep)", ended.ok()));
+                return Err(format!("the shipper ended before the job did ({:?})", ended.ok()));
             }
             _ = tick.tick() => if shows {
                 let _ = write!(io::stdout().lock(), "\r\x1b[K           {} events arrived", receiver.counts().events);
@@ -173,6 +182,15 @@ async fn watch(receiver: &Receiver, job: &mut Child, shipper: &mut Child) -> Res
         let _ = write!(io::stdout().lock(), "\r\x1b[K");
     }
     Ok(ended)
+}
+
+/// The error, and the end of the shipper's log.
+fn with_log(world: &World, dir: &Path, error: &str) -> String {
+    let log = world.fs.read(&dir.join("pillion.log"), FILE_LIMIT).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    let lines: Vec<&str> = log.lines().collect();
+    let end = lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default();
+    format!("{error}; its log ends:\n{}", end.join("\n"))
 }
 
 /// Compares what was written with what arrived, and shows the receipt.
@@ -194,17 +212,15 @@ fn report(world: &World, dir: &Path, logs: &Path, arrived: &[u8], ended: ExitSta
     tell(&format!("receipt    {}", receipt["verdict"].as_str().unwrap_or("none")));
     for file in receipt["files"].as_array().into_iter().flatten() {
         let name = file["path"].as_str().and_then(|p| p.rsplit('/').next()).unwrap_or_default();
-        tell(&format!(
-            "           {name}: {} bytes, {} events, {} acknowledged",
-            file["bytes"], file["events"], file["acknowledged"]
-        ));
+        let number = |key: &str| file[key].as_u64().unwrap_or_default();
+        let (bytes, events, acknowledged) = (number("bytes"), number("events"), number("acknowledged"));
+        tell(&format!("           {name:<14} {bytes:>9} bytes {events:>7} events {acknowledged:>7} acknowledged"));
     }
     let lost: i64 = written.values().filter(|n| **n > 0).sum();
     let doubled: i64 = -written.values().filter(|n| **n < 0).sum::<i64>();
     let good = lost == 0 && doubled == 0 && ended.success() && receipt["verdict"] == "complete";
     tell(&format!("written    {total} lines in {files} files"));
-    tell(&format!("           {events} events arrived; {lost} lines lost, {doubled} doubled"));
-    tell(if good { "           both sides agree" } else { "           THE TWO SIDES DON'T AGREE" });
+    tell(&format!("arrived    {events} events (a stack trace is one): {lost} lines lost, {doubled} doubled"));
     Ok(good)
 }
 

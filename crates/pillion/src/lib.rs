@@ -23,8 +23,8 @@ use crate::cli::{Command, Process, Run};
 pub const BAD_CONFIGURATION: u8 = 2;
 
 /// Does what the command line asks for, and returns the exit code.
-pub fn run(process: Process) -> u8 {
-    let command = match cli::parse(&process) {
+pub fn run(process: &Process) -> u8 {
+    let command = match cli::parse(process) {
         Ok(command) => command,
         Err(usage) => {
             complain(&usage.text);
@@ -33,8 +33,8 @@ pub fn run(process: Process) -> u8 {
     };
     match command {
         Command::Say(text) => say(&text),
-        Command::Run(run) => ship(run, None),
-        Command::Exec { run, command } => ship(run, Some(command)),
+        Command::Run(run) => ship(&run, None),
+        Command::Exec { run, command } => ship(&run, Some(command)),
         Command::TestConfig(run) => test_config(&run),
         Command::TestOutput(run) => test_output(&run),
         Command::ExportConfig { run, reveal } => match Config::load(&World::real(), &run.load) {
@@ -46,7 +46,7 @@ pub fn run(process: Process) -> u8 {
     }
 }
 
-fn ship(run: Run, command: Option<Vec<std::ffi::OsString>>) -> u8 {
+fn ship(run: &Run, command: Option<Vec<std::ffi::OsString>>) -> u8 {
     let world = World::real();
     let config = match Config::load(&world, &run.load) {
         Ok(config) => config,

@@ -6,5 +6,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ExitCode::from(pillion::run(pillion::cli::Process::real()))
+    ExitCode::from(pillion::run(&pillion::cli::Process::real()))
 }

@@ -18,7 +18,7 @@ use pillion_engine::drain::Cause;
 use pillion_engine::exec::spool::Spool;
 use pillion_engine::ledger::Ledger;
 use pillion_engine::receipt::Verdict;
-use pillion_engine::run::{Ending, Outcome, Run, Settings};
+use pillion_engine::run::{Ending, Outcome, Run, Settings, Signals};
 use pillion_engine::settings::{DRAIN_TIMEOUT, EngineSettings, OnIncomplete};
 use pillion_engine::trigger::flag::{Flag, pod_start};
 use pillion_engine::trigger::process;
@@ -75,6 +75,11 @@ fn refuse(why: &str) -> u8 {
 
 async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> u8 {
     let world = World::real();
+    // First of all: a signal during the start drains too.
+    let signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(e) => return fail(&format!("signals can't be received: {e}")),
+    };
     let data = &config.paths().data;
     let registry = match Registry::open(&world, data, &parts.engine.registry) {
         Ok((registry, opened)) => {
@@ -114,8 +119,13 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> u8 {
     });
     let mut inputs = parts.inputs;
     let stdin = inputs.iter().any(|i| i.desc.kind == InputKind::Stdin);
-    let spool_dir = data.join("exec");
+    // The registry knows files by absolute paths.
+    let spool_dir = std::path::absolute(data).unwrap_or_else(|_| data.clone()).join("exec");
     if flags.command.is_some() {
+        if stdin {
+            tracing::error!("standard input is the command's: it can't be an input of `exec`; remove the input stdin");
+            return crate::BAD_CONFIGURATION;
+        }
         match wrapped::inputs(config, &spool_dir) {
             Ok(more) => inputs.extend(more),
             Err(e) => return fail(&e.to_string()),
@@ -158,6 +168,7 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> u8 {
         reading: Arc::clone(&harvesting) as _,
         flag,
         hurry: Box::new(move || hurry.begin()),
+        signals,
         endings,
         settings,
         agent_id: registry.agent_id().to_owned(),
@@ -167,14 +178,9 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> u8 {
     ledger.stop();
     let finished = tokio::task::spawn_blocking(move || registrar.join());
     let _ = tokio::time::timeout(Duration::from_secs(2), finished).await;
-    match outcome {
-        Ok(outcome) => {
-            let spools = spools.map(|s| std::mem::take(&mut *s.lock().unwrap_or_else(PoisonError::into_inner)));
-            spools.into_iter().flatten().for_each(Spool::clean);
-            exit_code(&outcome, on_incomplete, flags.command.is_some())
-        }
-        Err(e) => fail(&format!("signals can't be received: {e}")),
-    }
+    let spools = spools.map(|s| std::mem::take(&mut *s.lock().unwrap_or_else(PoisonError::into_inner)));
+    spools.into_iter().flatten().for_each(Spool::clean);
+    exit_code(&outcome, on_incomplete, flags.command.is_some())
 }
 
 fn registrar_thread(ledger: &Arc<Ledger>, flush: Duration) -> std::thread::JoinHandle<()> {

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pillion_config::{Compat, Config, Error};
 use pillion_engine::drain::Cause;
-use pillion_engine::exec::child::{self, Handle};
-use pillion_engine::exec::spool::{MAX_SIZE, OnFull, SEGMENT, Shared, Spool};
+use pillion_engine::exec::child::{self, Handle, OnDropped};
+use pillion_engine::exec::spool::{MAX_SIZE, MIN_SIZE, OnFull, Shared, Spool};
 use pillion_engine::ledger::Ledger;
 use pillion_engine::run::Ending;
 use pillion_input::InputSpec;
@@ -33,7 +33,7 @@ pub(crate) struct Rule {
 impl Rule {
     pub(crate) fn from_config(config: &Config) -> Result<Rule, Error> {
         let root = config.root();
-        let limit = root.size("pillion.exec.spool_limit")?.unwrap_or(MAX_SIZE).max(2 * SEGMENT);
+        let limit = root.size("pillion.exec.spool_limit")?.unwrap_or(MAX_SIZE).max(MIN_SIZE);
         let on_full = match root.choice("pillion.exec.on_full", &["drop", "block"])? {
             Some("block") => OnFull::Block,
             _ => OnFull::Drop,
@@ -98,14 +98,14 @@ pub(crate) fn start(place: &Place<'_>, command: &[OsString], rule: Rule) -> io::
     );
     let (ledger, tell) = (Arc::clone(place.ledger), place.tell.clone());
     let dir = place.dir.to_owned();
-    let on_dropped = Arc::new(move |stream: &'static str, bytes| lost(&ledger, &dir, stream, bytes));
+    let on_dropped: OnDropped = Arc::new(move |stream, bytes| lost(&ledger, &dir, stream, bytes));
     let ended = Ended::default();
     let keep = Arc::clone(&ended);
     let on_end = Box::new(move |code, spools| {
         *keep.lock().unwrap_or_else(PoisonError::into_inner) = spools;
         let _ = tell.blocking_send(Ending::Drain(Cause::CommandEnd(code)));
     });
-    let handle = child::start(command, spools, rule.on_full, on_dropped, on_end)?;
+    let handle = child::start(command, spools, rule.on_full, &on_dropped, on_end)?;
     forward_signals(&handle)?;
     Ok(ended)
 }

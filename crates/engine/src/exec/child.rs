@@ -47,6 +47,9 @@ pub type OnDropped = Arc<dyn Fn(&'static str, u64) + Send + Sync>;
 /// Told once, when the command has ended, with its exit code and the spools.
 pub type OnEnd = Box<dyn FnOnce(i32, Vec<Spool>) + Send>;
 
+type From = Box<dyn Read + Send>;
+type To = Box<dyn Write + Send>;
+
 #[derive(Default)]
 struct Pumps {
     done: Mutex<Vec<Spool>>,
@@ -58,7 +61,7 @@ pub fn start(
     command: &[OsString],
     spools: (Spool, Spool),
     on_full: OnFull,
-    on_dropped: OnDropped,
+    on_dropped: &OnDropped,
     on_end: OnEnd,
 ) -> io::Result<Handle> {
     let Some((program, args)) = command.split_first() else {
@@ -68,13 +71,13 @@ pub fn start(
     let pid = Pid::from_child(&child);
     let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
     let pumps = Arc::new(Pumps::default());
-    let streams: [(Option<Box<dyn Read + Send>>, Box<dyn Write + Send>, _, _); 2] = [
-        (child.stdout.take().map(|s| Box::new(s) as _), Box::new(io::stdout()), spools.0, "stdout"),
-        (child.stderr.take().map(|s| Box::new(s) as _), Box::new(io::stderr()), spools.1, "stderr"),
-    ];
+    let out: Option<From> = child.stdout.take().map(|s| Box::new(s) as _);
+    let err: Option<From> = child.stderr.take().map(|s| Box::new(s) as _);
+    let streams: [(_, To, _, _); 2] =
+        [(out, Box::new(io::stdout()), spools.0, "stdout"), (err, Box::new(io::stderr()), spools.1, "stderr")];
     for (from, to, spool, name) in streams {
         let Some(from) = from else { continue };
-        let (pumps, on_dropped) = (Arc::clone(&pumps), Arc::clone(&on_dropped));
+        let (pumps, on_dropped) = (Arc::clone(&pumps), Arc::clone(on_dropped));
         std::thread::Builder::new().name(name.into()).spawn(move || {
             let spool = pump(from, to, spool, on_full, &|bytes| on_dropped(name, bytes));
             pumps.done.lock().unwrap_or_else(PoisonError::into_inner).push(spool);
@@ -144,6 +147,10 @@ mod tests {
     use pillion_world::World;
     use std::sync::mpsc;
 
+    fn no_drops() -> OnDropped {
+        Arc::new(|_, _| {})
+    }
+
     fn run(script: &str, signal: Option<Signal>) -> (i32, Vec<u8>, Vec<u8>) {
         let dir = tempfile::tempdir().unwrap();
         let shared = Shared {
@@ -157,7 +164,7 @@ mod tests {
         let command = ["/bin/sh", "-c", script].map(OsString::from);
         let (tell, ended) = mpsc::channel();
         let on_end = Box::new(move |code, _| tell.send(code).unwrap());
-        let handle = start(&command, spools, OnFull::Drop, Arc::new(|_, _| {}), on_end).unwrap();
+        let handle = start(&command, spools, OnFull::Drop, &no_drops(), on_end).unwrap();
         let read = |stream: &str| {
             let path = shared.dir.join(format!("{stream}-00000000.log"));
             shared.world.fs.read(&path, 1 << 20).unwrap_or_default()
@@ -207,6 +214,6 @@ mod tests {
         };
         let spools = (Spool::open(shared.clone(), "stdout").unwrap(), Spool::open(shared, "stderr").unwrap());
         let command = [OsString::from("/no/such/program")];
-        assert!(start(&command, spools, OnFull::Drop, Arc::new(|_, _| {}), Box::new(|_, _| {})).is_err());
+        assert!(start(&command, spools, OnFull::Drop, &no_drops(), Box::new(|_, _| {})).is_err());
     }
 }

@@ -5,7 +5,8 @@
 //! Always holds:
 //! - Only whole lines are written, so that nothing waits for the rest of a line: a line longer than [`MAX_LINE`] is
 //!   written in pieces, a last line without a newline at the end of the stream.
-//! - A segment is finished when it has [`SEGMENT`] bytes, and removed when all of it is delivered.
+//! - A segment is finished when it has [`SEGMENT`] bytes and its last line has ended, with [`MAX_SPLIT`] more also in
+//!   the middle of a line, and removed when all of it is delivered.
 //! - All streams together hold at most the limit (and one segment's worth of slack for each). Beyond it the rule that
 //!   the user chose holds: wait until something is delivered, or drop whole lines and count them.
 //!
@@ -23,7 +24,11 @@ use pillion_world::{File, OpenHow, World};
 pub const SEGMENT: u64 = 8 << 20;
 /// Bytes of a line that are held in memory until its end is seen.
 pub const MAX_LINE: usize = 64 << 10;
-/// `pillion.exec.spool.max_size`: bytes of the spool by default.
+/// Bytes that a segment may be longer, so that a line isn't split. A line that is longer may be: it becomes two.
+pub const MAX_SPLIT: u64 = 1 << 20;
+/// The least limit: a segment of each stream has to fit, or the command could wait forever for room.
+pub const MIN_SIZE: u64 = 2 * (SEGMENT + MAX_SPLIT + MAX_LINE as u64);
+/// `pillion.exec.spool_limit`: bytes of the spool by default.
 pub const MAX_SIZE: u64 = 256 << 20;
 
 /// What happens when the spool is full.
@@ -169,7 +174,14 @@ impl Spool {
         file.write_all(bytes)?;
         segment.len += bytes.len() as u64;
         self.shared.held.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        if segment.len >= SEGMENT && bytes.last() == Some(&b'\n') {
+        let ends = bytes.last() == Some(&b'\n');
+        if !ends && segment.len >= SEGMENT + MAX_SPLIT {
+            // A segment without an end could never be delivered and removed.
+            file.write_all(b"\n")?;
+            segment.len += 1;
+            self.shared.held.fetch_add(1, Ordering::Relaxed);
+        }
+        if segment.len >= SEGMENT && (ends || segment.len > SEGMENT + MAX_SPLIT) {
             self.finished.extend(self.current.take().map(|(_, segment)| segment));
             self.reclaim();
         }
@@ -269,6 +281,22 @@ mod tests {
         rig.shared.held.store(0, Ordering::Relaxed);
         let again = Spool::open(rig.shared.clone(), "stdout").unwrap();
         assert_eq!((again.finished.len(), rig.shared.held.load(Ordering::Relaxed)), (2, SEGMENT + 11));
+    }
+
+    #[test]
+    fn a_line_without_an_end_does_not_hold_its_segment() {
+        let rig = rig(MIN_SIZE);
+        let mut spool = Spool::open(rig.shared.clone(), "stdout").unwrap();
+        let piece = vec![b'x'; MAX_LINE];
+        let mut written = 0;
+        while spool.finished.is_empty() {
+            assert_eq!(spool.write(&piece).unwrap(), 0);
+            written += MAX_LINE as u64;
+            assert!(written <= SEGMENT + MAX_SPLIT + MAX_LINE as u64);
+        }
+        let content = content(&rig, "stdout");
+        assert_eq!((content.len() as u64, content.last()), (written + 1, Some(&b'\n')));
+        assert_eq!(rig.shared.held.load(Ordering::Relaxed), written + 1);
     }
 
     #[test]
