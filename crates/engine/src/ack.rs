@@ -18,7 +18,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use pillion_event::{Acked, Batch, BatchId, Cursor, Fate, Incarnation, Slice};
+use pillion_event::{Acked, Batch, BatchId, Cursor, Fate, Guard, Incarnation, Slice};
 use pillion_queue::Fates;
 
 use crate::account::{Accounts, Counts};
@@ -35,6 +35,7 @@ pub struct Settled {
 struct OpenBatch {
     from: u64,
     to: u64,
+    guard: Guard,
     remaining: usize,
     /// One bit an event: settled.
     settled: Vec<u64>,
@@ -75,7 +76,13 @@ impl Books {
     pub fn accept(&mut self, batch: &Batch) -> Settled {
         self.accounts.read(batch);
         let n = batch.events.len();
-        let open = OpenBatch { from: batch.from, to: batch.to, remaining: n, settled: vec![0; n.div_ceil(64)] };
+        let open = OpenBatch {
+            from: batch.from,
+            to: batch.to,
+            guard: batch.guard,
+            remaining: n,
+            settled: vec![0; n.div_ceil(64)],
+        };
         let before = self.batches.insert(batch.id, open);
         debug_assert!(before.is_none(), "batch {:?} was accepted twice", batch.id);
         let source = self
@@ -132,11 +139,11 @@ impl Books {
     fn advance(&mut self, batch: &Batch) -> Option<Acked<Cursor>> {
         let incarnation = batch.source.incarnation;
         let source = self.sources.get_mut(&incarnation)?;
-        let mut offset = None;
+        let mut reached = None;
         while let Some(first) = source.batches.front() {
             match self.batches.get(first) {
                 Some(open) if open.remaining > 0 => break,
-                Some(open) => offset = Some(open.to),
+                Some(open) => reached = Some((open.to, open.guard)),
                 None => debug_assert!(false, "batch {first:?} left the books before its turn"),
             }
             self.batches.remove(first);
@@ -145,9 +152,9 @@ impl Books {
         if source.batches.is_empty() {
             self.sources.remove(&incarnation);
         }
-        let offset = offset?;
+        let (offset, guard) = reached?;
         let key = Arc::clone(&batch.source.key);
-        Some(Acked::by_target(Cursor { key, incarnation, offset }))
+        Some(Acked::by_target(Cursor { key, incarnation, offset, guard }))
     }
 
     /// Whether everything that was accepted is settled.

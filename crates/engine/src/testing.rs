@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use pillion_event::{Batch, BatchId, Event, FileStat, Flags, Incarnation, InputDesc, InputKind, Source, Stream};
+use pillion_event::{Batch, BatchId, Event, FileStat, Flags, Guard, Incarnation, InputDesc, InputKind, Source, Stream};
 
 pub(crate) fn source(path: &str) -> Arc<Source> {
     source_of_life(path, 7)
@@ -44,5 +44,15 @@ pub(crate) fn batch(source: &Arc<Source>, id: u64, from: u64, lens: &[u32]) -> A
         .collect();
     let to = from + u64::from(at.max(1));
     let data = vec![b'x'; at as usize];
-    Arc::new(Batch { id: BatchId(id), source: Arc::clone(source), from, to, read_ms: 0, data, events, replayed: false })
+    Arc::new(Batch {
+        id: BatchId(id),
+        source: Arc::clone(source),
+        from,
+        to,
+        guard: Guard::default(),
+        read_ms: 0,
+        data,
+        events,
+        replayed: false,
+    })
 }

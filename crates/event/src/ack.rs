@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::source::Incarnation;
+use crate::source::{Guard, Incarnation};
 
 /// What became of an event at the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub struct Cursor {
     pub incarnation: Incarnation,
     /// The first byte that isn't delivered.
     pub offset: u64,
+    /// The bytes just before it.
+    pub guard: Guard,
 }
 
 /// Something that the target's acknowledgement stands behind. The registry moves a cursor only for one of these.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::source::{EventId, Source};
+use crate::source::{EventId, Guard, Source};
 
 /// The number of a batch: unique in the process, growing in the order in which one reader makes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,6 +91,8 @@ pub struct Batch {
     /// The first byte behind it. Once all events are settled, all of `from..to` is: lines that were filtered out lie
     /// between or behind the events.
     pub to: u64,
+    /// The bytes just before `to`; of no length where nobody knows them.
+    pub guard: Guard,
     /// When it was read: milliseconds since 1970. A replay uses the same.
     pub read_ms: i64,
     /// The bytes as read, and behind them texts that parsers had to rewrite.

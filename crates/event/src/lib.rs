@@ -15,4 +15,4 @@ mod source;
 
 pub use ack::{Acked, Cursor, Drop, DropKind, Fate};
 pub use batch::{Batch, BatchId, Event, Flags, Overlay, Slice, Stream};
-pub use source::{EventId, FileStat, Incarnation, InputDesc, InputKind, Render, Source};
+pub use source::{EventId, FileStat, GUARD, Guard, Incarnation, InputDesc, InputKind, Render, Source};

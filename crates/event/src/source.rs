@@ -32,6 +32,28 @@ impl std::str::FromStr for Incarnation {
     }
 }
 
+/// How many bytes before an offset a [`Guard`] covers at most.
+pub const GUARD: usize = 64;
+
+/// A hash of the bytes just before an offset: tells a file that goes on from one whose content was replaced, though the
+/// inode is the same and the size is enough (a copytruncate that went unseen).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Guard {
+    /// FNV-1a, 64 bits, of the bytes: it is kept in the registry, and so the same for ever. Nobody gains by a collision.
+    pub hash: u64,
+    /// How many bytes it covers, at most [`GUARD`]; 0 = nothing is known.
+    pub len: u8,
+}
+
+impl Guard {
+    /// Of the last bytes of `bytes`, which end at the offset.
+    pub fn of(bytes: &[u8]) -> Guard {
+        let tail = bytes.get(bytes.len().saturating_sub(GUARD)..).unwrap_or_default();
+        let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        Guard { hash: tail.iter().fold(0xcbf2_9ce4_8422_2325, step), len: tail.len() as u8 }
+    }
+}
+
 /// The id of one event, unique for ever: what `exactly_once` sends as Elasticsearch's `_id` and as `@metadata._id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId {

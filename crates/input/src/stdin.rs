@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use pillion_event::{Batch, BatchId, FileStat, Incarnation, Source};
+use pillion_event::{Batch, BatchId, FileStat, Guard, Incarnation, Source};
 use pillion_world::{Mono, World};
 
 use crate::harvest::{FileAccount, Stats, Tally};
@@ -159,6 +159,7 @@ impl Stream {
             source: Arc::clone(&self.source),
             from,
             to: self.pos,
+            guard: Guard::default(),
             read_ms,
             data,
             events,

@@ -45,6 +45,23 @@ fn a_file_that_was_renamed_or_truncated_meanwhile() {
 }
 
 #[test]
+fn a_copytruncate_to_the_same_size_is_noticed_also_when_nobody_looked() {
+    for more in ["", "and\nmore\n"] {
+        let mut rig = Rig::log();
+        rig.append("a.log", "one\ntwo\n");
+        rig.settle();
+        let life = rig.batches[0].source.incarnation;
+        rig.ack();
+        rig.truncate("a.log", 0);
+        rig.append("a.log", format!("six\nten\n{more}"));
+        rig.restart();
+        let lines = rig.settle();
+        assert_eq!(lines[..2], ["six", "ten"]);
+        assert_ne!(rig.batches[0].source.incarnation, life);
+    }
+}
+
+#[test]
 fn what_may_have_been_sent_is_sent_again_the_same() {
     let mut rig = Rig::log();
     rig.append("a.log", "one\ntwo\nthree\nfour\nunfini");
@@ -54,7 +71,12 @@ fn what_may_have_been_sent_is_sent_again_the_same() {
     for (from, to, read_ms) in [(4, 8, 111), (14, 19, 222)] {
         assert!(rig.registry.intend(&entry.key, entry.incarnation, Intent { from, to, read_ms }));
     }
-    let cursor = pillion_event::Cursor { key: Arc::clone(&entry.key), incarnation: entry.incarnation, offset: 4 };
+    let cursor = pillion_event::Cursor {
+        key: Arc::clone(&entry.key),
+        incarnation: entry.incarnation,
+        offset: 4,
+        guard: Default::default(),
+    };
     rig.registry.commit(&pillion_event::Acked::by_target(cursor));
     rig.append("a.log", "shed\nfive\n");
     rig.restart();

@@ -247,7 +247,7 @@ fn gather(s: &mut State, max_events: usize, max_bytes: usize) -> Vec<Slice> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pillion_event::{BatchId, Event, FileStat, Flags, Incarnation, InputDesc, InputKind, Source, Stream};
+    use pillion_event::{BatchId, Event, FileStat, Flags, Guard, Incarnation, InputDesc, InputKind, Source, Stream};
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -283,7 +283,17 @@ mod tests {
             .collect::<Vec<_>>();
         let to = events.len() as u64 * u64::from(len);
         let data = vec![b'x'; to as usize];
-        Arc::new(Batch { id: BatchId(id), source, from: 0, to, read_ms: 0, data, events, replayed: false })
+        Arc::new(Batch {
+            id: BatchId(id),
+            source,
+            from: 0,
+            to,
+            guard: Guard::default(),
+            read_ms: 0,
+            data,
+            events,
+            replayed: false,
+        })
     }
 
     fn queue(flush: Option<(usize, Duration)>) -> Arc<Queue> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pillion_event::Incarnation;
+use pillion_event::{Guard, Incarnation};
 use serde_json::{Map, Value};
 
 use crate::key::{self, Identifier};
@@ -27,6 +27,8 @@ pub struct Entry {
     /// Birth of the inode that `offset` was read from, nanoseconds since 1970: another one under the same inode number
     /// is another file. `None` where the file system doesn't keep it, and in what Filebeat wrote.
     pub birth_ns: Option<i64>,
+    /// The bytes just before `offset`: others there are another content. Of no length where nobody knows them.
+    pub guard: Guard,
     /// Ranges that may have been sent and aren't acknowledged (`exactly_once`), in the order of their `from`.
     pub intents: Vec<Intent>,
     /// Members of the value that this version doesn't know: kept as they are.
@@ -96,6 +98,7 @@ impl Entry {
             updated_ns: 0,
             incarnation,
             birth_ns: None,
+            guard: Guard::default(),
             intents: Vec::new(),
             unknown: None,
         }

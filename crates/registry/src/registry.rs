@@ -129,7 +129,9 @@ impl Mem {
         if let Some(Record::File(old)) = self.map.get(&entry.key)
             && old.incarnation == entry.incarnation
         {
-            entry.offset = entry.offset.max(old.offset);
+            if old.offset >= entry.offset {
+                (entry.offset, entry.guard) = (old.offset, old.guard);
+            }
             entry.intents.clone_from(&old.intents);
         }
         let key = Arc::clone(&entry.key);
@@ -201,7 +203,9 @@ impl Registry {
         if let Some(Record::File(old)) = mem.map.get(old_key)
             && old.incarnation == entry.incarnation
         {
-            entry.offset = entry.offset.max(old.offset);
+            if old.offset >= entry.offset {
+                (entry.offset, entry.guard) = (old.offset, old.guard);
+            }
             entry.intents.clone_from(&old.intents);
         }
         let (incarnation, key) = (entry.incarnation, Arc::clone(&entry.key));
@@ -248,7 +252,7 @@ impl Registry {
             return false;
         }
         let entry = Arc::make_mut(entry);
-        entry.offset = cursor.offset;
+        (entry.offset, entry.guard) = (cursor.offset, cursor.guard);
         entry.updated_ns = now;
         entry.intents.retain(|i| i.to > cursor.offset);
         mem.touch(&key);

@@ -4,8 +4,9 @@
 //! Always holds: what comes out of a known value goes back in with the same meaning, unknown members included; a value
 //! that isn't understood is kept whole.
 //!
-//! `pillion` is `{"incarnation":"<32 hex digits>","born":<ns>,"intents":[[from,to,read_ms],…]}`, `born` and `intents` only
-//! where there are any. Filebeat 7 to 9 decode states with go-structform's gotype, which skips members that a struct
+//! `pillion` is `["<incarnation: 32 hex digits>",<born: ns, or null>,[[from,to,read_ms],…],[offset,bytes,"<hash>"]]`, the
+//! last, of the bytes before the offset, only where it is known. An array, since Filebeat drops a whole entry of which an
+//! unknown member is an object with anything in it. Filebeat 7 to 9 decode states with go-structform's gotype, which skips members that a struct
 //! doesn't have (`unfolderStruct.OnKey`), and write the struct back without them: an entry that Filebeat has changed
 //! comes back without `pillion`, which is how we know. One that it hasn't touched stays a plain map in its store and keeps
 //! it.
@@ -15,7 +16,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use pillion_event::Incarnation;
+use pillion_event::{GUARD, Guard, Incarnation};
 use serde_json::{Map, Value};
 
 use crate::entry::{Entry, FilestreamState, Intent, Kind, LogState};
@@ -123,15 +124,29 @@ fn finish(
         Some(Value::Array(ours)) => decode_ours(&ours),
         _ => None,
     };
-    let (incarnation, birth_ns, intents) = ours.unwrap_or((Incarnation(0), None, Vec::new()));
+    let none = Ours { incarnation: Incarnation(0), birth_ns: None, tail: None, intents: Vec::new() };
+    let ours = ours.unwrap_or(none);
     let unknown = (!map.is_empty()).then(|| Box::new(map));
-    Entry { key: Arc::clone(key), kind, source, offset, ttl_ns, updated_ns, incarnation, birth_ns, intents, unknown }
+    let (incarnation, birth_ns, intents) = (ours.incarnation, ours.birth_ns, ours.intents);
+    // Of another offset: somebody else has moved it since.
+    let guard = ours.tail.filter(|(at, _)| *at == offset).map_or_else(Guard::default, |(_, guard)| guard);
+    let key = Arc::clone(key);
+    Entry { key, kind, source, offset, ttl_ns, updated_ns, incarnation, birth_ns, guard, intents, unknown }
+}
+
+/// Our own member's content.
+struct Ours {
+    incarnation: Incarnation,
+    birth_ns: Option<i64>,
+    /// The offset that the guard stands before.
+    tail: Option<(u64, Guard)>,
+    intents: Vec<Intent>,
 }
 
 /// Our own member: taken whole or, when anything about it is odd, not at all. It is an array, since Filebeat drops
 /// a whole entry of which an unknown member is an object with anything in it.
-fn decode_ours(ours: &[Value]) -> Option<(Incarnation, Option<i64>, Vec<Intent>)> {
-    let [hex, born, intents] = ours else { return None };
+fn decode_ours(ours: &[Value]) -> Option<Ours> {
+    let [hex, born, intents, tail @ ..] = ours else { return None };
     let hex = hex.as_str().filter(|h| h.len() == 32)?;
     let intents = intents.as_array()?;
     let mut all = Vec::with_capacity(intents.len().min(MAX_INTENTS));
@@ -144,7 +159,18 @@ fn decode_ours(ours: &[Value]) -> Option<(Incarnation, Option<i64>, Vec<Intent>)
         all.push(intent);
     }
     all.sort_unstable();
-    Some((hex.parse().ok()?, born.as_i64(), all))
+    Some(Ours {
+        incarnation: hex.parse().ok()?,
+        birth_ns: born.as_i64(),
+        tail: tail.first().and_then(decode_tail),
+        intents: all,
+    })
+}
+
+fn decode_tail(value: &Value) -> Option<(u64, Guard)> {
+    let [at, len, hash] = value.as_array()?.as_slice() else { return None };
+    let len = u8::try_from(len.as_u64()?).ok().filter(|len| usize::from(*len) <= GUARD)?;
+    Some((at.as_u64()?, Guard { hash: u64::from_str_radix(hash.as_str()?, 16).ok()?, len }))
 }
 
 /// Appends `"k":…` and `"v":…` members or their likes: the value alone, as one line without an end.
@@ -227,7 +253,11 @@ fn encode_entry(e: &Entry, out: &mut Vec<u8>) {
         put(out, if n == 0 { b"" } else { b"," });
         put_fmt(out, format_args!("[{},{},{}]", i.from, i.to, i.read_ms));
     }
-    put(out, b"]]");
+    put(out, b"]");
+    if e.guard.len > 0 {
+        put_fmt(out, format_args!(",[{},{},\"{:016x}\"]", e.offset, e.guard.len, e.guard.hash));
+    }
+    put(out, b"]");
     put_members(out, &unknown);
     out.push(b'}');
 }

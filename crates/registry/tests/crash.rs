@@ -70,7 +70,7 @@ fn apply(registry: &Registry, op: &Op) {
         Op::Commit { n, by } => {
             if let Some(e) = registry.get(&key(*n)) {
                 let (key, incarnation, offset) = (Arc::clone(&e.key), e.incarnation, e.offset + by);
-                registry.commit(&Acked::by_target(Cursor { key, incarnation, offset }));
+                registry.commit(&Acked::by_target(Cursor { key, incarnation, offset, guard: Default::default() }));
             }
         }
         Op::Remove { n } => registry.remove(&key(*n)),

@@ -22,7 +22,7 @@ fn open(dir: &Path) -> (Registry, Opened) {
 }
 
 fn acked(key: &str, incarnation: Incarnation, offset: u64) -> Acked<Cursor> {
-    Acked::by_target(Cursor { key: key.into(), incarnation, offset })
+    Acked::by_target(Cursor { key: key.into(), incarnation, offset, guard: Default::default() })
 }
 
 /// A memlog store with these lines in its log.

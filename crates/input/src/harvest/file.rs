@@ -7,33 +7,9 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
-use pillion_event::{Incarnation, Source};
+use pillion_event::{Guard, Incarnation, Source};
 use pillion_registry::Intent;
 use pillion_world::{File, Meta, Mono};
-
-/// How many bytes before `pos` are remembered (as a hash), to notice that the content is another.
-pub(crate) const GUARD: usize = 64;
-
-/// A hash of the bytes just before `pos`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Guard {
-    hash: u64,
-    /// How many bytes; 0 = nothing is known.
-    pub(crate) len: u8,
-}
-
-impl Guard {
-    /// Of the last bytes of `bytes`, which end at `pos`.
-    pub(crate) fn of(bytes: &[u8]) -> Guard {
-        use std::hash::Hasher;
-        let tail = &bytes[bytes.len().saturating_sub(GUARD)..];
-        // A fixed key: the same bytes give the same hash for the life of the process, and nobody gains by a collision.
-        #[expect(clippy::default_trait_access, reason = "the hasher's type is the point")]
-        let mut h: std::hash::DefaultHasher = Default::default();
-        h.write(tail);
-        Guard { hash: h.finish(), len: tail.len() as u8 }
-    }
-}
 
 /// What has been read of a file, over all of its lives in this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

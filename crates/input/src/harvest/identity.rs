@@ -14,14 +14,17 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
-use pillion_event::InputKind;
+use pillion_event::{Guard, InputKind};
 use pillion_registry::{Entry, FilestreamState, Identifier, Intent, Kind, LogState, Registry};
 use pillion_world::{File, Mono};
 
 use crate::harvest::Harvester;
-use crate::harvest::file::{FileState, Guard, differ};
+use crate::harvest::file::{FileState, differ};
 use crate::harvest::table::FileId;
 use crate::spec::{Identity, InputSpec};
+
+/// File systems that count time coarsely, and a write that came while the entry was written.
+const MTIME_SLACK_NS: i128 = 2_000_000_000;
 
 /// A life that ended by truncation; a copy of the file may go on with it.
 pub(crate) struct Former {
@@ -133,7 +136,7 @@ impl Harvester {
                 None if shifted && !late && self.is_elsewhere(&entry.source, id) => return Bind::Later,
                 None if shifted && !is_first && !self.fits_former(&key, id) => continue,
                 None => {
-                    self.resume(id, &entry);
+                    self.resume(id, &entry, now);
                     self.rekey(id, &ident);
                     return Bind::Bound;
                 }
@@ -208,7 +211,7 @@ impl Harvester {
     }
 
     /// Goes on where an earlier run, or a former life, has stopped.
-    fn resume(&mut self, id: FileId, entry: &Entry) {
+    fn resume(&mut self, id: FileId, entry: &Entry, now: Mono) {
         let former = self.former.remove(&entry.key);
         let incarnation = self.new_incarnation();
         let Some(f) = self.table.get_mut(id) else { return };
@@ -222,10 +225,10 @@ impl Harvester {
         if another || beyond > f.len {
             tracing::info!(path = %f.path.display(), offset = entry.offset, size = f.len, "the file was truncated or replaced meanwhile: read from its beginning");
             f.incarnation = incarnation;
-            (f.pos, f.scanned_to) = (0, 0);
+            (f.pos, f.scanned_to, f.guard) = (0, 0, Guard::default());
         } else {
             f.incarnation = entry.incarnation;
-            f.pos = entry.offset;
+            (f.pos, f.guard) = (entry.offset, entry.guard);
             if let Some(former) = former {
                 f.pos = former.pos;
                 f.guard = former.guard;
@@ -241,7 +244,17 @@ impl Harvester {
         if let Kind::Filestream(s) = &entry.kind {
             f.fingerprint_len = s.fingerprint_len.unwrap_or(0) as u32;
         }
+        // What has something to read is checked when it is read. A file that seems to be at its end and hasn't changed
+        // since the entry was written needs no check; on a network file system two clocks can't be compared.
+        let changed = i128::from(f.mtime_ns) > entry.updated_ns - MTIME_SLACK_NS;
+        let check = f.len <= f.pos && (changed || f.network);
         self.table.own_key(id, &key);
+        if check && !self.content_is_known(id, now) {
+            let Some(f) = self.table.get_mut(id) else { return };
+            tracing::info!(path = %f.path.display(), "the file has another content of the same size: read from its beginning");
+            f.incarnation = incarnation;
+            (f.pos, f.scanned_to, f.guard) = (0, 0, Guard::default());
+        }
         self.write_entry(id);
     }
 
@@ -275,6 +288,7 @@ impl Harvester {
             updated_ns: 0,
             incarnation: f.incarnation,
             birth_ns: f.birth_ns,
+            guard: f.guard,
             intents: Vec::new(),
             unknown: None,
         };
@@ -283,7 +297,7 @@ impl Harvester {
                 if old.source == fresh.source && old.kind == fresh.kind && old.birth_ns == fresh.birth_ns {
                     return;
                 }
-                Entry { offset: old.offset, ..fresh }
+                Entry { offset: old.offset, guard: old.guard, ..fresh }
             }
             _ => fresh,
         };
@@ -318,7 +332,7 @@ impl Harvester {
         }
         let entry = entry_for(&input.spec, kind_of(&input.spec, f, 0), &ident.identifier, f);
         let key = Arc::clone(&entry.key);
-        self.registry.rekey(&old, Entry { offset: 0, ..entry });
+        self.registry.rekey(&old, Entry { offset: 0, guard: Guard::default(), ..entry });
         self.table.free_key(id, &old);
         self.table.own_key(id, &key);
         if let Some(f) = self.table.get_mut(id) {
@@ -443,6 +457,6 @@ fn kind_of(spec: &InputSpec, f: &FileState, fingerprint_len: u32) -> Kind {
 fn entry_for(spec: &InputSpec, kind: Kind, identifier: &Identifier, f: &FileState) -> Entry {
     let source = f.path.to_string_lossy().into_owned();
     let mut entry = Entry::new(kind, &spec.desc.id, identifier, source, f.incarnation);
-    (entry.offset, entry.birth_ns) = (f.pos, f.birth_ns);
+    (entry.offset, entry.birth_ns, entry.guard) = (f.pos, f.birth_ns, f.guard);
     entry
 }

@@ -227,7 +227,7 @@ impl Harvester {
     }
 
     /// Whether the bytes before `pos` are those that were read. What can't be read now is checked when it is read.
-    fn content_is_known(&mut self, id: FileId, now: Mono) -> bool {
+    pub(crate) fn content_is_known(&mut self, id: FileId, now: Mono) -> bool {
         if self.table.get(id).is_none_or(|f| f.guard.len == 0) || self.ensure_open(id, now).is_err() {
             return true;
         }

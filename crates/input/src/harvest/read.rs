@@ -10,13 +10,13 @@
 use std::io;
 use std::sync::Arc;
 
-use pillion_event::{Batch, Event, FileStat, Source};
+use pillion_event::{Batch, Event, FileStat, GUARD, Guard, Source};
 use pillion_registry::{Identifier, Intent};
 use pillion_world::{File, Meta, Mono};
 
 use crate::harvest::Harvester;
 use crate::harvest::account::LossCause;
-use crate::harvest::file::{Drain, FileState, GUARD, Guard};
+use crate::harvest::file::{Drain, FileState};
 use crate::harvest::identity::read_exactly;
 use crate::harvest::table::FileId;
 use crate::parse::{Chain, Chunk, Flush, Open, Parsed};
@@ -246,6 +246,7 @@ impl Harvester {
             source,
             from: turn.from,
             to,
+            guard: self.table.get(id).filter(|f| f.pos == to).map_or_else(Guard::default, |f| f.guard),
             read_ms: turn.read_ms,
             data,
             events,

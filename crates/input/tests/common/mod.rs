@@ -178,8 +178,12 @@ impl Rig {
     /// Acknowledges everything that was read.
     pub fn ack(&mut self) {
         for batch in self.batches.drain(..) {
-            let cursor =
-                Cursor { key: Arc::clone(&batch.source.key), incarnation: batch.source.incarnation, offset: batch.to };
+            let cursor = Cursor {
+                key: Arc::clone(&batch.source.key),
+                incarnation: batch.source.incarnation,
+                offset: batch.to,
+                guard: batch.guard,
+            };
             self.registry.commit(&Acked::by_target(cursor));
         }
     }

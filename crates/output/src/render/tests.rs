@@ -57,7 +57,7 @@ pub(crate) fn batch(input: InputDesc, from: u64, lines: &[&[u8]]) -> Batch {
         render: OnceLock::new(),
     });
     let to = from + data.len() as u64;
-    Batch { id: BatchId(1), source, from, to, read_ms: 0, data, events, replayed: false }
+    Batch { id: BatchId(1), source, from, to, guard: Default::default(), read_ms: 0, data, events, replayed: false }
 }
 
 fn text(renderer: &Renderer, batch: &Batch, event: &Event) -> String {
