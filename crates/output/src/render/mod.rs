@@ -186,7 +186,8 @@ impl Renderer {
         let file = self.options.file_node(&self.agent, &batch.source);
         let mut view = View::Node(&variant.tree);
         let desc = &source.input.desc;
-        view.merge(&desc.root_fields, self.options.compat != Compat::V5, &file);
+        let new = self.options.compat != Compat::V5;
+        let tags = if new { all_tags(event, desc) } else { None };
         if let Some(overlay) = &event.overlay {
             if overlay.no_message {
                 view.remove_var("message", Var::Message, &file);
@@ -195,10 +196,19 @@ impl Renderer {
             if let Some(meta) = view.member("@metadata", &file) {
                 meta.merge(&overlay.metadata, true, &file);
                 let own = overlay.fields.get("type").and_then(Value::as_str);
+                let own = own.filter(|_| !desc.root_fields.contains_key("type"));
                 if let (Compat::V5, Some(own)) = (self.options.compat, own) {
                     meta.set("type", View::Text(own), &file);
                 }
             }
+        }
+        // What the user set wins over what the line says.
+        view.merge(&desc.root_fields, new, &file);
+        if let Some(fields) = view.member("fields", &file).filter(|_| new && !desc.fields.is_empty()) {
+            fields.merge(&desc.fields, true, &file);
+        }
+        if let Some(tags) = &tags {
+            view.set("tags", View::Value(tags), &file);
         }
         use_it(view);
     }
@@ -260,6 +270,13 @@ impl Renderer {
         inputs.push(Arc::clone(&new));
         new
     }
+}
+
+/// The tags that the line brings along with the configured ones behind them, where it has both. 5.6 couldn't do that:
+/// there the line's win.
+fn all_tags(event: &Event, desc: &InputDesc) -> Option<Value> {
+    let own = event.overlay.as_ref()?.fields.get("tags")?.as_array().filter(|_| !desc.tags.is_empty())?;
+    Some(own.iter().cloned().chain(desc.tags.iter().cloned().map(Value::String)).collect())
 }
 
 /// Appends an event's id, as its `Display` does.

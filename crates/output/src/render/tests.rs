@@ -224,7 +224,7 @@ fn overlays_merge_deeply() {
     let got = value(&Renderer::new(options, agent("8.1.0")), &b);
     assert_eq!(got.get("message"), None);
     assert_eq!(got["log"], json!({"offset": 0, "file": {"path": "/x/test.log", "line": 3}, "level": "info"}));
-    assert_eq!((&got["host"], &got["z"]), (&json!("other"), &json!([1, {"y": null}])));
+    assert_eq!((&got["host"], &got["z"]), (&json!("other"), &json!([1, {}])), "no null in an object");
     assert_eq!(got["big"], json!(u64::MAX));
     assert_eq!(got["@metadata"]["_id"], "own");
 
@@ -245,6 +245,38 @@ fn overlays_merge_deeply() {
             r#""message":"from json","offset":3,"source":"/x/test.log","type":"t"}"#
         )
     );
+}
+
+#[test]
+fn what_a_line_says_beside_what_is_configured() {
+    let object = |value: Value| value.as_object().unwrap().clone();
+    let mut desc = input(InputKind::Log);
+    desc.tags = vec!["configured".into()];
+    desc.fields = object(json!({"team": "ours", "site": {"a": 1, "none": null}}));
+    desc.root_fields = object(json!({"level": "ours", "type": "root"}));
+    let mut b = batch(desc, 0, &[b"{}"]);
+    let said = json!({
+        "tags": ["said"], "fields": {"team": "theirs", "site": {"b": 2}}, "level": "theirs", "type": "theirs",
+        "gone": null, "nested": {"gone": null, "list": [null, {"gone": null}]},
+    });
+    b.events[0].overlay = Some(Box::new(Overlay { fields: object(said.clone()), ..Overlay::default() }));
+    let got = value(&renderer(Target::Logstash, Compat::V8, "8.1.0"), &b);
+    assert_eq!(got["tags"], json!(["said", "configured"]));
+    assert_eq!(got["fields"], json!({"team": "ours", "site": {"a": 1, "b": 2}}));
+    assert_eq!((&got["level"], got.get("gone")), (&json!("ours"), None));
+    assert_eq!(got["nested"], json!({"list": [null, {}]}));
+    let mut field = Vec::new();
+    assert!(!renderer(Target::Codec, Compat::V8, "8.1.0").write_field(&b, &b.events[0], "nested.gone", &mut field));
+
+    let got = value(&renderer(Target::Logstash, Compat::V5, "5.6.16"), &b);
+    assert_eq!((&got["tags"], &got["level"]), (&json!(["said"]), &json!("ours")), "5.6 adds no tags to a line's own");
+    assert_eq!((&got["type"], &got["@metadata"]["type"]), (&json!("root"), &json!("root")));
+    assert_eq!((got.get("gone"), &got["nested"]), (None, &json!({"list": [null, {}]})));
+
+    let Some(overlay) = &mut b.events[0].overlay else { panic!() };
+    overlay.fields = object(json!({"tags": "a text"}));
+    let got = value(&renderer(Target::Codec, Compat::V8, "8.1.0"), &b);
+    assert_eq!(got["tags"], "a text", "what isn't a list can't be added to");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 //! Comes in: a [`Node`] (made once for each input) and maps of fields. Goes out: JSON text, or a single field. Nothing is
 //! copied on the way: a [`View`] points into the tree and into the maps.
 //!
-//! Always holds: an object merges into an object, anything else replaces; a key is written once. Tested through
-//! `render/mod.rs`.
+//! Always holds: an object merges into an object, anything else replaces; a key is written once; a null isn't a member
+//! of an object (Beats' `GenericEventConverter`; in lists it stays). Tested through `render/mod.rs`.
 
 use serde_json::{Map, Value};
 
@@ -82,7 +82,7 @@ impl<'a> View<'a> {
             }
             View::Node(Node::Object(members)) => members.iter().map(|(k, v)| (k.as_str(), View::Node(v))).collect(),
             View::Value(Value::Object(map)) | View::Node(Node::Value(Value::Object(map))) => {
-                map.iter().map(|(k, v)| (k.as_str(), View::Value(v))).collect()
+                map.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.as_str(), View::Value(v))).collect()
             }
             View::Object(ref mut members) => return Some(members),
             _ => return None,
@@ -99,7 +99,7 @@ impl<'a> View<'a> {
         let Some(members) = self.members(file) else { return };
         // The fields differ from one another: only what was there before can be met again.
         let known = members.len();
-        for (key, value) in fields {
+        for (key, value) in fields.iter().filter(|(_, v)| !v.is_null()) {
             match members[..known].iter_mut().find(|(k, _)| k == key) {
                 None => members.push((key, View::Value(value))),
                 Some((_, old)) => match value {
@@ -206,7 +206,8 @@ pub(crate) fn write_value(value: &Value, style: Style, out: &mut Vec<u8>) {
             out.push(b']');
         }
         Value::Object(map) => {
-            let mut refs: Vec<(&str, &Value)> = map.iter().map(|(k, v)| (k.as_str(), v)).collect();
+            let mut refs: Vec<(&str, &Value)> =
+                map.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.as_str(), v)).collect();
             write_object(&mut refs, style, out, |v, out| write_value(v, style, out));
         }
     }
