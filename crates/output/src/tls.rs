@@ -64,6 +64,8 @@ pub struct TlsSettings {
     pub key: Option<String>,
     /// `key_passphrase`.
     pub passphrase: Option<String>,
+    /// `key_passphrase_path`: the file that holds it instead.
+    pub passphrase_path: Option<String>,
     /// `supported_protocols`; empty = 1.2 and 1.3.
     versions: Vec<&'static SupportedProtocolVersion>,
     /// `cipher_suites`; empty = all that are spoken.
@@ -127,6 +129,7 @@ impl TlsSettings {
             certificate: s.str("certificate")?.filter(|c| !c.is_empty()),
             key: s.str("key")?.filter(|c| !c.is_empty()),
             passphrase: s.str("key_passphrase")?.filter(|c| !c.is_empty()),
+            passphrase_path: s.str("key_passphrase_path")?.filter(|c| !c.is_empty()),
             versions: versions(s)?,
             suites: suites(s)?,
             groups: groups(s)?,
@@ -193,7 +196,8 @@ impl TlsSettings {
         if let Some(certificate) = self.certificate.iter().find(|c| is_there(c)) {
             certificates(world, certificate).map_err(|p| p.during("ssl.certificate"))?;
         }
-        if let Some(key) = self.key.iter().find(|k| is_there(k)) {
+        let passphrase_is_there = self.passphrase_path.iter().all(|p| is_there(p));
+        if let Some(key) = self.key.iter().find(|k| is_there(k) && passphrase_is_there) {
             self.key(world, key).map_err(|p| p.during("ssl.key"))?;
         }
         if missing.is_empty() {
@@ -204,7 +208,15 @@ impl TlsSettings {
     }
 
     fn key(&self, world: &World, key: &str) -> Result<rustls_pki_types::PrivateKeyDer<'static>, Problem> {
-        key::read(&pem(world, key)?, self.passphrase.as_deref())
+        let read = |path: &String| -> Result<String, Problem> {
+            let bytes = pem(world, path).map_err(|p| p.during("ssl.key_passphrase_path"))?;
+            Ok(String::from_utf8_lossy(&bytes).trim_end_matches(['\r', '\n']).to_owned())
+        };
+        let from_file = match &self.passphrase {
+            Some(_) => None,
+            None => self.passphrase_path.as_ref().map(read).transpose()?,
+        };
+        key::read(&pem(world, key)?, self.passphrase.as_ref().or(from_file.as_ref()).map(String::as_str))
     }
 
     fn verifier(&self, world: &World, base: &CryptoProvider) -> Result<verify::Verifier, Problem> {

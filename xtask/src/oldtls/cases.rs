@@ -202,6 +202,12 @@ pub(super) const CASES: &[Case] = &[
         want: WORKS,
     },
     Case {
+        name: "passphrase-in-a-file",
+        server: Server { wants_certificate: true, ..GOOD },
+        ssl: &[CA, "certificate: '@client.crt'", "key: '@encrypted.key'", "key_passphrase_path: '@passphrase'"],
+        want: WORKS,
+    },
+    Case {
         name: "no-passphrase",
         server: Server { wants_certificate: true, ..GOOD },
         ssl: &[CA, "certificate: '@client.crt'", "key: '@encrypted.key'"],

@@ -66,4 +66,5 @@ openssl req -x509 -config own.cnf -extensions itself -key server.key -subj /CN=l
 
 issue client rsa job client sha256
 openssl rsa -in rsa.key -aes256 -traditional -passout pass:open -out legacy.key
+echo open >passphrase
 openssl pkcs8 -topk8 -v2 aes-256-cbc -in rsa.key -passout pass:open -out encrypted.key
