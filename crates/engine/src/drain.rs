@@ -14,7 +14,8 @@
 //! - Phases only follow the arrows; `Committed` and `TimedOut` are final.
 //! - The first cause stays the cause; a later one can only bring the deadline nearer.
 //! - `Committed` is reached only when every byte that was there is read, every event settled by the **target**, and the
-//!   registry says so durably.
+//!   registry says so durably, or can't be written: then the receipt tells. A file that may not be read at all isn't
+//!   waited for either; the receipt names it and is `incomplete`.
 //! - `TimedOut` is reached only by the deadline or by "stop now", whatever the others do: a hung file system, a dead
 //!   target or a full disk doesn't hold the end.
 //!
@@ -114,7 +115,7 @@ pub struct Progress {
     pub flushed: bool,
     /// The target has decided about every event.
     pub settled: bool,
-    /// The registry is durable as it stands (or there is none).
+    /// The registry is durable as it stands (or there is none, or it was given up).
     pub synced: bool,
 }
 

@@ -121,6 +121,9 @@ impl Receipt {
         count(c.dropped, "events refused by the target");
         count(c.dead_lettered, "events refused by the target and kept as dead letters");
         count(c.lost_bytes, "bytes destroyed before they could be read");
+        if self.registry_error.is_some() {
+            reasons.push("the registry can't be written".to_owned());
+        }
         reasons
     }
 

@@ -25,6 +25,8 @@ use crate::trigger::flag::Flag;
 
 /// How often receipts are rewritten while the end is near.
 pub const RECEIPT_PERIOD: Duration = Duration::from_secs(1);
+/// How long a registry that can't be written is tried again when everything else is done.
+pub const REGISTRY_LIMIT: Duration = Duration::from_secs(5);
 /// How long the last receipt may take to be written.
 pub const RECEIPT_LIMIT: Duration = Duration::from_secs(2);
 
@@ -42,8 +44,10 @@ pub trait Reading: Send + Sync {
 /// What the readers say for the receipt.
 #[derive(Clone, Debug, Default)]
 pub struct ReadingReport {
-    /// What is there and isn't in batches.
+    /// What is there and isn't in batches yet, as far as is known.
     pub unread: Vec<Unread>,
+    /// What is there and won't be read: not allowed, or more files than the table takes.
+    pub unreadable: Vec<Unread>,
     /// What was destroyed before it could be read.
     pub lost: Vec<Unread>,
 }
@@ -142,6 +146,8 @@ struct State {
     interrupts: u32,
     /// Everything is settled, and the registrar was asked to write it down at once.
     flush_asked: bool,
+    /// Since when everything is settled and isn't in the registry.
+    settled_at: Option<Mono>,
     failure: Option<String>,
 }
 
@@ -158,6 +164,7 @@ impl Run {
             writing: None,
             interrupts: 0,
             flush_asked: false,
+            settled_at: None,
             failure: None,
         };
         loop {
@@ -250,7 +257,7 @@ impl Run {
                 state.flush_asked = true;
                 self.ledger.flush();
             }
-            let synced = settled && self.ledger.is_synced();
+            let synced = settled && (self.ledger.is_synced() || self.gives_up_on_registry(state, now));
             while state.drain.advance(Progress { read_to_end, flushed, settled, synced }, now) {
                 tracing::debug!(phase = %state.drain.phase(), "drain");
             }
@@ -263,6 +270,13 @@ impl Run {
         }
     }
 
+    /// Everything is delivered, and only the registry can't be written: a full disk doesn't hold the end for minutes.
+    /// The receipt says that a next run would send again.
+    fn gives_up_on_registry(&self, state: &mut State, now: Mono) -> bool {
+        let since = *state.settled_at.get_or_insert(now);
+        is_hopeless(now.since(since), self.ledger.registry_error().is_some())
+    }
+
     fn receipt(&self, state: &mut State) -> Receipt {
         if let Some(code) = self.flag.as_ref().and_then(Flag::exit_code) {
             state.drain.work_exited(code);
@@ -273,6 +287,10 @@ impl Run {
             accounts.lost(&lost.path, lost.to.saturating_sub(lost.from));
         }
         let settled = state.drain.phase() == Phase::Committed;
+        let mut unread = reading.unreadable;
+        if !settled {
+            unread.extend(reading.unread);
+        }
         Receipt {
             version: env!("CARGO_PKG_VERSION"),
             agent_id: self.agent_id.clone(),
@@ -284,7 +302,7 @@ impl Run {
             drain_ms: u64::try_from(state.drain.elapsed(self.world.clock.mono()).as_millis()).unwrap_or(u64::MAX),
             accounts,
             unacked,
-            unread: if settled { Vec::new() } else { reading.unread },
+            unread,
             registry_error: self.ledger.registry_error(),
             target_error: if settled { None } else { (self.target_error)() },
             resumable: self.settings.resumable,
@@ -319,6 +337,11 @@ impl Run {
         }
         Outcome { receipt, failure: state.failure }
     }
+}
+
+/// Whether a registry isn't waited for any more, when all else has been done for this long.
+fn is_hopeless(waited: Duration, failing: bool) -> bool {
+    failing && waited >= REGISTRY_LIMIT
 }
 
 fn write(world: &World, settings: &Settings, receipt: &Receipt) {
@@ -386,6 +409,13 @@ mod tests {
         assert_eq!(plan_for_terminate(false, Some(s(30))), OnTerminate::DrainNow);
         assert_eq!(plan_for_terminate(true, None), OnTerminate::FollowUntil(None));
         assert_eq!(plan_for_terminate(true, Some(s(30))), OnTerminate::FollowUntil(Some(s(22))));
+    }
+
+    #[test]
+    fn a_registry_that_cannot_be_written_is_waited_for_only_so_long() {
+        let ms = Duration::from_millis;
+        assert!(!is_hopeless(ms(4999), true) && is_hopeless(ms(5000), true));
+        assert!(!is_hopeless(Duration::from_secs(3600), false), "a slow disk isn't a full one");
     }
 
     #[test]

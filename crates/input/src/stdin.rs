@@ -176,6 +176,7 @@ impl Stream {
             len: self.pos + self.buf.len() as u64,
             tally: self.tally,
             gone: false,
+            denied: false,
         };
         let stats = Stats { files: 1, open: 1, tally: self.tally, unread: self.buf.len() as u64, ..Stats::default() };
         Report { files: vec![account], losses: Vec::new(), stats }
@@ -284,7 +285,7 @@ impl Driver {
             }
             if self.ended {
                 if !std::mem::replace(&mut told, true) {
-                    self.sink.drained();
+                    self.sink.drained(self.state.report());
                 }
                 self.waker.sleep(&self.world, &[], Mono(u64::MAX));
                 continue;
@@ -386,7 +387,7 @@ mod tests {
         fn push(&mut self, batch: Batch) {
             self.0.send(Some(batch)).unwrap();
         }
-        fn drained(&mut self) {
+        fn drained(&mut self, _: Report) {
             self.0.send(None).unwrap();
         }
     }

@@ -30,8 +30,9 @@ pub trait BatchSink: Send {
     /// Takes a batch; never refuses, whatever the budget: at most one batch goes beyond it.
     fn push(&mut self, batch: Batch);
 
-    /// After a drain was asked for: everything that was there has been pushed. Called once.
-    fn drained(&mut self);
+    /// After a drain was asked for: everything that was there has been pushed, but for what `report` says. Called
+    /// once.
+    fn drained(&mut self, report: Report);
 }
 
 /// Wakes a reading thread: call it when the sink has space again. Cheap to clone; never blocks.
@@ -220,7 +221,7 @@ impl Driver {
                 Step::Full { until } | Step::Idle { until } => {
                     if !self.told && self.harvester.drained() {
                         self.told = true;
-                        self.sink.drained();
+                        self.sink.drained(Report::of(&self.harvester));
                     }
                     let others: Vec<_> = self.watches.fd().into_iter().collect();
                     let told = self.waker.sleep(&self.world, &others, until);

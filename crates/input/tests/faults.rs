@@ -29,6 +29,8 @@ struct Faults {
     /// Reads give at most so many bytes.
     short: usize,
     opened: usize,
+    /// Opening the file of this name isn't allowed.
+    denied: Option<String>,
 }
 
 struct Lying {
@@ -55,6 +57,9 @@ impl Fs for Lying {
             return self.real.open(path, how);
         }
         let mut f = self.faults.lock().unwrap();
+        if f.denied.as_ref().is_some_and(|name| path.ends_with(name)) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         fail(&mut f.opens)?;
         f.opened += 1;
         Ok(Box::new(LyingFile { real: self.real.open(path, how)?, faults: Arc::clone(&self.faults) }))
@@ -242,4 +247,18 @@ fn a_deleted_file_is_lost_only_after_a_second_look() {
     }
     assert_eq!(rig.lost(), 4);
     drop(faults);
+}
+
+#[test]
+fn the_drain_goes_on_without_a_file_that_may_not_be_read_and_says_so() {
+    let (mut rig, faults) = network();
+    rig.append("a.log", "secret\n");
+    rig.append("b.log", "one\n");
+    faults.lock().unwrap().denied = Some("a.log".into());
+    assert_eq!(rig.search(), ["one"]);
+    rig.append("b.log", "two");
+    assert_eq!(rig.drain(), ["two"]);
+    let denied: Vec<_> = rig.harvester.accounts().into_iter().filter(|a| a.denied).collect();
+    assert_eq!(denied.iter().map(|a| (a.pos, a.len)).collect::<Vec<_>>(), [(0, 7)]);
+    assert!(denied[0].path.ends_with("a.log"));
 }

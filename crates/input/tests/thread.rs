@@ -36,7 +36,7 @@ impl BatchSink for Sink {
             self.out.send(Seen::Line(String::from_utf8_lossy(batch.text(e)).into_owned())).unwrap();
         }
     }
-    fn drained(&mut self) {
+    fn drained(&mut self, _: pillion_input::Report) {
         self.out.send(Seen::Drained).unwrap();
     }
 }

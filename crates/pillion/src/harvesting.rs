@@ -6,8 +6,8 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pillion_engine::drain::Cause;
@@ -37,6 +37,8 @@ pub(crate) struct Place<'a> {
 pub(crate) struct Harvesting {
     files: Option<HarvestThread>,
     stdin: Option<StdinThread>,
+    /// What the two said when they had read everything.
+    last: [Arc<OnceLock<Report>>; 2],
     /// Threads that haven't read everything to its end.
     reading: Arc<AtomicUsize>,
 }
@@ -45,6 +47,7 @@ struct Sink {
     ledger: Arc<Ledger>,
     queue: Arc<Queue>,
     reading: Arc<AtomicUsize>,
+    last: Arc<OnceLock<Report>>,
     /// Where to say that this was the end of standard input.
     ends: Option<mpsc::Sender<Ending>>,
 }
@@ -58,7 +61,8 @@ impl BatchSink for Sink {
         self.ledger.accept(batch);
     }
 
-    fn drained(&mut self) {
+    fn drained(&mut self, report: Report) {
+        let _ = self.last.set(report);
         self.reading.fetch_sub(1, Ordering::AcqRel);
         self.ledger.tell();
         if let Some(tell) = self.ends.take() {
@@ -72,9 +76,10 @@ impl Harvesting {
         let (mut stdin, inputs): (Vec<_>, Vec<_>) = inputs.into_iter().partition(|i| i.desc.kind == InputKind::Stdin);
         let stdin = stdin.pop();
         let reading = Arc::new(AtomicUsize::new(usize::from(stdin.is_some()) + usize::from(!inputs.is_empty())));
-        let sink = |ends| {
+        let last: [Arc<OnceLock<Report>>; 2] = Default::default();
+        let sink = |last: &Arc<OnceLock<Report>>, ends| {
             let (ledger, queue) = (Arc::clone(place.ledger), Arc::clone(place.queue));
-            Box::new(Sink { ledger, queue, reading: Arc::clone(&reading), ends })
+            Box::new(Sink { ledger, queue, reading: Arc::clone(&reading), last: Arc::clone(last), ends })
         };
         let mut wakers: Vec<Waker> = Vec::new();
         let mut waker = || HarvestThread::waker_for().inspect(|waker| wakers.push(waker.clone()));
@@ -86,18 +91,18 @@ impl Harvesting {
             Some(waker) => {
                 let limits = Limits { descriptors: descriptors(), ..Limits::default() };
                 let harvester = Harvester::new(place.world.clone(), Arc::clone(place.registry), inputs, own, limits);
-                Some(HarvestThread::spawn(place.world.clone(), harvester, sink(None), waker, true)?)
+                Some(HarvestThread::spawn(place.world.clone(), harvester, sink(&last[0], None), waker, true)?)
             }
         };
         let stdin = match stdin.zip(for_stdin) {
             None => None,
             Some((spec, waker)) => {
                 let stream = io::stdin().as_fd().try_clone_to_owned()?;
-                let sink = sink(Some(place.tell.clone()));
+                let sink = sink(&last[1], Some(place.tell.clone()));
                 Some(StdinThread::spawn(place.world.clone(), &spec, stream, sink, waker)?)
             }
         };
-        Ok(Arc::new(Harvesting { files, stdin, reading }))
+        Ok(Arc::new(Harvesting { files, stdin, last, reading }))
     }
 }
 
@@ -122,10 +127,13 @@ impl Reading for Harvesting {
         let mut said = ReadingReport::default();
         let files = self.files.as_ref().map(|t| t.report(ANSWER));
         let stdin = self.stdin.as_ref().map(|t| t.report(ANSWER));
-        for report in [files, stdin].into_iter().flatten() {
-            match report {
-                Some(report) => add(&mut said, &report),
-                None => {
+        for (report, last) in [files, stdin].into_iter().zip(&self.last) {
+            // A thread that doesn't answer any more has said at the end of its drain what became of everything.
+            match (report, last.get()) {
+                (None, _) => {}
+                (Some(Some(report)), _) => add(&mut said, &report),
+                (Some(None), Some(report)) => add(&mut said, report),
+                (Some(None), None) => {
                     let path = "(unknown: a file system doesn't answer)".to_owned();
                     said.unread.push(Unread { path, from: 0, to: 0 });
                 }
@@ -138,11 +146,13 @@ impl Reading for Harvesting {
 /// Adds what a thread has to say.
 fn add(said: &mut ReadingReport, report: &Report) {
     let part = |path: &Path, from, to| Unread { path: path.to_string_lossy().into_owned(), from, to };
-    let unread = report.files.iter().filter(|f| f.len > f.pos);
-    said.unread.extend(unread.map(|f| part(&f.path, f.pos, f.len)));
+    for f in report.files.iter().filter(|f| f.len > f.pos) {
+        let list = if f.denied { &mut said.unreadable } else { &mut said.unread };
+        list.push(part(&f.path, f.pos, f.len));
+    }
     if report.stats.refused > 0 {
         let path = format!("({} files beyond the limit of the table)", report.stats.refused);
-        said.unread.push(Unread { path, from: 0, to: 0 });
+        said.unreadable.push(Unread { path, from: 0, to: 0 });
     }
     said.lost.extend(report.losses.iter().map(|l| part(&l.path, l.from, l.to.max(l.from + 1))));
     if report.stats.unlisted_losses > 0 {

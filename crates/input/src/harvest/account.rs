@@ -54,6 +54,8 @@ pub struct FileAccount {
     pub tally: Tally,
     /// It isn't there any more.
     pub gone: bool,
+    /// Permission to read it is refused, so that the drain didn't wait for it: `len - pos` bytes stay unread.
+    pub denied: bool,
 }
 
 /// All files together.

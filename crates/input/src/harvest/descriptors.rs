@@ -29,6 +29,9 @@ impl Harvester {
             self.close_unless_kept(id);
             self.say_once(&path, what, e);
         }
+        if self.is_denied(id, e) {
+            return;
+        }
         self.schedule(id, now);
     }
 

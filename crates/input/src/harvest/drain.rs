@@ -2,14 +2,20 @@
 //!
 //! Comes in: [`Harvester::drain`]. Goes out: the rest as batches, open groups and unfinished last lines included; then
 //! [`Harvester::drained`]. Always holds: a file that can't be read isn't drained, however long it takes: whoever waits
-//! sets the limit, and the accounts tell what is missing. On a network file system descriptors are closed first:
+//! sets the limit, and the accounts tell what is missing. Only a file that it isn't allowed to read isn't waited for
+//! beyond a few tries, since time doesn't heal that. On a network file system descriptors are closed first:
 //! close-to-open consistency promises the last bytes only to an open that comes after the writer's close.
+
+use std::io::{self, ErrorKind};
 
 use pillion_world::Mono;
 
 use crate::harvest::Harvester;
 use crate::harvest::file::{Drain, FileState};
 use crate::harvest::table::FileId;
+
+/// How often a file may be refused in a row before the drain goes on without it: 1.5 s.
+const REFUSALS: u8 = 4;
 
 impl Harvester {
     /// Begins the drain. Files that appear while it lasts are read too.
@@ -60,6 +66,18 @@ impl Harvester {
                 self.settle_at_drain(id, now);
             }
         }
+    }
+
+    /// A call for a file failed in the drain: whether there is no use in waiting for it. What was read is in batches, the
+    /// rest stays unread and is told.
+    pub(crate) fn is_denied(&mut self, id: FileId, e: &io::Error) -> bool {
+        let draining = self.draining;
+        let Some(f) = self.table.get_mut(id) else { return false };
+        f.denied = draining && e.kind() == ErrorKind::PermissionDenied && f.errors >= REFUSALS;
+        if f.denied {
+            (f.drain, f.look_at) = (Drain::Done, None);
+        }
+        f.denied
     }
 
     /// Brings a file nearer to its end: has it read, or notes that there is nothing left.

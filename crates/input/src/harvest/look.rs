@@ -426,7 +426,7 @@ impl Harvester {
     /// A file is due to be looked at.
     pub(crate) fn on_timer(&mut self, id: FileId, now: Mono) {
         let Some(f) = self.table.get_mut(id) else { return };
-        if f.group_at.is_some_and(|at| at <= now) {
+        if f.group_at.is_some_and(|at| at <= now) && (f.errors == 0 || f.look_at.is_some_and(|at| at <= now)) {
             self.make_ready(id);
         }
         let Some(f) = self.table.get_mut(id) else { return };
@@ -507,7 +507,8 @@ impl Harvester {
                 i.spec.backoff.init.mul_f64(times.min(1e6)).min(i.spec.backoff.max).max(Duration::from_millis(1));
             look = Some(now.plus(if f.deleted { wait.min(AFTER_DELETION) } else { wait }));
         }
-        let group = f.group_at.filter(|_| !f.queued);
+        // What waits for its turn needs no other wake; what can't be read is tried again at its time.
+        let group = f.group_at.filter(|_| !f.queued && f.errors == 0);
         let mut at = [look, group].into_iter().flatten().min();
         if f.fd.is_some() {
             let quiet = if f.deleted && close.removed { AFTER_DELETION } else { close.inactive };

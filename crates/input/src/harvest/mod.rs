@@ -33,7 +33,7 @@ mod table;
 mod timers;
 mod tour;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -127,6 +127,8 @@ pub struct Harvester {
     ready: VecDeque<FileId>,
     timers: Timers,
     hints: VecDeque<PathBuf>,
+    /// The paths among them, so that none waits twice.
+    hinted: HashSet<PathBuf>,
     books: Books,
     open: usize,
     open_deleted: usize,
@@ -136,8 +138,8 @@ pub struct Harvester {
     /// When this began, on the wall clock.
     started_ms: i64,
     next_batch: u64,
-    /// A search has had the last turn, a reader has the next.
-    readers_turn: bool,
+    /// How many steps in a row weren't reading while there was something to read.
+    owed: u8,
     draining: bool,
     /// Which problems were said already.
     said: BTreeSet<(PathBuf, &'static str)>,
@@ -145,6 +147,10 @@ pub struct Harvester {
 
 /// How many hints wait at most; beyond, all paths are searched instead.
 const MAX_HINTS: usize = 4096;
+
+/// How many hints and timers are followed at most between two readings while there is something to read: writers that
+/// never rest can't keep the readers from reading.
+const OWED: u8 = 16;
 
 /// How many problems are remembered as said.
 const MAX_SAID: usize = 4096;
@@ -192,6 +198,7 @@ impl Harvester {
             ready: VecDeque::new(),
             timers: Timers::default(),
             hints: VecDeque::new(),
+            hinted: HashSet::new(),
             books: Books::new(limits.accounts),
             open: 0,
             open_deleted: 0,
@@ -199,7 +206,7 @@ impl Harvester {
             refused: 0,
             started_ms,
             next_batch: 0,
-            readers_turn: false,
+            owed: 0,
             draining: false,
             said: BTreeSet::new(),
         }
@@ -209,24 +216,11 @@ impl Harvester {
     /// of one file.
     pub fn step(&mut self, budget: Budget) -> Step {
         let now = self.world.clock.mono();
-        if let Some(path) = self.hints.pop_front() {
-            self.look_at_hint(&path, now);
-            return Step::Worked;
-        }
-        if let Some(id) = self.timers.pop(now, &mut self.table) {
-            self.on_timer(id, now);
-            return Step::Worked;
-        }
         let can_read = !budget.is_empty() && !self.ready.is_empty();
-        let searching = self.search_due(now);
-        if let Some(input) = searching
-            && !(can_read && self.readers_turn)
-        {
-            self.readers_turn = true;
-            self.search(input, now);
+        if !(can_read && self.owed >= OWED) && self.look_around(now) {
             return Step::Worked;
         }
-        self.readers_turn = false;
+        self.owed = 0;
         if can_read && let Some(id) = self.ready.pop_front() {
             return match self.read_chunk(id, budget, now) {
                 Some(batch) => Step::Batch(batch),
@@ -237,16 +231,35 @@ impl Harvester {
         if self.ready.is_empty() { Step::Idle { until } } else { Step::Full { until } }
     }
 
+    /// Follows one hint or timer, or searches for a bit; false: there is nothing of that kind to do.
+    fn look_around(&mut self, now: Mono) -> bool {
+        if let Some(path) = self.hints.pop_front() {
+            self.hinted.remove(&path);
+            self.owed = self.owed.saturating_add(1);
+            self.look_at_hint(&path, now);
+        } else if let Some(id) = self.timers.pop(now, &mut self.table) {
+            self.owed = self.owed.saturating_add(1);
+            self.on_timer(id, now);
+        } else if let Some(input) = self.search_due(now) {
+            self.owed = OWED;
+            self.search(input, now);
+        } else {
+            return false;
+        }
+        true
+    }
+
     /// Tells that something may have happened. Hints that repeat cost nothing; none is needed for anything to be found.
     pub fn hint(&mut self, hint: Hint) {
         match hint {
             Hint::Path(path) if self.hints.len() < MAX_HINTS => {
-                if self.hints.back() != Some(&path) {
+                if self.hinted.insert(path.clone()) {
                     self.hints.push_back(path);
                 }
             }
             Hint::Path(_) | Hint::All => {
                 self.hints.clear();
+                self.hinted.clear();
                 self.search_all_now();
             }
         }
@@ -364,6 +377,7 @@ fn account_of(f: &file::FileState) -> FileAccount {
         len: f.len,
         tally: f.tally,
         gone: f.gone,
+        denied: f.denied && f.len > f.pos,
     }
 }
 

@@ -210,6 +210,10 @@ impl Worker {
         again.resent = true;
         let n = again.len();
         if rest.busy {
+            if n < items.len() {
+                // It took a part: it is slow, not down, and the pauses needn't grow.
+                self.backoff.reset();
+            }
             let problem =
                 Problem::bare(format!("{}: {n} of {} events are put off (429 or 5xx)", self.host(), items.len()));
             return self.failed(again, problem).await;
