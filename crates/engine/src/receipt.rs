@@ -296,7 +296,7 @@ fn cut(s: &str, max: usize) -> &str {
 mod tests {
     use super::*;
     use crate::ack::Books;
-    use crate::testing::{batch, source};
+    use crate::testing::{batch, source, source_of_life};
     use pillion_event::{Fate, Slice};
     use pillion_queue::Fates;
 
@@ -361,7 +361,8 @@ mod tests {
     fn the_message_is_bounded() {
         let mut books = Books::default();
         for i in 0..200 {
-            books.accept(&batch(&source(&format!("/very/long/päth/of/a/file/{i}.log")), i, 0, &[10]));
+            let source = source_of_life(&format!("/very/long/päth/of/a/file/{i}.log"), u128::from(i));
+            books.accept(&batch(&source, i, 0, &[10]));
         }
         let message = receipt(&books, Phase::TimedOut).termination_message();
         assert!(message.len() <= TERMINATION_MESSAGE_MAX && message.ends_with("…\n"), "{message}");
