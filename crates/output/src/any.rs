@@ -74,7 +74,12 @@ impl AnyOptions {
         };
         let compat = root.compat();
         match name {
-            "elasticsearch" => Settings::from_section(&section).map(|s| AnyOptions::Elasticsearch(Box::new(s))),
+            "elasticsearch" => {
+                let mut settings = Settings::from_section(&section)?;
+                let off = root.str("setup.ilm.enabled")?.as_deref() == Some("false");
+                settings.without_ilm(off).map_err(|e| section.error("index", e.reason, e.remedy))?;
+                Ok(AnyOptions::Elasticsearch(Box::new(settings)))
+            }
             "logstash" => LogstashOptions::from_section(&section, compat).map(|o| AnyOptions::Logstash(Box::new(o))),
             "file" => FileOptions::from_section(&section, compat).map(AnyOptions::File),
             "console" => ConsoleOptions::from_section(&section, compat).map(AnyOptions::Console),
@@ -166,6 +171,16 @@ mod tests {
     fn read(yaml: &str) -> Result<&'static str, String> {
         let config = Config::from_yaml(yaml).unwrap();
         AnyOptions::from_root(&config.root()).map(|o| o.name()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn without_ilm_filebeat_7_has_an_index_for_each_day() {
+        for (compat, ilm, daily) in [("7", "false", true), ("7", "auto", false), ("8", "false", false)] {
+            let yaml = format!("pillion.compat: {compat}\nsetup.ilm.enabled: {ilm}\noutput.elasticsearch.hosts: [a]");
+            let config = Config::from_yaml(&yaml).unwrap();
+            let AnyOptions::Elasticsearch(settings) = AnyOptions::from_root(&config.root()).unwrap() else { panic!() };
+            assert_eq!(settings.index.is_some(), daily, "{yaml}");
+        }
     }
 
     #[test]

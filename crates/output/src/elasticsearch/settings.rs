@@ -166,6 +166,15 @@ impl Settings {
         Ok(())
     }
 
+    /// `setup.ilm.enabled: false`: Filebeat 7 then writes to an index for each day instead of the alias.
+    pub fn without_ilm(&mut self, off: bool) -> Result<(), Problem> {
+        if off && self.compat == Compat::V7 && self.index.is_none() {
+            let daily = Format::compile("filebeat-%{[agent.version]}-%{+yyyy.MM.dd}");
+            self.index = Some(Arc::new(daily.map_err(|e| Problem::bare(e.to_string()))?));
+        }
+        Ok(())
+    }
+
     /// `index`, or the default for events of this version.
     pub fn index_for(&self, agent_version: &str) -> Result<Arc<Format>, Problem> {
         if let Some(index) = &self.index {
