@@ -75,7 +75,7 @@ impl AnyOptions {
         let compat = root.compat();
         match name {
             "elasticsearch" => {
-                let mut settings = Settings::from_section(&section)?;
+                let mut settings = Settings::from_section(root, &section)?;
                 let off = root.str("setup.ilm.enabled")?.as_deref() == Some("false");
                 settings.without_ilm(off).map_err(|e| section.error("index", e.reason, e.remedy))?;
                 Ok(AnyOptions::Elasticsearch(Box::new(settings)))

@@ -29,6 +29,7 @@ mod settle;
 #[cfg(test)]
 mod testing;
 pub mod tls;
+mod work;
 
 pub use contract::{Agent, Counter, OutputContext, Requests, Stats, Taking};
 pub use hurry::Hurry;

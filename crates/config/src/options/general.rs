@@ -7,6 +7,7 @@ const ALL: &str = "5789";
 const NEW: &str = "789";
 
 const SETUP: &str = "nothing is set up in Elasticsearch or Kibana: do that once with the tool of your choice";
+const TEMPLATE: &str = "it isn't in the small index template that setup.template.enabled: true asks for; setup.template.json takes your own";
 const WATCHED: &str = "Pillion isn't monitored this way; its receipt and its log tell what it did";
 const OWN_LOG: &str = "Pillion's own log doesn't have this; what is delivered stays the same";
 const BATCHES: &str = "batches are filled and sent by a rule of their own; nothing is lost or late by that";
@@ -106,6 +107,8 @@ pub(super) const GENERAL: &[Row] = &[
     Row("logging", ALL, H(OWN_LOG)),
     // What Filebeat does besides shipping.
     Row("setup", ALL, H(SETUP)),
+    Row("setup.template.enabled", NEW, T),
+    Row("setup.template", NEW, H(TEMPLATE)),
     Row("dashboards", "5", H(SETUP)),
     Row("monitoring", NEW, H(WATCHED)),
     Row("xpack", ALL, H(WATCHED)),

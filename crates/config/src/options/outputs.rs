@@ -74,7 +74,11 @@ const ELASTICSEARCH: &[Row] = &[
     Row("proxy_headers", NEW, T),
     Row("kerberos", NEW, R("Kerberos isn't supported")),
     Row("template.enabled", "5", T),
-    Row("template", "5", H("no index template is loaded: load it once with the tool of your choice")),
+    Row(
+        "template",
+        "5",
+        H("no index template is put unless template.enabled: true stands here; and there is one form of it"),
+    ),
     Row("save_topology", "5", H("topologies went away with 6.0")),
     Row("ilm", "7", H("no ILM policy is set up: do that once with the tool of your choice")),
 ];

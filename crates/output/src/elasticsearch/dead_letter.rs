@@ -35,10 +35,10 @@ impl DeadLetterFile {
         let written = if text.is_empty() { Ok(()) } else { self.write(&text) };
         if let Err(e) = &written {
             self.warn(&format!("can't be written: {e}"));
-        } else if fits < work.len() {
+        } else if fits < work.piece.len() {
             self.warn("is full");
         }
-        for (place, ((batch, index, _), dead)) in work.events().zip(&work.dead).enumerate() {
+        for (place, ((batch, index, _), dead)) in work.piece.events().zip(&work.dead).enumerate() {
             let reason = dead.reason.clone();
             let fate = if written.is_ok() && place < fits { Fate::DeadLettered(reason) } else { Fate::Dropped(reason) };
             count(&fate, 1, stats);
@@ -50,7 +50,7 @@ impl DeadLetterFile {
     fn render(&mut self, work: &Work) -> (Vec<u8>, usize) {
         let mut room = self.room();
         let (mut text, mut fits) = (Vec::new(), 0);
-        for ((batch, _, event), dead) in work.events().zip(&work.dead) {
+        for ((batch, _, event), dead) in work.piece.events().zip(&work.dead) {
             let at = text.len();
             text.extend_from_slice(b"{\"@timestamp\":\"");
             write_timestamp(self.world.clock.wall().0, &mut text);

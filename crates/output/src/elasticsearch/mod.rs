@@ -9,7 +9,7 @@
 //! - An event that is refused for good is never silently gone: dropped and reported, or in a dead-letter index or file.
 //! - Memory: one rendered piece and one compressed body for each worker, bodies of at most 8 MiB before compression.
 //!
-//! No request is made but `_bulk` (and `GET /` by `test output`): the dialect says what the target is, and the target's
+//! No request is made but `_bulk` (and `GET /` by `test output`, and what [`template`] needs if it is asked for): the dialect says what the target is, and the target's
 //! answer corrects it (`_type` in action lines). Tested in `tests.rs` against a scripted server.
 
 mod answer;
@@ -20,6 +20,7 @@ mod request;
 mod settings;
 mod settle;
 mod target;
+mod template;
 #[cfg(test)]
 mod tests;
 mod work;
@@ -34,6 +35,7 @@ pub use answer::{AnswerParser, Item, ItemError, Verdict, fuzz_answer};
 pub use check::test_output;
 pub use request::BODY_LIMIT;
 pub use settings::{MOST_EVENTS, NonIndexable, Settings};
+pub use template::TemplateSettings;
 
 use crate::backoff::Backoff;
 use crate::format::Format;
@@ -45,6 +47,7 @@ use dead_letter::DeadLetterFile;
 use request::Builder;
 use settle::Judge;
 use target::Target;
+use template::Template;
 use work::Pool;
 use worker::{Shared, Worker};
 
@@ -53,21 +56,24 @@ pub struct Elasticsearch {
     settings: Settings,
     context: OutputContext,
     tls: Option<TlsClient>,
+    template: Option<Template>,
 }
 
 impl Elasticsearch {
-    /// Reads the certificates. An error is one of the configuration.
+    /// Reads the certificates and the user's own template. An error is one of the configuration.
     pub fn new(settings: Settings, context: OutputContext) -> Result<Elasticsearch, Problem> {
         let tls = match settings.uses_tls() {
             true => Some(settings.tls.build(&context.world, &["http/1.1"])?),
             false => None,
         };
-        Ok(Elasticsearch { settings, context, tls })
+        let template = settings.template.clone().map(|t| Template::new(t, &context)).transpose()?;
+        Ok(Elasticsearch { settings, context, tls, template })
     }
 
     /// Delivers until the requests have ended and everything is settled; only then it returns. Dropping the future
     /// stops at once and leaves unsettled what is in flight.
-    pub async fn run(self, requests: Arc<dyn Requests>, sink: Arc<dyn AckSink>) -> Result<(), Problem> {
+    pub async fn run(mut self, requests: Arc<dyn Requests>, sink: Arc<dyn AckSink>) -> Result<(), Problem> {
+        let template = self.template.take();
         let s = &self.settings;
         let mut options = RenderOptions::new(RenderTarget::Elasticsearch, s.compat);
         options.escape_html = s.escape_html;
@@ -85,6 +91,7 @@ impl Elasticsearch {
             context: self.context.clone(),
             sink,
             pool: Pool::new(requests, s.bulk_max_size.clamp(1, MOST_EVENTS)),
+            template,
             judge: Judge { compat: s.compat, exactly_once: self.context.exactly_once },
             non_indexable: s.non_indexable.clone(),
             dead_letters,

@@ -97,7 +97,7 @@ impl Builder {
         if let Some(c) = &mut self.compressor {
             c.begin(out);
         }
-        for (place, (batch, _, event)) in work.events().enumerate() {
+        for (place, (batch, _, event)) in work.piece.events().enumerate() {
             let at = self.plain.len();
             let written = match work.dead.get(place) {
                 None => self.event(batch, event, with_type),

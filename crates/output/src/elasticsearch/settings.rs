@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use pillion_config::{Compat, Error, Section};
 use pillion_deflate::Level;
 
+use super::template::TemplateSettings;
 use crate::format::Format;
 use crate::hosts::{Host, percent_encode};
 use crate::net::Proxy;
@@ -78,6 +79,8 @@ pub struct Settings {
     pub escape_html: bool,
     /// `non_indexable_policy`.
     pub non_indexable: NonIndexable,
+    /// The index template to be put before the first event; `None` = none.
+    pub template: Option<TemplateSettings>,
 }
 
 /// What a `preset` sets.
@@ -107,8 +110,8 @@ fn preset(s: &Section<'_>) -> Result<Preset, Error> {
 }
 
 impl Settings {
-    /// Reads `output.elasticsearch`.
-    pub fn from_section(s: &Section<'_>) -> Result<Settings, Error> {
+    /// Reads `output.elasticsearch` (`s`), and what else of the root concerns it.
+    pub fn from_section(root: &Section<'_>, s: &Section<'_>) -> Result<Settings, Error> {
         let compat = s.compat();
         let preset = preset(s)?;
         // Filebeat doesn't heed it either: it tries again until it is delivered.
@@ -149,6 +152,7 @@ impl Settings {
             idle_timeout: s.duration("idle_connection_timeout")?.filter(|t| !t.is_zero()).unwrap_or(preset.idle),
             escape_html: s.bool("escape_html")?.unwrap_or(compat == Compat::V5),
             non_indexable: non_indexable(s)?,
+            template: TemplateSettings::from_root(root, s)?,
         };
         settings.check_headers(s)?;
         Ok(settings)

@@ -88,8 +88,8 @@ impl Judge {
 
 /// All events of the work have the same fate.
 pub(super) fn settle_all(work: &Work, fate: &Fate, sink: &dyn AckSink, stats: &Stats) {
-    count(fate, work.len(), stats);
-    for slice in &work.slices {
+    count(fate, work.piece.len(), stats);
+    for slice in work.piece.slices() {
         sink.settled(slice, Fates::All(fate.clone()));
     }
 }
@@ -100,7 +100,7 @@ pub(super) fn settle_each(work: &Work, rulings: Vec<Ruling>, sink: &dyn AckSink,
     let (mut again, mut again_dead) = (Vec::new(), Vec::new());
     let (mut refused, mut refused_dead) = (Vec::new(), Vec::new());
     let mut run = Run::default();
-    for (place, ((batch, index, _), ruling)) in work.events().zip(rulings).enumerate() {
+    for (place, ((batch, index, _), ruling)) in work.piece.events().zip(rulings).enumerate() {
         match ruling {
             Ruling::Settled(fate) => {
                 count(&fate, 1, stats);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     fn indices(work: Option<&Work>) -> Vec<usize> {
-        work.map(|w| w.events().map(|(_, i, _)| i).collect()).unwrap_or_default()
+        work.map(|w| w.piece.events().map(|(_, i, _)| i).collect()).unwrap_or_default()
     }
 
     proptest! {
@@ -244,7 +244,7 @@ mod tests {
             let mut front = work(&cuts);
             let all = indices(Some(&front));
             let behind = front.split_off(at);
-            prop_assert_eq!(front.len(), at.min(all.len()));
+            prop_assert_eq!(front.piece.len(), at.min(all.len()));
             let mut both = indices(Some(&front));
             both.extend(indices(Some(&behind)));
             prop_assert_eq!(both, all);
@@ -257,7 +257,7 @@ mod tests {
         let work = pool.next().await.unwrap();
         let other = tokio::spawn({
             let pool = Arc::clone(&pool);
-            async move { pool.next().await.map(|w| w.len()) }
+            async move { pool.next().await.map(|w| w.piece.len()) }
         });
         tokio::task::yield_now().await;
         assert!(!other.is_finished(), "work is in flight, and may come back");

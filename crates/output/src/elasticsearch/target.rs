@@ -43,7 +43,10 @@ pub(super) struct Target {
     pub(super) with_type: bool,
     flips: u8,
     bulk: Uri,
-    root: Uri,
+    /// What stands before the path of any request: nothing, or the host where a proxy is asked; then `path`.
+    base: String,
+    /// `parameters` and those of the host.
+    query: String,
     headers: HeaderMap,
 }
 
@@ -62,6 +65,7 @@ impl Target {
         let base = if client.wants_whole_url() { format!("http://{host}") } else { String::new() };
         let mut query: Vec<&str> =
             [settings.parameters.as_str(), host.query.as_str()].into_iter().filter(|q| !q.is_empty()).collect();
+        let own_query = query.join("&");
         if !query.iter().any(|q| q.contains("filter_path=")) {
             // A shorter answer: of an event that was taken only the status.
             query.push("filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason");
@@ -69,10 +73,10 @@ impl Target {
         let bad =
             |_| Problem::new(format!("{host}: path or parameters can't stand in a URL"), "Check `path` and `hosts`.");
         let bulk = Uri::try_from(format!("{base}{}/_bulk?{}", host.path, query.join("&"))).map_err(bad)?;
-        let root = Uri::try_from(format!("{base}{}/", host.path)).map_err(bad)?;
+        let base = format!("{base}{}", host.path);
         let to_proxy = proxy.as_ref().filter(|_| client.wants_whole_url());
         let headers = headers(settings, host, to_proxy, gzip);
-        Ok(Target { client, with_type: settings.compat == Compat::V5, flips: 0, bulk, root, headers })
+        Ok(Target { client, with_type: settings.compat == Compat::V5, flips: 0, bulk, base, query: own_query, headers })
     }
 
     /// Sends a `_bulk` request of so many events.
@@ -108,14 +112,39 @@ impl Target {
 
     /// `GET /`: the status and the beginning of the answer.
     pub(super) async fn root(&mut self) -> Result<(StatusCode, Vec<u8>), Failure> {
-        let mut request = Request::new(Full::new(Bytes::new()));
-        *request.uri_mut() = self.root.clone();
-        *request.headers_mut() = self.headers.clone();
-        request.headers_mut().remove(header::CONTENT_ENCODING);
-        request.headers_mut().remove(header::CONTENT_TYPE);
-        let mut body = Vec::new();
-        let status = self.client.send(request, |_, piece| keep(&mut body, piece)).await?;
-        Ok((status, body))
+        self.send(Method::GET, "/", Vec::new()).await
+    }
+
+    /// A request that isn't `_bulk`, with the user's parameters: the status and the beginning of the answer. `path` and
+    /// `query` are encoded.
+    pub(super) async fn ask(
+        &mut self,
+        method: Method,
+        path: &str,
+        query: &str,
+        body: Vec<u8>,
+    ) -> Result<(StatusCode, Vec<u8>), Failure> {
+        let query: Vec<&str> = [self.query.as_str(), query].into_iter().filter(|q| !q.is_empty()).collect();
+        let whole = if query.is_empty() { path.to_string() } else { format!("{path}?{}", query.join("&")) };
+        self.send(method, &whole, body).await
+    }
+
+    async fn send(&mut self, method: Method, path: &str, body: Vec<u8>) -> Result<(StatusCode, Vec<u8>), Failure> {
+        let uri = Uri::try_from(format!("{}{path}", self.base)).map_err(|e| Failure {
+            problem: Problem::bare(format!("{}: {e}", self.client.host())),
+            maybe_received: false,
+            was_idle: false,
+        })?;
+        let mut headers = self.headers.clone();
+        headers.remove(header::CONTENT_ENCODING);
+        if body.is_empty() {
+            headers.remove(header::CONTENT_TYPE);
+        }
+        let mut request = Request::new(Full::new(Bytes::from(body)));
+        (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (method, uri, headers);
+        let mut answer = Vec::new();
+        let status = self.client.send(request, |_, piece| keep(&mut answer, piece)).await?;
+        Ok((status, answer))
     }
 }
 
@@ -176,7 +205,7 @@ fn wants_other_form(error: &[u8], with_type: bool) -> bool {
 }
 
 /// Says why a request was refused as a whole.
-fn refusal(host: &Host, status: StatusCode, body: &[u8]) -> Problem {
+pub(super) fn refusal(host: &Host, status: StatusCode, body: &[u8]) -> Problem {
     let kind = error_type(body);
     let named = if kind.is_empty() { String::new() } else { format!(" ({kind})") };
     let remedy = match status.as_u16() {

@@ -1,6 +1,7 @@
 //! The output against a scripted server: what it sends, and what it makes of each answer.
 
 mod server;
+mod template;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,17 +15,17 @@ use crate::testing::{Books, List, context, lines};
 use crate::tls::tests::Authority;
 use server::{Server, Step, TAKEN, items};
 
-/// Settings from what stands below `output.elasticsearch`, with pauses of a millisecond.
+/// Settings from what stands below `output.elasticsearch`, and from lines of `setup.…`, with pauses of a millisecond.
 fn settings(compat: &str, text: &str) -> Settings {
     let mut yaml = format!("pillion.compat: {compat}\noutput.elasticsearch:\n");
     if !text.contains("backoff") {
         yaml.push_str("  backoff: {init: 1ms, max: 2ms}\n");
     }
-    for line in text.lines() {
-        yaml.push_str(&format!("  {}\n", line.trim()));
-    }
+    let (setup, output): (Vec<&str>, Vec<&str>) = text.lines().map(str::trim).partition(|l| l.starts_with("setup."));
+    output.iter().for_each(|line| yaml.push_str(&format!("  {line}\n")));
+    setup.iter().for_each(|line| yaml.push_str(&format!("{line}\n")));
     let config = Config::from_yaml(&yaml).unwrap();
-    Settings::from_section(&config.root().section("output.elasticsearch").unwrap().unwrap()).unwrap()
+    Settings::from_section(&config.root(), &config.root().section("output.elasticsearch").unwrap().unwrap()).unwrap()
 }
 
 struct Case {
@@ -422,7 +423,9 @@ fn settings_that_are_refused() {
         let mut yaml = "output.elasticsearch:\n".to_string();
         text.lines().for_each(|l| yaml.push_str(&format!("  {l}\n")));
         let config = Config::from_yaml(&yaml).unwrap();
-        let error = Settings::from_section(&config.root().section("output.elasticsearch").unwrap().unwrap()).err();
+        let error =
+            Settings::from_section(&config.root(), &config.root().section("output.elasticsearch").unwrap().unwrap())
+                .err();
         let error = error.unwrap_or_else(|| panic!("{text} is accepted")).to_string();
         assert!(error.contains(why), "{text}: {error}");
     }

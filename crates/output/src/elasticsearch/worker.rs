@@ -20,6 +20,7 @@ use super::request::{Builder, Built};
 use super::settings::NonIndexable;
 use super::settle::{Judge, Ruling, settle_all, settle_each};
 use super::target::{Reply, Target};
+use super::template::Template;
 use super::work::{Dead, Pool, Work};
 use crate::backoff::Backoff;
 use crate::problem::Problem;
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     pub(super) context: OutputContext,
     pub(super) sink: Arc<dyn AckSink>,
     pub(super) pool: Arc<Pool>,
+    /// Put before the first event.
+    pub(super) template: Option<Template>,
     pub(super) judge: Judge,
     pub(super) non_indexable: NonIndexable,
     pub(super) dead_letters: Option<Mutex<DeadLetterFile>>,
@@ -101,19 +104,24 @@ impl Worker {
 
     /// Sends work until it is settled or given back.
     async fn deliver(&mut self, mut work: Work) {
+        if let Err(problem) = self.prepare().await {
+            self.shared.context.stats.failed.add(1);
+            self.shared.pool.put(work);
+            return self.pause(&problem).await;
+        }
         loop {
             let Some(with_type) = self.targets.get(self.at).map(|t| t.with_type) else { return };
             let mut body = std::mem::take(&mut self.body);
             body.clear();
             let built = self.builder.build(&work, with_type, &mut body);
-            if built.taken < work.len() {
+            if built.taken < work.piece.len() {
                 self.shared.pool.put(work.split_off(built.taken));
             }
             if !built.unsendable.is_empty() {
                 let Some(rest) = self.drop_unsendable(&work, &built) else { return };
                 work = rest;
             }
-            let events = work.len();
+            let events = work.piece.len();
             self.shared.context.stats.requests.add(1);
             self.shared.context.stats.bytes.add(body.len());
             let body = Bytes::from(body);
@@ -140,6 +148,14 @@ impl Worker {
         }
     }
 
+    /// Sees to it that the template is there, if one is asked for.
+    async fn prepare(&mut self) -> Result<(), Problem> {
+        match (&self.shared.template, self.targets.get_mut(self.at)) {
+            (Some(template), Some(target)) => template.ensure(target).await,
+            _ => Ok(()),
+        }
+    }
+
     /// Uses the buffer again, if hyper has let go of it.
     fn reclaim(&mut self, body: Bytes) {
         if let Ok(mutable) = body.try_into_mut() {
@@ -151,7 +167,7 @@ impl Worker {
     }
 
     fn drop_unsendable(&mut self, work: &Work, built: &Built) -> Option<Work> {
-        let mut rulings = vec![Ruling::Again { busy: false }; work.len()];
+        let mut rulings = vec![Ruling::Again { busy: false }; work.piece.len()];
         for (place, fate) in &built.unsendable {
             if let Fate::Dropped(reason) = fate {
                 self.say(reason);
@@ -190,7 +206,7 @@ impl Worker {
             Verdict::Items(items) => items,
         };
         let judge = &self.shared.judge;
-        let rulings = work.events().zip(&items).enumerate();
+        let rulings = work.piece.events().zip(&items).enumerate();
         let rulings: Vec<Ruling> =
             rulings.map(|(place, ((batch, _, event), item))| judge.rule(item, &work, batch, event, place)).collect();
         for ruling in &rulings {
@@ -208,7 +224,7 @@ impl Worker {
         let Some(mut again) = rest.again else { return self.worked() };
         // Some item may have been written before it failed.
         again.resent = true;
-        let n = again.len();
+        let n = again.piece.len();
         if rest.busy {
             if n < items.len() {
                 // It took a part: it is slow, not down, and the pauses needn't grow.
@@ -240,7 +256,7 @@ impl Worker {
     /// 413: half of it is tried; one event alone is refused for good.
     fn too_large(&mut self, mut work: Work, bytes: usize) {
         self.builder.too_large(bytes);
-        let n = work.len();
+        let n = work.piece.len();
         if n > 1 {
             self.shared.context.stats.retried.add(n);
             let behind = work.split_off(n / 2);
@@ -279,7 +295,7 @@ impl Worker {
     async fn failed(&mut self, work: Work, problem: Problem) {
         let stats = &self.shared.context.stats;
         stats.failed.add(1);
-        stats.retried.add(work.len());
+        stats.retried.add(work.piece.len());
         self.shared.pool.put(work);
         self.pause(&problem).await;
     }

@@ -2,14 +2,13 @@
 //! acknowledgements.
 //!
 //! Comes in: requests. Goes out: windows of JSON events; each event is settled when the server has acknowledged it.
-//! `dial` connects, `worker` drives one connection, `work` shares the requests between workers.
+//! `dial` connects, `worker` drives one connection, [`crate::work`] shares the requests between workers.
 //!
 //! Always holds: an unacknowledged event is sent again until it is acknowledged; a server that says it lives is waited
 //! for without end; work never waits for a host that is down while another is up. Facts: elastic/beats
 //! `libbeat/outputs/logstash/`, elastic/go-lumber, logstash-input-beats. Tested in `tests.rs` against scripted servers.
 
 mod dial;
-mod work;
 mod worker;
 
 use std::sync::Arc;
@@ -26,8 +25,8 @@ use crate::net::{Connector, Proxy};
 use crate::problem::Problem;
 use crate::render::{RenderOptions, Renderer, Target};
 use crate::tls::TlsSettings;
+use crate::work::Pool;
 use dial::{Dial, Dialer};
-use work::Shared;
 use worker::{Settings, Worker};
 
 /// The most events in a window.
@@ -199,11 +198,12 @@ impl Logstash {
             level: o.compression,
             backoff: o.backoff,
         });
-        let shared = Shared::new(requests, acks, Arc::clone(&self.context.stats), o.bulk_max_size);
+        let pool = Pool::new(requests, o.bulk_max_size);
         let mut workers = JoinSet::new();
         for hosts in self.groups() {
             let worker = Worker::new(
-                Arc::clone(&shared),
+                Arc::clone(&pool),
+                Arc::clone(&acks),
                 Arc::clone(&self.dial),
                 hosts,
                 Arc::clone(&settings),

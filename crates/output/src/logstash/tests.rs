@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::dial::{Dialing, Stream};
 use super::*;
 use crate::testing::{Books, List, context, lines};
+use crate::work::Piece;
 
 /// What the other side does with a connection.
 #[derive(Clone, Copy, Debug)]
@@ -356,24 +357,25 @@ fn pieces_split_within_and_between_slices() {
     let cut = |events| Slice { batch: Arc::clone(&batch), events };
     let requests = Arc::new(Split(Mutex::new([cut(0..1), cut(1..4), cut(6..10)].into())));
     let books = Arc::new(Books::default());
-    let shared = Shared::new(requests, Arc::clone(&books) as _, Arc::default(), 100);
+    let pool: Arc<Pool<Piece>> = Pool::new(requests, 100);
+    let told = worker::Books { acks: Arc::clone(&books) as _, stats: Arc::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let mut piece = runtime.block_on(shared.next()).unwrap();
+    let mut piece = runtime.block_on(pool.next()).unwrap();
     let mut front = piece.take_front(5);
     assert_eq!((front.len(), piece.len()), (5, 3));
-    shared.settle_front(&mut front, 2, &Fate::Acked);
-    shared.settle_front(&mut front, 3, &Fate::Acked);
+    told.settle_front(&mut front, 2, &Fate::Acked);
+    told.settle_front(&mut front, 3, &Fate::Acked);
     assert!(front.is_empty());
     assert_eq!(books.acked(), 5);
     let mut todo: VecDeque<_> = [piece].into();
-    shared.give_back(&mut todo);
+    pool.put_all(&mut todo);
     drop(front);
-    let mut again = runtime.block_on(shared.next()).unwrap();
-    shared.settle_front(&mut again, 99, &Fate::Acked);
+    let mut again = runtime.block_on(pool.next()).unwrap();
+    told.settle_front(&mut again, 99, &Fate::Acked);
     assert_eq!(books.acked(), 8);
     drop(again);
-    assert!(runtime.block_on(shared.next()).is_none());
-    runtime.block_on(shared.done());
+    assert!(runtime.block_on(pool.next()).is_none());
+    runtime.block_on(pool.ended());
 }
 
 fn read(yaml: &str, compat: Compat) -> Result<LogstashOptions, String> {

@@ -20,12 +20,13 @@ use pillion_lumberjack::{Client, ClientError, ClientOptions, Level, Progress, Wi
 use tokio::time::Instant;
 
 use super::dial::{Dial, Stream};
-use super::work::{Piece, Shared};
 use crate::backoff::Backoff;
-use crate::contract::OutputContext;
+use crate::contract::{OutputContext, Stats};
 use crate::problem::Problem;
 use crate::render::Renderer;
 use crate::tls::{explain_io, is_tls};
+use crate::work::{Piece, Pool};
+use crate::{AckSink, Fates};
 
 /// A window ends when its events' JSON has grown beyond this: what the server must hold at once stays bounded, however
 /// long the lines are.
@@ -47,7 +48,8 @@ pub(super) struct Settings {
 }
 
 pub(super) struct Worker {
-    shared: Arc<Shared>,
+    pool: Arc<Pool<Piece>>,
+    books: Books,
     dial: Arc<dyn Dial>,
     /// Indices of the hosts that it may use.
     hosts: Vec<usize>,
@@ -78,7 +80,8 @@ enum Ended {
 
 impl Worker {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        pool: Arc<Pool<Piece>>,
+        acks: Arc<dyn AckSink>,
         dial: Arc<dyn Dial>,
         hosts: Vec<usize>,
         settings: Arc<Settings>,
@@ -89,7 +92,8 @@ impl Worker {
         let writer = WindowWriter::new(settings.level);
         let window =
             if settings.slow_start { FIRST_WINDOW.min(settings.bulk_max_size) } else { settings.bulk_max_size };
-        Worker { shared, dial, hosts, at: 0, settings, renderer, context, writer, window, backoff, failing: false }
+        let books = Books { acks, stats: Arc::clone(&context.stats) };
+        Worker { pool, books, dial, hosts, at: 0, settings, renderer, context, writer, window, backoff, failing: false }
     }
 
     /// Works until all is settled and nothing will come.
@@ -99,15 +103,15 @@ impl Worker {
         let mut connect_first = true;
         loop {
             if !connect_first && todo.is_empty() {
-                match self.shared.next().await {
+                match self.pool.next().await {
                     Some(piece) => todo.push_back(piece),
                     None => return,
                 }
             }
-            let shared = Arc::clone(&self.shared);
+            let pool = Arc::clone(&self.pool);
             let connected = tokio::select! {
                 connected = self.connect() => connected,
-                () = shared.done() => return,
+                () = pool.ended() => return,
             };
             let failed = match connected {
                 Err(problem) => Some(problem),
@@ -119,11 +123,11 @@ impl Worker {
             };
             connect_first = failed.is_some();
             if let Some(problem) = failed {
-                shared.give_back(&mut todo);
+                pool.put_all(&mut todo);
                 let wait = self.failed(&problem);
                 tokio::select! {
                     () = self.context.hurry.pause(wait, &*self.context.world.random) => {}
-                    () = shared.done() => return,
+                    () = pool.ended() => return,
                 }
             }
         }
@@ -181,7 +185,7 @@ impl Worker {
         let until = self.settings.ttl.map(|ttl| Instant::now() + ttl);
         let mut sent = VecDeque::new();
         let mut answered = false;
-        let shared = Arc::clone(&self.shared);
+        let pool = Arc::clone(&self.pool);
         loop {
             let over = until.is_some_and(|until| until <= Instant::now());
             while !over && client.has_room() {
@@ -209,7 +213,7 @@ impl Worker {
                     }
                     Err(e) => return self.end(&client, &e, sent, todo, answered),
                 },
-                piece = shared.next(), if room => match piece {
+                piece = pool.next(), if room => match piece {
                     Some(piece) => todo.push_back(piece),
                     None => {
                         let _ = client.close().await;
@@ -235,7 +239,7 @@ impl Worker {
 
     fn take_answer(&mut self, progress: Progress, sent: &mut VecDeque<Sent>) {
         let Some(first) = sent.front_mut() else { return };
-        first.acked_up_to(progress.acked as usize, &self.shared);
+        first.acked_up_to(progress.acked as usize, &self.books);
         if progress.is_done() {
             let full = first.count >= self.window;
             sent.pop_front();
@@ -256,7 +260,7 @@ impl Worker {
     ) -> Ended {
         for (window, progress) in sent.iter_mut().zip(client.pending()) {
             answered |= progress.acked > 0;
-            window.acked_up_to(progress.acked as usize, &self.shared);
+            window.acked_up_to(progress.acked as usize, &self.books);
         }
         if sent.is_empty() {
             tracing::debug!("logstash: an idle connection ended: {error}");
@@ -313,7 +317,7 @@ impl Worker {
                 return Some(Sent { piece: front, count, acked: 0 });
             }
             let drop = Drop { kind: DropKind::TooLarge, type_name: String::new(), field: None };
-            self.shared.settle_front(&mut front, 1, &Fate::Dropped(drop));
+            self.books.settle_front(&mut front, 1, &Fate::Dropped(drop));
         }
         None
     }
@@ -336,6 +340,25 @@ impl Worker {
     }
 }
 
+/// Whom the worker tells what became of events.
+pub(super) struct Books {
+    pub(super) acks: Arc<dyn AckSink>,
+    pub(super) stats: Arc<Stats>,
+}
+
+impl Books {
+    /// Settles the first `n` events of a piece; they are no longer in it.
+    pub(super) fn settle_front(&self, piece: &mut Piece, n: usize, fate: &Fate) {
+        for slice in piece.take_front(n).slices() {
+            match fate {
+                Fate::Acked => self.stats.acked.add(slice.len()),
+                _ => self.stats.dropped.add(slice.len()),
+            }
+            self.acks.settled(slice, Fates::All(fate.clone()));
+        }
+    }
+}
+
 /// A window that was sent.
 struct Sent {
     /// What of it isn't acknowledged.
@@ -347,8 +370,8 @@ struct Sent {
 }
 
 impl Sent {
-    fn acked_up_to(&mut self, acked: usize, shared: &Shared) {
-        shared.settle_front(&mut self.piece, acked.saturating_sub(self.acked), &Fate::Acked);
+    fn acked_up_to(&mut self, acked: usize, books: &Books) {
+        books.settle_front(&mut self.piece, acked.saturating_sub(self.acked), &Fate::Acked);
         self.acked = self.acked.max(acked);
     }
 }

@@ -229,13 +229,13 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         // Said here, since the handshake's signature, which is checked in every mode, would only fail.
-        if let Some(bits) = ParsedCertificate::try_from(end).ok().and_then(|c| rsa_bits(&c.subject_public_key_info())) {
-            if bits < LEAST_RSA_BITS {
-                return Err(other(Problem::new(
-                    format!("the server's key is RSA with {bits} bits, which is too weak and not taken here"),
-                    "Give the server a key of at least 2048 bits (openssl req -newkey rsa:2048 …), or one of P-256.",
-                )));
-            }
+        if let Some(bits) = ParsedCertificate::try_from(end).ok().and_then(|c| rsa_bits(&c.subject_public_key_info()))
+            && bits < LEAST_RSA_BITS
+        {
+            return Err(other(Problem::new(
+                format!("the server's key is RSA with {bits} bits, which is too weak and not taken here"),
+                "Give the server a key of at least 2048 bits (openssl req -newkey rsa:2048 …), or one of P-256.",
+            )));
         }
         if self.mode == Verification::None {
             return Ok(ServerCertVerified::assertion());

@@ -166,6 +166,6 @@ async fn read(stream: &mut (impl AsyncBufReadExt + AsyncReadExt + Unpin)) -> Opt
     }
     let len = body.len();
     let text = String::from_utf8(body).unwrap();
-    assert!(text.is_empty() || text.ends_with('\n'), "a bulk body ends with a line end");
+    assert!(!head.contains("/_bulk") || text.ends_with('\n'), "a bulk body ends with a line end");
     Some((Seen { head, lines: text.lines().map(str::to_string).collect() }, len))
 }

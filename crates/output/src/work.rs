@@ -1,0 +1,265 @@
+//! The work that the workers of an output share.
+//!
+//! Comes in: requests from the queue. Goes out: [`Piece`]s, each to one worker at a time; what one worker can't deliver
+//! it gives back, and any other takes it. An output that remembers more of a piece wraps it in a type of its own.
+//!
+//! Always holds: every event taken from the queue is in exactly one piece until it is settled; [`Pool::next`] says
+//! `None`, and [`Pool::ended`] returns, only when the queue is closed and no piece is left with anybody. Bounded: what
+//! workers hold, what they gave back of it, and one request more. Tested below and in the tests of the outputs.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pillion_event::{Batch, Event, Slice};
+use pillion_queue::Request;
+use tokio::sync::Notify;
+
+use crate::contract::Requests;
+
+/// Where workers take work from: [`Piece`]s, or what an output makes of them.
+pub(crate) struct Pool<W> {
+    requests: Arc<dyn Requests>,
+    /// The most events in a request.
+    max_events: usize,
+    /// Given back, in order.
+    back: Mutex<VecDeque<W>>,
+    held: Arc<Held>,
+}
+
+/// What is known of the requests.
+#[derive(Default)]
+struct Held {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// Requests of which something isn't settled.
+    outstanding: usize,
+    /// The queue is closed and empty.
+    closed: bool,
+}
+
+impl State {
+    fn ended(&self) -> bool {
+        self.closed && self.outstanding == 0
+    }
+}
+
+impl Held {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that holds one of these locks can leave its state half changed by a panic.
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A request of which something isn't settled; also keeps the queue's mark that it is in flight.
+struct InFlight {
+    held: Arc<Held>,
+    _request: Request,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.held.lock().outstanding -= 1;
+        self.held.changed.notify_waiters();
+    }
+}
+
+/// Some events of one request.
+pub(crate) struct Piece {
+    slices: VecDeque<Slice>,
+    /// Gone with the request's last piece.
+    in_flight: Arc<InFlight>,
+}
+
+impl<W: From<Piece> + AsRef<Piece>> Pool<W> {
+    pub(crate) fn new(requests: Arc<dyn Requests>, max_events: usize) -> Arc<Pool<W>> {
+        Arc::new(Pool { requests, max_events, back: Mutex::default(), held: Arc::default() })
+    }
+
+    /// The next work: what was given back, else a new request. `None`: all is settled and nothing will come. May be
+    /// dropped at any time without losing anything.
+    pub(crate) async fn next(&self) -> Option<W> {
+        loop {
+            let mut changed = pin!(self.held.changed.notified());
+            changed.as_mut().enable();
+            if let Some(work) = lock(&self.back).pop_front() {
+                return Some(work);
+            }
+            let closed = {
+                let state = self.held.lock();
+                if state.ended() {
+                    return None;
+                }
+                state.closed
+            };
+            tokio::select! {
+                () = changed => {}
+                taken = self.requests.take(self.max_events), if !closed => match taken {
+                    Some(request) => return Some(self.hold(request)),
+                    None => self.close(),
+                },
+            }
+        }
+    }
+
+    /// Waits until all is settled and nothing will come. It looks for that at the queue too, since all workers may be
+    /// without a host: what it finds there it gives to whoever can send it, one request at most.
+    pub(crate) async fn ended(&self) {
+        loop {
+            let mut changed = pin!(self.held.changed.notified());
+            changed.as_mut().enable();
+            let may_take = {
+                let state = self.held.lock();
+                if state.ended() {
+                    return;
+                }
+                !state.closed && lock(&self.back).is_empty()
+            };
+            tokio::select! {
+                () = changed => {}
+                taken = self.requests.take(self.max_events), if may_take => match taken {
+                    Some(request) => self.put(self.hold(request)),
+                    None => self.close(),
+                },
+            }
+        }
+    }
+
+    /// Gives work back, to be taken before all other; nothing is done with work that has no events.
+    pub(crate) fn put(&self, work: W) {
+        if !work.as_ref().is_empty() {
+            lock(&self.back).push_front(work);
+            self.held.changed.notify_waiters();
+        }
+    }
+
+    /// Gives all of it back, in its order.
+    pub(crate) fn put_all(&self, works: &mut VecDeque<W>) {
+        while let Some(work) = works.pop_back() {
+            self.put(work);
+        }
+    }
+
+    fn hold(&self, mut request: Request) -> W {
+        self.held.lock().outstanding += 1;
+        let slices = std::mem::take(&mut request.slices).into();
+        let in_flight = Arc::new(InFlight { held: Arc::clone(&self.held), _request: request });
+        W::from(Piece { slices, in_flight })
+    }
+
+    fn close(&self) {
+        self.held.lock().closed = true;
+        self.held.changed.notify_waiters();
+    }
+}
+
+impl Piece {
+    /// How many events.
+    pub(crate) fn len(&self) -> usize {
+        self.slices.iter().map(Slice::len).sum()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slices.iter().all(Slice::is_empty)
+    }
+
+    /// The slices, in order.
+    pub(crate) fn slices(&self) -> impl Iterator<Item = &Slice> {
+        self.slices.iter()
+    }
+
+    /// The events in order, with the index in their batch.
+    pub(crate) fn events(&self) -> impl Iterator<Item = (&Arc<Batch>, usize, &Event)> {
+        self.slices.iter().flat_map(|s| {
+            let first = s.events.start;
+            s.events().iter().enumerate().map(move |(i, e)| (&s.batch, first + i, e))
+        })
+    }
+
+    /// The same request's events in other slices.
+    pub(crate) fn with(&self, slices: Vec<Slice>) -> Piece {
+        Piece { slices: slices.into(), in_flight: Arc::clone(&self.in_flight) }
+    }
+
+    /// Takes the first `n` events out, as a piece of their own.
+    pub(crate) fn take_front(&mut self, n: usize) -> Piece {
+        let mut left = n;
+        let mut front = Vec::new();
+        while left > 0 {
+            let Some(mut slice) = self.slices.pop_front() else { break };
+            if slice.len() > left {
+                let cut = slice.events.start + left;
+                let rest = Slice { batch: Arc::clone(&slice.batch), events: cut..slice.events.end };
+                self.slices.push_front(rest);
+                slice.events.end = cut;
+            }
+            left -= slice.len();
+            front.push(slice);
+        }
+        self.with(front)
+    }
+}
+
+impl AsRef<Piece> for Piece {
+    fn as_ref(&self) -> &Piece {
+        self
+    }
+}
+
+impl Clone for Piece {
+    fn clone(&self) -> Piece {
+        self.with(self.slices.iter().cloned().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::testing::{List, lines};
+
+    /// Whether a future has ended when it is looked at once.
+    fn is_over(future: impl Future<Output = ()>) -> bool {
+        matches!(pin!(future).poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(()))
+    }
+
+    #[tokio::test]
+    async fn the_end_is_seen_by_whoever_only_waits_for_it() {
+        let pool: Arc<Pool<Piece>> = Pool::new(List::of(lines(0)), 10);
+        pool.ended().await;
+        assert!(pool.next().await.is_none());
+        // With something left it takes that, once, for whoever can send it.
+        let pool: Arc<Pool<Piece>> = Pool::new(List::of(lines(30)), 10);
+        assert!(!is_over(pool.ended()) && !is_over(pool.ended()));
+        assert_eq!(lock(&pool.back).len(), 1);
+        for first in [0, 10, 20] {
+            let piece = pool.next().await.unwrap();
+            assert_eq!(piece.events().next().map(|(_, at, _)| at), Some(first));
+        }
+        pool.ended().await;
+    }
+
+    #[tokio::test]
+    async fn what_is_given_back_comes_first_and_in_order() {
+        let pool: Arc<Pool<Piece>> = Pool::new(List::of(lines(30)), 10);
+        let mut todo: VecDeque<Piece> = [pool.next().await.unwrap(), pool.next().await.unwrap()].into();
+        let piece = todo[0].take_front(0);
+        pool.put(piece);
+        pool.put_all(&mut todo);
+        for first in [0, 10, 20] {
+            let piece = pool.next().await.unwrap();
+            assert_eq!((piece.events().next().map(|(_, at, _)| at), piece.len()), (Some(first), 10));
+        }
+        assert!(pool.next().await.is_none());
+    }
+}
