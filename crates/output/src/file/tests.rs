@@ -313,31 +313,3 @@ fn test_output_leaves_nothing_behind() {
     World::real().fs.replace(&tmp.path().join("file"), b"", 0o600).unwrap();
     assert!(FileOutput::new(options(&blocked, Naming::Dated, 100), context()).unwrap().test().is_err());
 }
-
-/// `cargo test --release -p pillion-output a_million -- --ignored --nocapture`
-#[test]
-#[ignore = "a measurement, meaningful in release builds only"]
-fn a_million_lines() {
-    let line: Vec<u8> = (0..200u8).map(|i| b'a' + i % 26).collect();
-    let batch = Arc::new(crate::render::tests::batch(
-        crate::render::tests::input(pillion_event::InputKind::Log),
-        0,
-        &vec![line.as_slice(); 2000],
-    ));
-    let tmp = tempfile::tempdir().unwrap();
-    let mut o = options(tmp.path(), Naming::Dated, 10 << 20);
-    (o.codec, o.keep) = (CodecOptions::Json { pretty: false, escape_html: false }, 7);
-    let mut writer = FileOutput::new(o, context()).unwrap().writer;
-    let ticks = || {
-        let stat = String::from_utf8(World::real().fs.read(Path::new("/proc/self/stat"), 4096).unwrap()).unwrap();
-        let numbers: Vec<i64> = stat.rsplit(')').next().unwrap().split(' ').filter_map(|n| n.parse().ok()).collect();
-        (numbers[10], numbers[11])
-    };
-    let begin = ticks();
-    for _ in 0..500 {
-        let slice = pillion_event::Slice { batch: Arc::clone(&batch), events: 0..2000 };
-        writer.write(&[slice], &mut Progress::default(), &mut 0).unwrap();
-    }
-    let end = ticks();
-    println!("user {} ms, system {} ms", (end.0 - begin.0) * 10, (end.1 - begin.1) * 10);
-}
