@@ -259,7 +259,7 @@ fn what_a_line_says_beside_what_is_configured() {
         "tags": ["said"], "fields": {"team": "theirs", "site": {"b": 2}}, "level": "theirs", "type": "theirs",
         "gone": null, "nested": {"gone": null, "list": [null, {"gone": null}]},
     });
-    b.events[0].overlay = Some(Box::new(Overlay { fields: object(said.clone()), ..Overlay::default() }));
+    b.events[0].overlay = Some(Box::new(Overlay { fields: object(said), ..Overlay::default() }));
     let got = value(&renderer(Target::Logstash, Compat::V8, "8.1.0"), &b);
     assert_eq!(got["tags"], json!(["said", "configured"]));
     assert_eq!(got["fields"], json!({"team": "ours", "site": {"a": 1, "b": 2}}));
