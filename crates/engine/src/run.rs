@@ -8,7 +8,7 @@
 //!
 //! Tested end to end by the loss trials; the decisions are tested in `drain.rs` and below.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ use crate::trigger::flag::Flag;
 pub const RECEIPT_PERIOD: Duration = Duration::from_secs(1);
 /// How long a registry that can't be written is tried again when everything else is done.
 pub const REGISTRY_LIMIT: Duration = Duration::from_secs(5);
+/// How long after the drain's begin the first receipt is written: most runs have ended by then.
+pub const RECEIPT_DELAY: Duration = Duration::from_millis(200);
 /// How long the last receipt may take to be written.
 pub const RECEIPT_LIMIT: Duration = Duration::from_secs(2);
 
@@ -208,7 +210,7 @@ impl Run {
         self.reading.drain();
         (self.hurry)();
         state.begin_at = None;
-        state.next_receipt.get_or_insert(self.world.clock.mono());
+        state.next_receipt.get_or_insert(now.plus(RECEIPT_DELAY));
     }
 
     fn on_terminate(&self, state: &mut State) {
@@ -348,7 +350,7 @@ fn write(world: &World, settings: &Settings, receipt: &Receipt) {
     if let Some(path) = &settings.receipt {
         let mut json = receipt.json().to_string();
         json.push('\n');
-        if let Err(e) = world.fs.replace(path, json.as_bytes(), 0o644) {
+        if let Err(e) = replace(world, path, json.as_bytes()) {
             tracing::error!(path = %path.display(), error = %e, "the receipt can't be written");
         }
     }
@@ -359,6 +361,17 @@ fn write(world: &World, settings: &Settings, receipt: &Receipt) {
             tracing::debug!(path = %path.display(), error = %e, "no termination message");
         }
     }
+}
+
+/// Without a sync of the folder: after a power failure the receipt before may be back, which claims less.
+fn replace(world: &World, path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    let file = world.fs.open(&new, OpenHow::Truncate(0o644))?;
+    file.write_all(content)?;
+    file.sync()?;
+    world.fs.rename(&new, path)
 }
 
 fn show_progress(receipt: &Receipt) {

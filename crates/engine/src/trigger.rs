@@ -2,3 +2,15 @@
 
 pub mod flag;
 pub mod process;
+
+use std::os::fd::OwnedFd;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// A descriptor to wait for until it can be read.
+fn readable(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    #[expect(unsafe_code, reason = "the safe form is deprecated, since it can't know what the next line says")]
+    // SAFETY: an `OwnedFd` stays open, and the same descriptor, until the `AsyncFd` that owns it is dropped.
+    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE)? })
+}

@@ -105,8 +105,9 @@ pub(crate) fn start(place: &Place<'_>, command: &[OsString], rule: Rule) -> io::
         *keep.lock().unwrap_or_else(PoisonError::into_inner) = spools;
         let _ = tell.blocking_send(Ending::Drain(Cause::CommandEnd(code)));
     });
+    let signals = listen()?; // before there is a command that may be sent one
     let handle = child::start(command, spools, rule.on_full, &on_dropped, on_end)?;
-    forward_signals(&handle)?;
+    forward(signals, &handle);
     Ok(ended)
 }
 
@@ -114,10 +115,11 @@ fn lost(ledger: &Ledger, dir: &Path, stream: &str, bytes: u64) {
     ledger.lost(&dir.join(stream).to_string_lossy(), bytes);
 }
 
-/// Every signal that asks for something goes to the command. Those that a terminal sends go to the whole group there,
-/// and so to the command without us.
-fn forward_signals(handle: &Handle) -> io::Result<()> {
-    let by_terminal = io::stdin().is_terminal();
+/// Signals that go on to the command, and whether a terminal sends them.
+type Signals = Vec<(tokio::signal::unix::Signal, Signal, bool)>;
+
+/// From now on, no signal that asks for something ends this process.
+fn listen() -> io::Result<Signals> {
     let kinds = [
         (SignalKind::terminate(), Signal::TERM, false),
         (SignalKind::interrupt(), Signal::INT, true),
@@ -127,8 +129,13 @@ fn forward_signals(handle: &Handle) -> io::Result<()> {
         (SignalKind::user_defined2(), Signal::USR2, false),
         (SignalKind::window_change(), Signal::WINCH, true),
     ];
-    for (kind, same, from_terminal) in kinds {
-        let mut stream = signal(kind)?;
+    kinds.into_iter().map(|(kind, same, from_terminal)| Ok((signal(kind)?, same, from_terminal))).collect()
+}
+
+/// Those that a terminal sends go to the whole group there, and so to the command without us.
+fn forward(signals: Signals, handle: &Handle) {
+    let by_terminal = io::stdin().is_terminal();
+    for (mut stream, same, from_terminal) in signals {
         let handle = handle.clone();
         tokio::spawn(async move {
             while stream.recv().await.is_some() {
@@ -138,5 +145,4 @@ fn forward_signals(handle: &Handle) -> io::Result<()> {
             }
         });
     }
-    Ok(())
 }

@@ -49,9 +49,15 @@ pub struct RealRandom;
 
 impl Random for RealRandom {
     fn fill(&self, buf: &mut [u8]) {
-        if aws_lc_rs::rand::fill(buf).is_err() {
-            // Going on without randomness could give two incarnations one name: see the trait.
-            std::process::abort();
+        // Straight from the kernel: a library's own generator first gathers entropy, which takes 30 to 90 ms at a start.
+        let mut rest = buf;
+        while !rest.is_empty() {
+            match rustix::rand::getrandom(&mut *rest, rustix::rand::GetRandomFlags::empty()) {
+                Ok(n) => rest = rest.get_mut(n..).unwrap_or_default(),
+                Err(rustix::io::Errno::INTR) => {}
+                // Going on without randomness could give two incarnations one name: see the trait.
+                Err(_) => std::process::abort(),
+            }
         }
     }
 }

@@ -5,20 +5,31 @@
 //! Always holds:
 //! - A flag that is older than the pod is another run's: it is refused loudly, once, and waited for to be made again.
 //! - A flag may be seen before its content: [`Flag::exit_code`] can be asked again later.
-//! - Looking costs one call every [`LOCAL_PERIOD`], or two every [`NETWORK_PERIOD`] on a network file system, where
-//!   the folder is listed too: a client may have cached that the file isn't there, for half a minute.
+//! - On a local file system the kernel tells of new files in the folder, and a look every [`WATCHED_PERIOD`] is only for
+//!   what it doesn't tell. Where it can't (no folder yet, no watches left), there is one every [`LOCAL_PERIOD`].
+//! - On a network file system there are two calls every [`NETWORK_PERIOD`]: the folder is listed too, since a client may
+//!   have cached that the file isn't there, for half a minute.
 //!
 //! Tested below.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use tokio::io::unix::AsyncFd;
+
 use pillion_world::{FsKind, OpenHow, UnixMillis, World};
 
-/// How often a local path is looked at.
+/// How often a local path is looked at while the kernel tells of new files.
+pub const WATCHED_PERIOD: Duration = Duration::from_millis(500);
+/// How often a local path is looked at otherwise.
 pub const LOCAL_PERIOD: Duration = Duration::from_millis(20);
 /// How often a path on a network file system is looked at.
 pub const NETWORK_PERIOD: Duration = Duration::from_millis(250);
+
+/// How long after news the next look is.
+const AFTER_NEWS: Duration = Duration::from_millis(1);
 
 /// A flag to wait for.
 #[derive(Clone)]
@@ -48,8 +59,12 @@ impl Flag {
     /// Waits until the flag is there. Cancel safe.
     pub async fn wait(&self) {
         let mut told = false;
-        let period = if self.is_network() { NETWORK_PERIOD } else { LOCAL_PERIOD };
+        let network = self.is_network();
+        let mut watch = None;
         loop {
+            if watch.is_none() && !network {
+                watch = self.watch();
+            }
             match self.look() {
                 Look::Present => return,
                 Look::Stale if !told => {
@@ -63,8 +78,20 @@ impl Flag {
                 }
                 Look::Stale | Look::Absent => {}
             }
-            tokio::time::sleep(period).await;
+            match &watch {
+                Some(watch) => drop(tokio::time::timeout(WATCHED_PERIOD, news(watch)).await),
+                None if network => tokio::time::sleep(NETWORK_PERIOD).await,
+                None => tokio::time::sleep(LOCAL_PERIOD).await,
+            }
         }
+    }
+
+    /// The kernel's word for new files in the flag's folder, if it gives it.
+    fn watch(&self) -> Option<AsyncFd<OwnedFd>> {
+        let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).ok()?;
+        let flags = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
+        inotify::add_watch(&fd, self.folder(), flags).ok()?;
+        super::readable(fd).ok()
     }
 
     /// Looks once.
@@ -107,6 +134,17 @@ impl Flag {
         });
         found
     }
+}
+
+/// Waits until something is new, and takes all of it; which file it is, the next look tells.
+async fn news(watch: &AsyncFd<OwnedFd>) {
+    if let Ok(mut ready) = watch.readable().await {
+        let mut buf = [0; 4096];
+        while rustix::io::read(watch.get_ref(), &mut buf).is_ok_and(|n| n > 0) {}
+        ready.clear_ready();
+    }
+    // Where many files are made, one look for all of a moment is enough.
+    tokio::time::sleep(AFTER_NEWS).await;
 }
 
 /// When this pod began, as far as it can be told from inside: kubelet and the container engine write `/etc/hostname`

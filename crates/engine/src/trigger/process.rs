@@ -14,8 +14,6 @@ use std::time::Duration;
 
 use pillion_world::World;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 /// How often the processes are listed while none of the name is seen.
 pub const LIST_PERIOD: Duration = Duration::from_millis(200);
@@ -63,9 +61,7 @@ async fn wait_pid(pid: i32) -> std::io::Result<()> {
 
 /// A pidfd becomes readable when its process ends (pidfd_open(2)).
 async fn wait_fd(fd: OwnedFd) -> std::io::Result<()> {
-    #[expect(unsafe_code, reason = "the safe form is deprecated, since it can't know what the next line says")]
-    // SAFETY: an `OwnedFd` stays open, and the same descriptor, until the `AsyncFd` that owns it is dropped.
-    let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE)? };
+    let fd = super::readable(fd)?;
     fd.readable().await?.retain_ready();
     Ok(())
 }
