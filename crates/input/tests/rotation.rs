@@ -197,3 +197,31 @@ fn what_is_no_file_and_what_is_our_own_is_not_read() {
     rig.append("a.log", "one\n");
     assert_eq!(rig.settle(), ["one"]);
 }
+
+#[test]
+fn a_copytruncate_that_grew_beyond_the_old_size_lost_nothing_that_was_read() {
+    let mut rig = Rig::log();
+    rig.append("a.log", "one\ntwo\n");
+    assert_eq!(rig.settle(), ["one", "two"]);
+    rig.truncate("a.log", 0);
+    rig.append("a.log", "three\nfour\nfive\n");
+    assert_eq!(rig.search(), ["three", "four", "five"]);
+    assert_eq!(rig.lost(), 0);
+}
+
+#[test]
+fn what_waited_and_was_seen_is_lost_by_a_copytruncate() {
+    let mut rig = Rig::log();
+    rig.append("a.log", "one\n");
+    rig.settle();
+    // Two looks while the queue is full, then a truncation.
+    for line in ["two\n", "three\n"] {
+        rig.append("a.log", line);
+        rig.advance(std::time::Duration::from_secs(11));
+        rig.settle_with(pillion_input::Budget { bytes: 0, events: 0 });
+    }
+    rig.truncate("a.log", 0);
+    rig.append("a.log", "six\n");
+    assert_eq!(rig.search(), ["six"]);
+    assert_eq!(rig.lost(), 10);
+}

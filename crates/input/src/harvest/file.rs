@@ -76,6 +76,8 @@ pub(crate) struct FileState {
     pub(crate) pos: u64,
     pub(crate) scanned_to: u64,
     pub(crate) len: u64,
+    /// The size when the content was last known to be the one that is read: `len` may be another content's already.
+    pub(crate) sure_len: u64,
     pub(crate) guard: Guard,
     pub(crate) tally: Tally,
     /// When it is to be looked at, by itself; `None` = only scans and hints do.
@@ -144,6 +146,7 @@ impl FileState {
             pos: 0,
             scanned_to: 0,
             len: meta.len,
+            sure_len: meta.len,
             guard: Guard::default(),
             tally: Tally::default(),
             look_at: None,
@@ -189,11 +192,11 @@ impl FileState {
 
     /// Begins a new life at byte 0; gives the bytes of the old one that were never read.
     pub(crate) fn begin_anew(&mut self, incarnation: Incarnation, meta: &Meta) -> u64 {
-        let lost = self.len.max(self.floor()) - self.pos;
+        let lost = self.sure_len.max(self.floor()) - self.pos;
         self.incarnation = incarnation;
         self.source = Weak::new();
         self.replays = None;
-        (self.pos, self.scanned_to, self.len) = (0, 0, meta.len);
+        (self.pos, self.scanned_to, self.len, self.sure_len) = (0, 0, meta.len, meta.len);
         self.birth_ns = ns(meta.birth_ns);
         self.mtime_ns = meta.mtime_ns as i64;
         self.guard = Guard::default();

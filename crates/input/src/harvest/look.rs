@@ -200,12 +200,17 @@ impl Harvester {
             f.doubted = false;
         }
         match verdict {
-            Verdict::Same => f.len = meta.len,
+            Verdict::Same => (f.len, f.sure_len) = (meta.len, meta.len),
             Verdict::Grown => {
                 let news = meta.len > f.len || f.mtime_ns != meta.mtime_ns as i64;
+                let waits = f.len > f.pos;
                 (f.len, f.mtime_ns) = (meta.len, meta.mtime_ns as i64);
                 if news {
                     f.quiet = 0;
+                }
+                // With a backlog it takes a while until a read checks what came: a truncation meanwhile destroys it.
+                if news && waits && self.content_is_known(id, now) {
+                    self.table.get_mut(id).into_iter().for_each(|f| f.sure_len = meta.len);
                 }
             }
             Verdict::Touched => {
@@ -255,7 +260,7 @@ impl Harvester {
             .get(usize::from(f.input))
             .is_some_and(|i| matches!(i.spec.identity, Identity::Fingerprint { .. }));
         let path = f.path.clone();
-        let (pos, len) = (f.pos, f.len.max(f.floor()));
+        let (pos, len) = (f.pos, f.sure_len.max(f.floor()));
         let former = Former { pos, len, guard: f.guard, path: path.clone() };
         let lost = f.begin_anew(incarnation, meta);
         f.active = now;

@@ -97,7 +97,7 @@ impl Harvester {
             }
         };
         f.doubted = false;
-        f.len = meta.len;
+        (f.len, f.sure_len) = (meta.len, meta.len);
         self.grow_fingerprint(id, now);
         if self.table.get(id).is_some_and(|f| f.replays.is_some()) {
             return self.replay(id, &meta, &before, now);
