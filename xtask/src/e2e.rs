@@ -2,8 +2,9 @@
 //!
 //! Comes in: which suite. Goes out: a line for each test, and an error when one failed.
 
+use crate::peer::Check;
 use crate::servers::{self, Kind};
-use crate::{Outcome, endpoints, filebeat, loss, oldtls};
+use crate::{Outcome, endpoints, filebeat, loss, oldtls, peer};
 
 /// Runs a suite.
 pub(crate) fn run(words: &[&str]) -> Outcome {
@@ -21,6 +22,9 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         }
         ["endpoints", rest @ ..] => endpoints::run(rest),
         ["tls", rest @ ..] => oldtls::run(rest),
+        ["differential", rest @ ..] => peer::run(Check::Differential, rest),
+        ["swap", rest @ ..] => peer::run(Check::Swap, rest),
+        ["client", rest @ ..] => peer::run(Check::Client, rest),
         ["loss", rest @ ..] => loss::run(rest),
         _ => Err(crate::USAGE.to_owned()),
     }

@@ -1,0 +1,198 @@
+//! The same files and the same configuration for both, and their events field by field.
+//!
+//! Comes in: [`super::cases`]. Goes out: a line for each run, its differences printed.
+//! Always holds: a difference fails the run unless it is in [`DELIBERATE`]; a deliberate one that isn't seen fails too.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use super::cases::{Case, DELIBERATE, RUNS, SILENT};
+use super::compare::{Flat, by_case, differences};
+use super::{Pair, Score, end, pillion_once, start};
+use crate::shipper::Place;
+use crate::{Outcome, wait};
+
+/// How long Filebeat gets beyond what it needs for as many events as Pillion had: only used when it has fewer.
+const LIMIT: std::time::Duration = std::time::Duration::from_secs(25);
+
+/// Where events go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    File,
+    Console,
+}
+
+/// All runs, each to a file and to the console in turn.
+pub(super) fn suite(score: &mut Score, pair: &Pair) {
+    for (i, (name, cases, settings)) in RUNS.iter().enumerate() {
+        let target = if i % 2 == 0 { Target::File } else { Target::Console };
+        score.case(name, || run(pair, cases, settings, target));
+    }
+}
+
+fn run(pair: &Pair, cases: &[Case], settings: &str, target: Target) -> Outcome<String> {
+    let (files, theirs, ours) = (Place::new()?, Place::new()?, Place::new()?);
+    let config = configuration(&files.logs(), cases, settings, target)?;
+    let begin = now(&files)?;
+    let outcome = (|| {
+        pillion_at(pair, &ours, &config)?;
+        let pillion = by_case(&written(&ours, target), &text(&files.logs()), &begin)?;
+        filebeat_at(pair, &theirs, &config, target, pillion.values().map(Vec::len).sum::<usize>() - more(cases))?;
+        let filebeat = by_case(&written(&theirs, target), &text(&files.logs()), &begin)?;
+        verdict(cases, &filebeat, &pillion)
+    })();
+    outcome.map_err(|why| {
+        let kept = [files, theirs, ours].map(|p| text(&p.keep()));
+        format!("{why}\n    files, Filebeat's and Pillion's place: {}", kept.join(", "))
+    })
+}
+
+/// How many events Pillion makes and Filebeat doesn't.
+fn more(cases: &[Case]) -> usize {
+    DELIBERATE.iter().filter(|d| d.field == "events" && cases.iter().any(|c| c.name == d.case)).count()
+}
+
+/// The time as the file system has it, as in an event.
+fn now(place: &Place) -> Outcome<String> {
+    let seconds = fs::metadata(place.folder())
+        .and_then(|m| m.modified())
+        .map_err(|e| e.to_string())?
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_err(|e| e.to_string())?
+        .as_secs();
+    let days = i64::try_from(seconds / 86_400).map_err(|e| e.to_string())? + 719_468;
+    // Civil date from days since 0000-03-01, after Howard Hinnant's `civil_from_days`.
+    let era = days.div_euclid(146_097);
+    let day = days.rem_euclid(146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let rest = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * rest + 2) / 153;
+    let (date, month) = (rest - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    Ok(format!("{:04}-{month:02}-{date:02}", year + era * 400 + i64::from(month <= 2)))
+}
+
+fn configuration(logs: &Path, cases: &[Case], settings: &str, target: Target) -> Outcome<String> {
+    let mut config = String::from("filebeat.inputs:\n");
+    for case in cases {
+        let folder = logs.join(case.name);
+        for (name, bytes) in case.files {
+            put(&folder.join(name), bytes).map_err(|e| format!("{}: {e}", folder.display()))?;
+        }
+        // Filebeat flushes an open group at the end of the file only when it closes the file there.
+        let close = if case.kind == "filestream" { "close.reader.on_eof: true" } else { "close_eof: true" };
+        let id = if case.kind == "filestream" { format!("id: {}, ", case.name) } else { String::new() };
+        let comma = if case.options.is_empty() { "" } else { ", " };
+        let paths = folder.join(case.glob);
+        let _ = writeln!(
+            config,
+            "- {{type: {}, {id}paths: ['{}'], {close}{comma}{}}}",
+            case.kind,
+            paths.display(),
+            case.options
+        );
+    }
+    config.push_str(settings);
+    config.push_str("queue.mem: {events: 4096, flush.min_events: 1, flush.timeout: 0s}\n");
+    config.push_str(match target {
+        Target::File => "output.file: {path: '${path.home}/out', filename: events}\n",
+        Target::Console => "output.console.enabled: true\n",
+    });
+    Ok(config)
+}
+
+/// Writes a file, or a link when its text is `-> NAME`.
+fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    match bytes.strip_prefix(b"-> ") {
+        Some(target) => symlink(PathBuf::from(String::from_utf8_lossy(target).into_owned()), path),
+        None => fs::write(path, bytes),
+    }
+}
+
+fn pillion_at(pair: &Pair, place: &Place, config: &str) -> Outcome {
+    place.configure(config)?;
+    pillion_once(pair, place, &[])
+}
+
+/// Runs Filebeat until it has written as many events as Pillion, then ends it.
+fn filebeat_at(pair: &Pair, place: &Place, config: &str, target: Target, events: usize) -> Outcome {
+    place.configure(config)?;
+    let mut child = start(&pair.filebeat, place, &["-E", "filebeat.shutdown_timeout=5s"])?;
+    let enough = wait::until("as many events as Pillion's", LIMIT, || match child.ended()? {
+        Some(ended) => Err(format!("Filebeat ended: {}; {}", ended.status, super::tail(&place.log()))),
+        None => Ok((count(&written(place, target)) >= events).then_some(())),
+    });
+    end(child)?;
+    // What is missing is told as a difference.
+    enough.or_else(|why| if why.starts_with("waited") { Ok(()) } else { Err(why) })
+}
+
+fn count(ndjson: &[u8]) -> usize {
+    ndjson.iter().filter(|&&b| b == b'\n').count()
+}
+
+/// The events that a program has written; on the console they stand between lines of its log.
+fn written(place: &Place, target: Target) -> Vec<u8> {
+    match target {
+        Target::File => fs::read(place.home().join("out/events")).unwrap_or_default(),
+        Target::Console => {
+            let all = fs::read(place.log()).unwrap_or_default();
+            let events = all.split_inclusive(|&b| b == b'\n').filter(|l| l.starts_with(b"{\"@timestamp\""));
+            events.flatten().copied().collect()
+        }
+    }
+}
+
+fn verdict(
+    cases: &[Case],
+    filebeat: &BTreeMap<String, Vec<Flat>>,
+    pillion: &BTreeMap<String, Vec<Flat>>,
+) -> Outcome<String> {
+    let none = Vec::new();
+    let (mut events, mut fields, mut meant, mut bad) = (0, 0, 0, String::new());
+    for case in cases {
+        let theirs = filebeat.get(case.name).unwrap_or(&none);
+        let ours = pillion.get(case.name).unwrap_or(&none);
+        events += theirs.len();
+        fields += theirs.iter().map(Flat::len).sum::<usize>();
+        if theirs.is_empty() != SILENT.contains(&case.name) {
+            let _ = write!(bad, "\n    {}: Filebeat has {} events", case.name, theirs.len());
+        }
+        let mut expected: Vec<_> = DELIBERATE.iter().filter(|d| d.case == case.name).collect();
+        let found = differences(theirs, ours);
+        for difference in &found {
+            match DELIBERATE.iter().find(|d| d.case == case.name && d.field == difference.field) {
+                Some(row) => {
+                    meant += 1;
+                    expected.retain(|d| d.field != row.field);
+                    println!("  meant: {}: {}\n    {}", case.name, row.reason, difference.text);
+                }
+                None => {
+                    let _ = write!(bad, "\n    {}: {}", case.name, difference.text);
+                }
+            }
+        }
+        for row in expected {
+            let _ = write!(bad, "\n    {}: {} is no different any more ({})", case.name, row.field, row.reason);
+        }
+    }
+    // A line may have overwritten the file's path: such events are compared all the same.
+    let [theirs, ours] = [filebeat, pillion].map(|all| all.get("?").unwrap_or(&none));
+    for difference in differences(theirs, ours) {
+        let _ = write!(bad, "\n    events that name no file: {}", difference.text);
+    }
+    if bad.is_empty() {
+        Ok(format!("{} inputs, {events} events, {fields} fields the same; {meant} differences meant", cases.len()))
+    } else {
+        Err(bad)
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,133 @@
+//! Pillion beside the real Filebeat: the same events, each other's registries, and Filebeat as our client.
+//!
+//! Comes in: which check, perhaps which case. Goes out: a line for each case that says what was compared, and an error
+//! when one failed.
+//! Always holds: every wait has a limit and an event that ends it; a failed case keeps its folders and says where.
+
+mod cases;
+mod client;
+mod compare;
+mod differential;
+mod swap;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::Outcome;
+use crate::args::Args;
+use crate::child::Child;
+use crate::shipper::{Place, Shipper};
+
+/// How long a shipper may take for what it is asked; far more than a loaded machine needs.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The versions that Pillion speaks as beside this Filebeat: settings for its command line alone.
+const AS_FILEBEAT: [&str; 4] = ["-E", "pillion.compat=7", "-E", "pillion.agent_version=7.17.29"];
+
+/// The checks of this module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// The same events for the same files and configuration.
+    Differential,
+    /// Each goes on where the other stopped.
+    Swap,
+    /// Filebeat ships to `pillion receive`.
+    Client,
+}
+
+/// Runs a check: `--case NAME`.
+pub(crate) fn run(check: Check, words: &[&str]) -> Outcome {
+    let mut args = Args::new(words);
+    let only = args.value("--case")?;
+    if let Some(odd) = args.rest()?.first() {
+        return Err(format!("what is {odd}?"));
+    }
+    let pair = Pair { filebeat: Shipper::named("filebeat")?, pillion: Shipper::named("pillion")? };
+    let mut score = Score::new(only);
+    match check {
+        Check::Differential => differential::suite(&mut score, &pair),
+        Check::Swap => swap::suite(&mut score, &pair),
+        Check::Client => client::suite(&mut score, &pair),
+    }
+    score.end()
+}
+
+/// The two programs.
+struct Pair {
+    filebeat: Shipper,
+    pillion: Shipper,
+}
+
+/// What came of the cases of a check.
+pub(crate) struct Score {
+    only: Option<String>,
+    passed: usize,
+    failed: usize,
+}
+
+impl Score {
+    /// Nothing yet; with `only`, cases of other names are left out.
+    pub(crate) fn new(only: Option<String>) -> Score {
+        Score { only, passed: 0, failed: 0 }
+    }
+
+    /// Runs one case; what it returns says what was compared.
+    pub(crate) fn case(&mut self, name: &str, run: impl FnOnce() -> Outcome<String>) {
+        if self.only.as_ref().is_some_and(|only| only != name) {
+            return;
+        }
+        let begin = Instant::now();
+        let outcome = run();
+        let took = begin.elapsed().as_secs_f64();
+        match outcome {
+            Ok(what) => {
+                self.passed += 1;
+                println!("{name:28} ok, {took:.1} s: {what}");
+            }
+            Err(why) => {
+                self.failed += 1;
+                println!("{name:28} FAILED, {took:.1} s: {why}");
+            }
+        }
+    }
+
+    /// The sum; an error when a case failed or none was run.
+    pub(crate) fn end(self) -> Outcome {
+        println!("{} passed, {} failed", self.passed, self.failed);
+        if self.failed == 0 && self.passed > 0 { Ok(()) } else { Err("not all cases passed".into()) }
+    }
+}
+
+/// Starts a shipper on a place, with more words on its command line.
+fn start(shipper: &Shipper, place: &Place, more: &[&str]) -> Outcome<Child> {
+    let mut command: Command = shipper.command(place);
+    if shipper.pillion {
+        command.args(AS_FILEBEAT);
+    }
+    Child::start(command.args(more), &place.log())
+}
+
+/// Runs Pillion with `--once` to a complete end.
+fn pillion_once(pair: &Pair, place: &Place, more: &[&str]) -> Outcome {
+    let mut child = start(&pair.pillion, place, &[more, &["--once"]].concat())?;
+    let status = child.wait(LIMIT)?.status;
+    if status.code() == Some(0) { Ok(()) } else { Err(format!("Pillion: {status}; {}", tail(&place.log()))) }
+}
+
+/// Ends a shipper by SIGTERM and waits for its end.
+fn end(mut child: Child) -> Outcome {
+    child.signal(Signal::TERM);
+    child.wait(LIMIT).map(drop)
+}
+
+/// The last lines of a log, for an error.
+pub(crate) fn tail(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    format!("the last words:\n{}", lines[lines.len().saturating_sub(8)..].join("\n"))
+}
