@@ -73,6 +73,10 @@ impl<'c> Emit<'c> {
             return Fate::Filtered;
         }
         let overlay = self.overlay(&mut m, data);
+        if m.text.is_empty() {
+            // It may stand behind all bytes of the chunk, of which the reader keeps only what is consumed.
+            m.text = 0..0;
+        }
         events.push(Event {
             text: m.text.start as u32..m.text.end as u32,
             offset: m.offset,

@@ -639,3 +639,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_empty_text_lies_within_what_is_consumed() {
+    let parsers = vec![
+        Parser::Multiline(by_pattern("^ ", false, Match::After)),
+        Parser::Json(Json { keys_under_root: true, ..Json::default() }),
+    ];
+    let c = chain(ChainOptions { parsers, shape: Shape::Filestream, ..ChainOptions::default() });
+    let mut data = b"{\"a\":\n 1}\n{\"a\":2}\n".to_vec();
+    let (len, mut events) = (data.len(), Vec::new());
+    let parsed = c.parse(&mut data, &chunk(len, 0, Flush::No), &mut events);
+    assert_eq!((parsed.consumed, events.len()), (10, 1), "the second group is open");
+    assert!(u64::from(events[0].text.end) <= parsed.consumed);
+}
