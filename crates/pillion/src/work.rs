@@ -23,6 +23,8 @@ use pillion_engine::settings::{DRAIN_TIMEOUT, EngineSettings, OnIncomplete};
 use pillion_engine::trigger::flag::{Flag, pod_start};
 use pillion_engine::trigger::process;
 use pillion_event::InputKind;
+use pillion_input::InputSpec;
+use pillion_output::any::AnyOptions;
 use pillion_output::{Agent, OutputContext, Requests, Stats};
 use pillion_queue::{AckSink, Queue};
 use pillion_registry::Registry;
@@ -56,7 +58,7 @@ pub fn work(config: &Config, parts: Assembled, flags: &RunFlags) -> u8 {
         Ok(runtime) => runtime,
         Err(e) => return fail(&format!("the runtime can't start: {e}")),
     };
-    let code = runtime.block_on(start(config, parts, flags));
+    let code = runtime.block_on(start(config, parts, flags)).unwrap_or_else(|code| code);
     // A hung file system or target may still hold a blocking thread: the process' end doesn't wait for it.
     runtime.shutdown_background();
     code
@@ -73,106 +75,54 @@ fn refuse(why: &str) -> u8 {
     crate::BAD_CONFIGURATION
 }
 
-async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> u8 {
+/// Opens everything, runs, closes everything. The exit code; as an error when it never came to a run.
+async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> Result<u8, u8> {
     let world = World::real();
     // First of all: a signal during the start drains too.
-    let signals = match Signals::listen() {
-        Ok(signals) => signals,
-        Err(e) => return fail(&format!("signals can't be received: {e}")),
-    };
+    let signals = Signals::listen().map_err(|e| fail(&format!("signals can't be received: {e}")))?;
     let data = &config.paths().data;
-    let registry = match Registry::open(&world, data, &parts.engine.registry) {
-        Ok((registry, opened)) => {
-            for line in opened.lines() {
-                tracing::info!("{line}");
-            }
-            Arc::new(registry)
-        }
-        Err(e) => return fail(&e.to_string()),
-    };
-    warn_of_place(data);
+    let registry = open_registry(&world, data, &parts.engine)?;
     let queue = Queue::new(parts.engine.queue);
     let ledger = Ledger::new(Arc::clone(&queue), Arc::clone(&registry), parts.engine.exactly_once);
     let registrar = registrar_thread(&ledger, parts.engine.registry_flush);
     let context = context(&world, config, &parts, registry.agent_id());
     let (stats, hurry) = (Arc::clone(&context.stats), Arc::clone(&context.hurry));
-    let name = parts.output.name();
-    let output = match parts.output.build(context) {
-        Ok(output) => output,
-        Err(e) => return refuse(&format!("output.{name}: {e}")),
-    };
+    let Assembled { engine, inputs, output, .. } = parts;
     tracing::info!(
-        output = name,
-        inputs = parts.inputs.len(),
+        output = output.name(),
+        inputs = inputs.len(),
         compat = config.compat().name(),
         "started; {}",
         config.compat_reason()
     );
     let (tell, endings) = mpsc::channel(8);
-    let requests: Arc<dyn Requests> = Arc::new(Arc::clone(&queue));
-    let acks: Arc<dyn AckSink> = Arc::clone(&ledger) as Arc<dyn AckSink>;
-    let failed = tell.clone();
-    tokio::spawn(async move {
-        if let Err(e) = output.run(requests, acks).await {
-            let _ = failed.send(Ending::Failed(e.to_string())).await;
-        }
-    });
-    let mut inputs = parts.inputs;
+    start_output(output, context, &queue, &ledger, &tell)?;
     let stdin = inputs.iter().any(|i| i.desc.kind == InputKind::Stdin);
     // The registry knows files by absolute paths.
     let spool_dir = std::path::absolute(data).unwrap_or_else(|_| data.clone()).join("exec");
-    if flags.command.is_some() {
-        if stdin {
-            tracing::error!("standard input is the command's: it can't be an input of `exec`; remove the input stdin");
-            return crate::BAD_CONFIGURATION;
-        }
-        match wrapped::inputs(config, &spool_dir) {
-            Ok(more) => inputs.extend(more),
-            Err(e) => return fail(&e.to_string()),
-        }
-    }
-    let rule = match wrapped::Rule::from_config(config) {
-        Ok(rule) => rule,
-        Err(e) => return fail(&e.to_string()),
-    };
-    let own = own_files(config, &parts.engine, flags.command.is_none().then_some(spool_dir.as_path()));
+    let inputs = with_spool(config, inputs, flags, &spool_dir)?;
+    let own = own_files(config, &engine, flags.command.is_none().then_some(spool_dir.as_path()));
     let place = harvesting::Place { world: &world, registry: &registry, ledger: &ledger, queue: &queue, tell: &tell };
-    let harvesting = match Harvesting::start(&place, inputs, &own) {
-        Ok(harvesting) => harvesting,
-        Err(e) => return fail(&format!("the reading threads can't start: {e}")),
-    };
-    let flag = watch_work(&world, &parts.engine, &tell);
-    let mut spools = None;
-    if let Some(command) = &flags.command {
-        let place =
-            wrapped::Place { world: &world, dir: &spool_dir, registry: &registry, ledger: &ledger, tell: &tell };
-        match wrapped::start(&place, command, rule) {
-            Ok(ended) => spools = Some(ended),
-            Err(e) => {
-                tracing::error!(command = ?command.first(), "the command can't be started: {e}");
-                // As a shell: 127 when there is no such command, 126 when it can't be run.
-                return if e.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
-            }
-        }
-    }
+    let harvesting = Harvesting::start(&place, inputs, &own);
+    let harvesting = harvesting.map_err(|e| fail(&format!("the reading threads can't start: {e}")))?;
+    let flag = watch_work(&world, &engine, &tell);
+    let place = wrapped::Place { world: &world, dir: &spool_dir, registry: &registry, ledger: &ledger, tell: &tell };
+    let spools = flags.command.as_deref().map(|command| start_command(config, &place, command)).transpose()?;
     if flags.once {
         let _ = tell.send(Ending::Drain(Cause::Once)).await;
     }
-    let settings = settings(&parts.engine, flags, flag.is_some(), stdin, data);
-    let on_incomplete = parts.engine.on_incomplete;
-    let last_error = move || stats.last_error();
     let run = Run {
         world,
         ledger: Arc::clone(&ledger),
         queue,
         reading: Arc::clone(&harvesting) as _,
+        settings: settings(&engine, flags, flag.is_some(), stdin, data),
         flag,
         hurry: Box::new(move || hurry.begin()),
         signals,
         endings,
-        settings,
         agent_id: registry.agent_id().to_owned(),
-        target_error: Arc::new(last_error),
+        target_error: Arc::new(move || stats.last_error()),
     };
     let outcome = run.run().await;
     ledger.stop();
@@ -180,7 +130,64 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> u8 {
     let _ = tokio::time::timeout(Duration::from_secs(2), finished).await;
     let spools = spools.map(|s| std::mem::take(&mut *s.lock().unwrap_or_else(PoisonError::into_inner)));
     spools.into_iter().flatten().for_each(Spool::clean);
-    exit_code(&outcome, on_incomplete, flags.command.is_some())
+    Ok(exit_code(&outcome, engine.on_incomplete, flags.command.is_some()))
+}
+
+fn open_registry(world: &World, data: &Path, engine: &EngineSettings) -> Result<Arc<Registry>, u8> {
+    let (registry, opened) = Registry::open(world, data, &engine.registry).map_err(|e| fail(&e.to_string()))?;
+    for line in opened.lines() {
+        tracing::info!("{line}");
+    }
+    warn_of_place(data);
+    Ok(Arc::new(registry))
+}
+
+/// Makes the output and lets it run; when it can't go on, that ends the run.
+fn start_output(
+    output: AnyOptions,
+    context: OutputContext,
+    queue: &Arc<Queue>,
+    ledger: &Arc<Ledger>,
+    tell: &mpsc::Sender<Ending>,
+) -> Result<(), u8> {
+    let name = output.name();
+    let output = output.build(context).map_err(|e| refuse(&format!("output.{name}: {e}")))?;
+    let requests: Arc<dyn Requests> = Arc::new(Arc::clone(queue));
+    let acks: Arc<dyn AckSink> = Arc::clone(ledger) as Arc<dyn AckSink>;
+    let failed = tell.clone();
+    tokio::spawn(async move {
+        if let Err(e) = output.run(requests, acks).await {
+            let _ = failed.send(Ending::Failed(e.to_string())).await;
+        }
+    });
+    Ok(())
+}
+
+/// The inputs, and for a wrapped command those that read its spool.
+fn with_spool(
+    config: &Config,
+    mut inputs: Vec<InputSpec>,
+    flags: &RunFlags,
+    spool_dir: &Path,
+) -> Result<Vec<InputSpec>, u8> {
+    if flags.command.is_some() {
+        if inputs.iter().any(|i| i.desc.kind == InputKind::Stdin) {
+            return Err(refuse(
+                "standard input is the command's: it can't be an input of `exec`; remove the input stdin",
+            ));
+        }
+        inputs.extend(wrapped::inputs(config, spool_dir).map_err(|e| fail(&e.to_string()))?);
+    }
+    Ok(inputs)
+}
+
+fn start_command(config: &Config, place: &wrapped::Place<'_>, command: &[OsString]) -> Result<wrapped::Ended, u8> {
+    let rule = wrapped::Rule::from_config(config).map_err(|e| fail(&e.to_string()))?;
+    wrapped::start(place, command, rule).map_err(|e| {
+        tracing::error!(command = ?command.first(), "the command can't be started: {e}");
+        // As a shell: 127 when there is no such command, 126 when it can't be run.
+        if e.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }
+    })
 }
 
 fn registrar_thread(ledger: &Arc<Ledger>, flush: Duration) -> std::thread::JoinHandle<()> {
