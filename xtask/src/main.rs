@@ -17,6 +17,7 @@ mod dist;
 mod e2e;
 mod endpoints;
 mod filebeat;
+mod golumber;
 mod http;
 mod job;
 mod loss;
@@ -47,6 +48,7 @@ usage: cargo xtask CHORE
   e2e differential …   the real Filebeat and Pillion on the same files and configuration: --case NAME
   e2e swap …           each goes on with the other's registry: --case NAME
   e2e client …         the real Filebeat ships to `pillion receive`: --case NAME
+  e2e golumber …       go-lumber's server: settings, a wrong authority, two hosts: --case NAME
   e2e loss …           lines lost when a Job ends: --shipper pillion|filebeat, --trials N, --parallel N, --target, --end,
                        --write, --input log|filestream, --plain
 ";

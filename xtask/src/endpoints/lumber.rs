@@ -87,7 +87,8 @@ fn ship(shipper: &Shipper, place: &Place, flags: &[&str], tls: bool, mutual: boo
     compare(&lines, &fs::read_to_string(&out).map_err(|e| e.to_string())?)
 }
 
-fn compare(lines: &[String], ndjson: &str) -> Outcome {
+/// Each line is there; events with the same id are the same.
+pub(crate) fn compare(lines: &[String], ndjson: &str) -> Outcome {
     let events: Vec<Value> =
         ndjson.lines().map(|l| serde_json::from_str(l).map_err(|e| e.to_string())).collect::<Outcome<_>>()?;
     let mut by_id = std::collections::HashMap::new();
@@ -103,7 +104,7 @@ fn compare(lines: &[String], ndjson: &str) -> Outcome {
 }
 
 /// An authority, and certificates of it for server (`localhost`) and client, as PEM files; the authority's path.
-fn certificates(place: &Place) -> Outcome<PathBuf> {
+pub(crate) fn certificates(place: &Place) -> Outcome<PathBuf> {
     let make = || -> Result<PathBuf, Box<dyn std::error::Error>> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -5,7 +5,7 @@
 //! its server's log. The real Filebeat can't take Pillion's place here: it asks for `_license`, which the servers from
 //! Maven Central don't have, and ships nothing.
 
-mod lumber;
+pub(crate) mod lumber;
 mod reference;
 mod search;
 
