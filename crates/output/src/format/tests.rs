@@ -107,14 +107,14 @@ fn a_selector_remembers_only_what_can_not_differ() {
     };
     let day_later = |b: &mut Batch| b.events[1].time_ms += 86_400_000;
     let overlay = |b: &mut Batch| {
-        let fields = json!({"fields": {"team": "y"}}).as_object().unwrap().clone();
+        let fields = json!({"json": {"team": "y"}}).as_object().unwrap().clone();
         b.events[1].overlay = Some(Box::new(Overlay { no_message: false, fields, metadata: Map::new() }));
     };
     for (format, change, want) in [
         ("i-%{+yyyy.MM.dd}", &day_later as &dyn Fn(&mut Batch), ("i-2017.10.25", "i-2017.10.26", true)),
         ("i-%{+yyyy.MM}", &overlay, ("i-2017.10", "i-2017.10", true)),
         ("%{[fields.team]}", &day_later, ("x", "x", true)),
-        ("%{[fields.team]}", &overlay, ("x", "y", false)),
+        ("%{[json.team]:x}", &overlay, ("x", "y", false)),
         ("%{[message]}", &day_later, ("one", "two", false)),
         ("%{[log.offset]}", &day_later, ("0", "4", false)),
     ] {
