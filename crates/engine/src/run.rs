@@ -280,7 +280,7 @@ impl Run {
     }
 
     fn receipt(&self, state: &mut State) -> Receipt {
-        if let Some(code) = self.flag.as_ref().and_then(Flag::exit_code) {
+        if let Some(code) = self.flag.as_ref().and_then(Flag::local_exit_code) {
             state.drain.work_exited(code);
         }
         let (mut accounts, unacked) = self.ledger.state();

@@ -270,7 +270,7 @@ fn watch_work(world: &World, engine: &EngineSettings, tell: &mpsc::Sender<Ending
     let (waiting, tell) = (flag.clone(), tell.clone());
     tokio::spawn(async move {
         waiting.wait().await;
-        let _ = tell.send(Ending::Drain(Cause::Flag(waiting.exit_code()))).await;
+        let _ = tell.send(Ending::Drain(Cause::Flag(waiting.seen_exit_code().await))).await;
     });
     Some(flag)
 }

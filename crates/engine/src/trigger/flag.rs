@@ -4,9 +4,10 @@
 //!
 //! Always holds:
 //! - A flag that is older than the pod is another run's: it is refused loudly, once, and waited for to be made again.
-//! - A flag may be seen before its content: [`Flag::exit_code`] can be asked again later.
+//! - A flag may be seen before its content: [`Flag::local_exit_code`] can be asked again later.
 //! - On a local file system the kernel tells of new files in the folder, and a look every [`WATCHED_PERIOD`] is only for
 //!   what it doesn't tell. Where it can't (no folder yet, no watches left), there is one every [`LOCAL_PERIOD`].
+//! - A network file system is asked on a thread of its own, so that one that hangs stops nothing else.
 //! - On a network file system there are two calls every [`NETWORK_PERIOD`]: the folder is listed too, since a client may
 //!   have cached that the file isn't there, for half a minute.
 //!
@@ -37,6 +38,8 @@ pub struct Flag {
     world: World,
     path: PathBuf,
     not_before: Option<UnixMillis>,
+    /// As it was at the beginning: asking is a call that may hang.
+    network: bool,
 }
 
 /// What a look at the flag's place found.
@@ -53,19 +56,21 @@ pub enum Look {
 impl Flag {
     /// A flag at `path`; one that was last changed before `not_before` doesn't count.
     pub fn new(world: World, path: PathBuf, not_before: Option<UnixMillis>) -> Flag {
-        Flag { world, path, not_before }
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let network = world.fs.kind(folder).is_ok_and(|k| k == FsKind::Network);
+        Flag { world, path, not_before, network }
     }
 
     /// Waits until the flag is there. Cancel safe.
     pub async fn wait(&self) {
         let mut told = false;
-        let network = self.is_network();
         let mut watch = None;
         loop {
-            if watch.is_none() && !network {
+            if watch.is_none() && !self.network {
                 watch = self.watch();
             }
-            match self.look() {
+            let look = if self.network { self.blocking(Flag::look).await.unwrap_or(Look::Absent) } else { self.look() };
+            match look {
                 Look::Present => return,
                 Look::Stale if !told => {
                     told = true;
@@ -80,7 +85,7 @@ impl Flag {
             }
             match &watch {
                 Some(watch) => drop(tokio::time::timeout(WATCHED_PERIOD, news(watch)).await),
-                None if network => tokio::time::sleep(NETWORK_PERIOD).await,
+                None if self.network => tokio::time::sleep(NETWORK_PERIOD).await,
                 None => tokio::time::sleep(LOCAL_PERIOD).await,
             }
         }
@@ -92,6 +97,17 @@ impl Flag {
         let flags = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
         inotify::add_watch(&fd, self.folder(), flags).ok()?;
         super::readable(fd).ok()
+    }
+
+    /// Asks something of the file system on a thread of its own: one that hangs stops neither outputs nor signals.
+    async fn blocking<T: Send + 'static>(&self, ask: impl FnOnce(&Flag) -> T + Send + 'static) -> Option<T> {
+        let flag = self.clone();
+        tokio::task::spawn_blocking(move || ask(&flag)).await.ok()
+    }
+
+    /// The number in the flag that was seen, if there is one by now.
+    pub async fn seen_exit_code(&self) -> Option<i32> {
+        self.blocking(Flag::exit_code).await.flatten()
     }
 
     /// Looks once.
@@ -107,8 +123,12 @@ impl Flag {
         }
     }
 
-    /// The number in the flag, if there is one by now.
-    pub fn exit_code(&self) -> Option<i32> {
+    /// The number in a flag on a local file system, if there is one by now: for whoever can't wait.
+    pub fn local_exit_code(&self) -> Option<i32> {
+        if self.network { None } else { self.exit_code() }
+    }
+
+    fn exit_code(&self) -> Option<i32> {
         let file = self.world.fs.open(&self.path, OpenHow::Read).ok()?;
         let mut buf = [0; 64];
         let n = file.read_at(&mut buf, 0).ok()?;
@@ -119,12 +139,8 @@ impl Flag {
         self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 
-    fn is_network(&self) -> bool {
-        self.world.fs.kind(self.folder()).is_ok_and(|k| k == FsKind::Network)
-    }
-
     fn is_listed(&self) -> bool {
-        if self.not_before.is_some() || !self.is_network() {
+        if self.not_before.is_some() || !self.network {
             return false; // its age would be unknown
         }
         let mut found = false;
