@@ -155,7 +155,7 @@ impl Ledger {
     /// Writes down that a batch is about to be sent. False: it must wait until others are acknowledged.
     fn intend(&self, batch: &Batch) -> bool {
         let source = &batch.source;
-        let intent = Intent { from: batch.from, to: batch.to, read_ms: batch.read_ms };
+        let intent = Intent { from: batch.from, to: batch.to, read_ms: batch.read_ms, guard: batch.guard };
         self.registry.intend(&source.key, source.incarnation, intent)
             || self.registry.get(&source.key).is_none_or(|entry| entry.incarnation != source.incarnation)
     }
@@ -313,7 +313,10 @@ mod tests {
         assert!(rig.queue.free() < 1 << 20, "staged batches take space");
         rig.ledger.registrar_step().unwrap();
         assert_eq!(rig.queue.waiting(), 2);
-        assert_eq!(rig.entry().intents, [Intent { from: 0, to: 20, read_ms: 0 }]);
+        assert_eq!(
+            rig.entry().intents,
+            [Intent { from: 0, to: 20, read_ms: 0, guard: pillion_event::Guard::default() }]
+        );
         let request = rig.queue.take(10, usize::MAX).await.unwrap();
         rig.ledger.settled(&request.slices[0], Fates::All(Fate::Acked));
         assert!(rig.ledger.is_settled() && !rig.ledger.is_synced());

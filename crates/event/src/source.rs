@@ -37,7 +37,7 @@ pub const GUARD: usize = 64;
 
 /// A hash of the bytes just before an offset: tells a file that goes on from one whose content was replaced, though the
 /// inode is the same and the size is enough (a copytruncate that went unseen).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Guard {
     /// FNV-1a, 64 bits, of the bytes: it is kept in the registry, and so the same for ever. Nobody gains by a collision.
     pub hash: u64,

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use common::Rig;
+use pillion_event::Guard;
 use pillion_input::Identity;
 use pillion_registry::Intent;
 
@@ -68,8 +69,13 @@ fn what_may_have_been_sent_is_sent_again_the_same() {
     assert_eq!(rig.settle().len(), 4);
     let entry = rig.registry.entries().remove(0);
     // 0..4 was acknowledged; 4..8 and 14..19 were about to be sent; 8..14 between them wasn't written down.
+    let bytes = b"one\ntwo\nthree\nfour\n";
     for (from, to, read_ms) in [(4, 8, 111), (14, 19, 222)] {
-        assert!(rig.registry.intend(&entry.key, entry.incarnation, Intent { from, to, read_ms }));
+        assert!(rig.registry.intend(
+            &entry.key,
+            entry.incarnation,
+            Intent { from, to, read_ms, guard: Guard::of(&bytes[..to as usize]) }
+        ));
     }
     let cursor = pillion_event::Cursor {
         key: Arc::clone(&entry.key),
@@ -93,12 +99,32 @@ fn intents_beyond_the_file_are_those_of_another_content() {
     rig.append("a.log", "one\ntwo\n");
     rig.settle();
     let entry = rig.registry.entries().remove(0);
-    assert!(rig.registry.intend(&entry.key, entry.incarnation, Intent { from: 0, to: 8, read_ms: 1 }));
+    assert!(rig.registry.intend(
+        &entry.key,
+        entry.incarnation,
+        Intent { from: 0, to: 8, read_ms: 1, guard: Guard::default() }
+    ));
     rig.truncate("a.log", 0);
     rig.append("a.log", "new\n");
     rig.restart();
     assert_eq!(rig.settle(), ["new"]);
     assert!(!rig.batches[0].replayed && rig.batches[0].source.incarnation != entry.incarnation);
+}
+
+#[test]
+fn a_range_in_flight_isnt_sent_from_another_content() {
+    let mut rig = Rig::log();
+    rig.append("a.log", "one\ntwo\n");
+    rig.settle();
+    let entry = rig.registry.entries().remove(0);
+    let guard = Guard::of(b"one\ntwo\n");
+    assert!(rig.registry.intend(&entry.key, entry.incarnation, Intent { from: 0, to: 8, read_ms: 1, guard }));
+    rig.truncate("a.log", 0);
+    rig.append("a.log", "six\nten\nmore\n");
+    rig.restart();
+    assert_eq!(rig.settle(), ["six", "ten", "more"]);
+    assert!(!rig.batches[0].replayed && rig.batches[0].source.incarnation != entry.incarnation);
+    assert_eq!(rig.lost(), 8);
 }
 
 #[test]

@@ -217,7 +217,7 @@ fn what_waited_and_was_seen_is_lost_by_a_copytruncate() {
     // Two looks while the queue is full, then a truncation.
     for line in ["two\n", "three\n"] {
         rig.append("a.log", line);
-        rig.advance(std::time::Duration::from_secs(11));
+        rig.advance(Duration::from_secs(11));
         rig.settle_with(pillion_input::Budget { bytes: 0, events: 0 });
     }
     rig.truncate("a.log", 0);

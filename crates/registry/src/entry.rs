@@ -44,6 +44,9 @@ pub struct Intent {
     pub to: u64,
     /// When it was read: milliseconds since 1970.
     pub read_ms: i64,
+    /// `Batch::guard`: another content that happens to be there mustn't be sent in its place. Of no length where nobody
+    /// knows it.
+    pub guard: Guard,
 }
 
 /// Which kind of input an entry belongs to.

@@ -401,10 +401,17 @@ fn kind_of(world: &World, path: &Path) -> Result<Option<FileKind>, Error> {
 
 /// Makes a directory and its parents, each durable in its own parent.
 fn make_dir(world: &World, path: &Path) -> Result<(), Error> {
-    if kind_of(world, path)? == Some(FileKind::Dir) {
-        return Ok(());
-    }
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+    if kind_of(world, path)? == Some(FileKind::Dir) {
+        // An earlier start may have made it and have been killed before it was durable. Where somebody else made it, its
+        // parent need not be ours to open.
+        return match sync_dir(world, parent.unwrap_or(Path::new("."))) {
+            Err(e) if e.kind() != io::ErrorKind::PermissionDenied => {
+                Err(Error::Unwritable { path: path.into(), source: e })
+            }
+            _ => Ok(()),
+        };
+    }
     if let Some(parent) = parent {
         make_dir(world, parent)?;
     }

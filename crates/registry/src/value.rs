@@ -4,7 +4,7 @@
 //! Always holds: what comes out of a known value goes back in with the same meaning, unknown members included; a value
 //! that isn't understood is kept whole.
 //!
-//! `pillion` is `["<incarnation: 32 hex digits>",<born: ns, or null>,[[from,to,read_ms],…],[offset,bytes,"<hash>"]]`, the
+//! `pillion` is `["<incarnation: 32 hex digits>",<born: ns, or null>,[[from,to,read_ms,bytes,"<hash>"],…],[offset,bytes,"<hash>"]]`, the
 //! last, of the bytes before the offset, only where it is known. An array, since Filebeat drops a whole entry of which an
 //! unknown member is an object with anything in it. Filebeat 7 to 9 decode states with go-structform's gotype, which skips members that a struct
 //! doesn't have (`unfolderStruct.OnKey`), and write the struct back without them: an entry that Filebeat has changed
@@ -151,8 +151,9 @@ fn decode_ours(ours: &[Value]) -> Option<Ours> {
     let intents = intents.as_array()?;
     let mut all = Vec::with_capacity(intents.len().min(MAX_INTENTS));
     for intent in intents {
-        let [from, to, read_ms] = intent.as_array()?.as_slice() else { return None };
-        let intent = Intent { from: from.as_u64()?, to: to.as_u64()?, read_ms: read_ms.as_i64()? };
+        let [from, to, read_ms, len, hash] = intent.as_array()?.as_slice() else { return None };
+        let guard = decode_guard(len, hash)?;
+        let intent = Intent { from: from.as_u64()?, to: to.as_u64()?, read_ms: read_ms.as_i64()?, guard };
         if intent.from > intent.to || all.len() == MAX_INTENTS {
             return None;
         }
@@ -169,8 +170,12 @@ fn decode_ours(ours: &[Value]) -> Option<Ours> {
 
 fn decode_tail(value: &Value) -> Option<(u64, Guard)> {
     let [at, len, hash] = value.as_array()?.as_slice() else { return None };
+    Some((at.as_u64()?, decode_guard(len, hash)?))
+}
+
+fn decode_guard(len: &Value, hash: &Value) -> Option<Guard> {
     let len = u8::try_from(len.as_u64()?).ok().filter(|len| usize::from(*len) <= GUARD)?;
-    Some((at.as_u64()?, Guard { hash: u64::from_str_radix(hash.as_str()?, 16).ok()?, len }))
+    Some(Guard { hash: u64::from_str_radix(hash.as_str()?, 16).ok()?, len })
 }
 
 /// Appends `"k":…` and `"v":…` members or their likes: the value alone, as one line without an end.
@@ -251,7 +256,7 @@ fn encode_entry(e: &Entry, out: &mut Vec<u8>) {
     }
     for (n, i) in e.intents.iter().enumerate() {
         put(out, if n == 0 { b"" } else { b"," });
-        put_fmt(out, format_args!("[{},{},{}]", i.from, i.to, i.read_ms));
+        put_fmt(out, format_args!("[{},{},{},{},\"{:016x}\"]", i.from, i.to, i.read_ms, i.guard.len, i.guard.hash));
     }
     put(out, b"]");
     if e.guard.len > 0 {

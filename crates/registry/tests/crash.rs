@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use pillion_event::{Acked, Cursor, Incarnation};
+use pillion_event::{Acked, Cursor, Guard, Incarnation};
 use pillion_registry::{Entry, Error, Identifier, Intent, Kind, LogState, Options, Registry};
 use pillion_sim::world::{Crash, Faults, Rng, SimWorld};
 use proptest::prelude::*;
@@ -64,7 +64,11 @@ fn apply(registry: &Registry, op: &Op) {
         Op::Intend { n, len } => {
             if let Some(e) = registry.get(&key(*n)) {
                 let from = e.intents.last().map_or(e.offset, |i| i.to);
-                let _ = registry.intend(&e.key, e.incarnation, Intent { from, to: from + len, read_ms: 1 });
+                let _ = registry.intend(
+                    &e.key,
+                    e.incarnation,
+                    Intent { from, to: from + len, read_ms: 1, guard: Guard::default() },
+                );
             }
         }
         Op::Commit { n, by } => {

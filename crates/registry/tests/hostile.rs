@@ -4,7 +4,7 @@ use pillion_registry::fuzz;
 use proptest::prelude::*;
 
 const LOG: &[u8] = br#"{"op":"set","id":1}
-{"k":"filestream::jobs::native::5841252-65024","v":{"meta":{"source":"/x/logs/a.log","identifier_name":"native","more":[1]},"ttl":1800000000000,"updated":[713084901,1795459239],"cursor":{"offset":2991,"new":true},"pillion":["00000000000000000000000000000005",null,[[0,9,3]]]}}
+{"k":"filestream::jobs::native::5841252-65024","v":{"meta":{"source":"/x/logs/a.log","identifier_name":"native","more":[1]},"ttl":1800000000000,"updated":[713084901,1795459239],"cursor":{"offset":2991,"new":true},"pillion":["00000000000000000000000000000005",null,[[0,9,3,0,"0000000000000000"]]]}}
 {"op":"set","id":2,"crc32":7}
 {"k":"filebeat::logs::native::5841252-65024","v":{"offset":2991,"ttl":-1,"source":"/x/logs/a.log","timestamp":[658707069,18446744011573954816],"type":"log","meta":{"stream":"stdout"},"FileStateOS":{"inode":5841252,"device":65024}}}
 {"op":"remove","id":3}

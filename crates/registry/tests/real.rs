@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use pillion_event::{Acked, Cursor, Incarnation};
+use pillion_event::{Acked, Cursor, Guard, Incarnation};
 use pillion_registry::{Entry, Error, FilestreamState, Identifier, Intent, Kind, LogState, Opened, Options, Registry};
 use pillion_world::World;
 
@@ -87,7 +87,11 @@ fn a_new_registry_looks_like_filebeats() {
     assert!(opened.fresh);
     let id = registry.agent_id().to_owned();
     registry.upsert(new_log("/x/a", 5));
-    assert!(registry.intend("filebeat::logs::native::5-1", Incarnation(5), Intent { from: 0, to: 9, read_ms: 3 }));
+    assert!(registry.intend(
+        "filebeat::logs::native::5-1",
+        Incarnation(5),
+        Intent { from: 0, to: 9, read_ms: 3, guard: Guard::default() }
+    ));
     registry.sync().unwrap();
     assert!(registry.commit(&acked("filebeat::logs::native::5-1", Incarnation(5), 4)));
     registry.sync().unwrap();
@@ -105,7 +109,10 @@ fn a_new_registry_looks_like_filebeats() {
     );
     let home = data.join("registry/filebeat");
     let first = fs::read_to_string(home.join("1.json")).unwrap();
-    assert!(first.contains(r#""pillion":["00000000000000000000000000000005",null,[[0,9,3]]]"#), "{first}");
+    assert!(
+        first.contains(r#""pillion":["00000000000000000000000000000005",null,[[0,9,3,0,"0000000000000000"]]]"#),
+        "{first}"
+    );
     let log = log_text(&data);
     let lines: Vec<&str> = log.lines().collect();
     assert!(lines[0].starts_with(r#"{"op":"set","id":2,"crc32":"#), "{log}");
@@ -248,7 +255,7 @@ fn a_reader_cannot_undo_an_acknowledgement() {
     let entry = new_log("/a", 1);
     let key = Arc::clone(&entry.key);
     registry.upsert(entry.clone());
-    let intent = |from, to| Intent { from, to, read_ms: 1 };
+    let intent = |from, to| Intent { from, to, read_ms: 1, guard: Guard::default() };
     assert!(registry.intend(&key, entry.incarnation, intent(0, 10)));
     assert!(registry.intend(&key, entry.incarnation, intent(10, 20)));
     assert!(registry.commit(&acked(&key, entry.incarnation, 10)));
@@ -279,7 +286,13 @@ fn intents_are_bounded() {
     let (registry, _) = open(dir.path());
     let entry = new_log("/a", 1);
     registry.upsert(entry.clone());
-    let intend = |n: u64| registry.intend(&entry.key, entry.incarnation, Intent { from: n, to: n + 1, read_ms: 0 });
+    let intend = |n: u64| {
+        registry.intend(
+            &entry.key,
+            entry.incarnation,
+            Intent { from: n, to: n + 1, read_ms: 0, guard: Guard::default() },
+        )
+    };
     for n in 0..pillion_registry::MAX_INTENTS as u64 {
         assert!(intend(n));
     }

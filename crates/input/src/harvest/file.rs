@@ -106,10 +106,14 @@ pub(crate) struct FileState {
     pub(crate) queued: bool,
     /// Its path leads to it no longer.
     pub(crate) gone: bool,
+    /// The search in which that was found: it may have listed the file's folder before.
+    pub(crate) gone_in: u32,
     /// It has no name any more.
     pub(crate) deleted: bool,
     /// A network file system showed a smaller size once.
     pub(crate) doubted: bool,
+    /// On a network file system the bytes before `pos` seemed to be others once.
+    pub(crate) mistrusted: bool,
     /// It lies on a network file system.
     pub(crate) network: bool,
     /// Its path is a link: a watch on the link's folder tells nothing of it.
@@ -162,8 +166,10 @@ impl FileState {
             missed: 0,
             queued: false,
             gone: false,
+            gone_in: 0,
             deleted: false,
             doubted: false,
+            mistrusted: false,
             network: false,
             link: false,
             renamed: false,
@@ -201,7 +207,7 @@ impl FileState {
         self.mtime_ns = meta.mtime_ns as i64;
         self.guard = Guard::default();
         self.group_at = None;
-        (self.grow, self.quiet, self.doubted) = (0, 0, false);
+        (self.grow, self.quiet, self.doubted, self.mistrusted) = (0, 0, false, false);
         lost
     }
 }

@@ -26,6 +26,9 @@ impl Harvester {
     /// A file's path leads to it no longer.
     pub(crate) fn lost_its_name(&mut self, id: FileId, now: Mono) {
         let Some(f) = self.table.get_mut(id) else { return };
+        if !f.gone {
+            f.gone_in = self.inputs.get(usize::from(f.input)).map_or(0, |i| i.tour.number);
+        }
         f.gone = true;
         f.active = now;
         let Some(fd) = &f.fd else { return };
@@ -35,7 +38,12 @@ impl Harvester {
         }
         if !f.kept {
             if self.open_deleted >= self.limits.deleted {
-                self.give_up(id, LossCause::TooManyDeleted);
+                if f.deleted {
+                    self.give_up(id, LossCause::TooManyDeleted);
+                } else {
+                    // It still has a name: the search may find it there.
+                    self.close(id);
+                }
                 return;
             }
             f.kept = true;
@@ -54,22 +62,29 @@ impl Harvester {
         if f.len > f.pos {
             f.tally.lost += f.len - f.pos;
             let (path, pos, len) = (f.path.clone(), f.pos, f.len);
-            f.len = f.pos;
+            (f.len, f.sure_len) = (f.pos, f.pos);
             f.scanned_to = f.pos;
             self.books.lose(&path, pos, len, cause);
         }
     }
 
-    /// After a search: what is gone without a descriptor is lost; what is gone and acknowledged is forgotten.
+    /// After a search: what is gone without a descriptor is lost; what is gone and acknowledged is forgotten. A search that
+    /// began before a file was gone proves nothing: it may have listed its folder before the file got its new name.
     pub(crate) fn forget_gone(&mut self, input: usize, now: Mono) {
+        let Some(i) = self.inputs.get(input) else { return };
+        let (number, unsure) = (i.tour.number, i.tour.is_unsure());
         let gone: Vec<_> = self
             .table
             .iter()
             .filter(|(_, f)| usize::from(f.input) == input && f.gone && f.fd.is_none())
-            .map(|(id, _)| id)
+            .map(|(id, f)| (id, f.gone_in == number || unsure))
             .collect();
-        for id in gone {
-            self.forget(id, now);
+        for (id, too_early) in gone {
+            if too_early {
+                self.search_now(input);
+            } else {
+                self.forget(id, now);
+            }
         }
     }
 

@@ -10,7 +10,7 @@
 //!
 //! Tested in `tests/identity.rs`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 
@@ -143,6 +143,9 @@ impl Harvester {
             }
         }
         self.begin(id, &ident);
+        if let Some(f) = self.table.get(id) {
+            tracing::debug!(path = %f.path.display(), key = f.key.as_deref().unwrap_or_default(), "a file begins");
+        }
         Bind::Bound
     }
 
@@ -226,6 +229,11 @@ impl Harvester {
             tracing::info!(path = %f.path.display(), offset = entry.offset, size = f.len, "the file was truncated or replaced meanwhile: read from its beginning");
             f.incarnation = incarnation;
             (f.pos, f.scanned_to, f.guard) = (0, 0, Guard::default());
+            if beyond > entry.offset {
+                // It may have arrived, or not: nobody can send it again.
+                f.tally.lost += beyond - entry.offset;
+                self.books.lose(&f.path, entry.offset, beyond, super::LossCause::Truncated);
+            }
         } else {
             f.incarnation = entry.incarnation;
             (f.pos, f.guard) = (entry.offset, entry.guard);
@@ -233,10 +241,7 @@ impl Harvester {
                 f.pos = former.pos;
                 f.guard = former.guard;
             } else {
-                let mut next: std::collections::VecDeque<Intent> =
-                    entry.intents.iter().filter(|i| i.to > entry.offset && i.to > i.from).copied().collect();
-                next.make_contiguous().sort_unstable();
-                f.replays = if next.is_empty() { None } else { Some(next) };
+                f.replays = replays_of(entry, entry.offset);
             }
             f.scanned_to = f.pos;
         }
@@ -256,6 +261,9 @@ impl Harvester {
             (f.pos, f.scanned_to, f.guard) = (0, 0, Guard::default());
         }
         self.write_entry(id);
+        if let Some(f) = self.table.get(id) {
+            tracing::debug!(path = %f.path.display(), key = %entry.key, pos = f.pos, incarnation = %f.incarnation, "a file goes on");
+        }
     }
 
     /// Begins with a file that nothing is known of.
@@ -302,6 +310,25 @@ impl Harvester {
             _ => fresh,
         };
         self.registry.upsert(entry);
+    }
+
+    /// Whether a file of which nothing is read yet still has the fingerprint that its key says. Later, the bytes before
+    /// `pos` tell.
+    pub(crate) fn fingerprint_holds(&self, id: FileId) -> io::Result<bool> {
+        let Some(f) = self.table.get(id).filter(|f| f.pos == 0) else { return Ok(true) };
+        let (Some(fd), Some(key)) = (&f.fd, &f.key) else { return Ok(true) };
+        let spec = self.inputs.get(usize::from(f.input)).map(|i| &i.spec.identity);
+        let (Some(Identity::Fingerprint { offset, length, .. }), Some(Identifier::Fingerprint(known))) =
+            (spec, pillion_registry::identifier_of(key))
+        else {
+            return Ok(true);
+        };
+        // A file that is shorter than what the fingerprint skips was taken up by all of its bytes.
+        let offset = if f.fingerprint_len > 0 && u64::from(f.fingerprint_len) <= *offset { 0 } else { *offset };
+        let len = if f.fingerprint_len > 0 { f.fingerprint_len as usize } else { *length as usize };
+        let raw = read_exactly(&**fd, offset, len)?;
+        let hash = if f.fingerprint_len > 0 { growing_of(&raw) } else { sha256(&raw) };
+        Ok(known.split('~').next() == Some(&*hash))
     }
 
     /// The file's fingerprint has grown to its full length, or to more than it had: its key changes once it is
@@ -420,6 +447,13 @@ enum Owner {
     Present,
     Gone,
     Unknown,
+}
+
+/// The ranges behind `pos` that may have been sent by an earlier run; `None` = there are none.
+pub(crate) fn replays_of(entry: &Entry, pos: u64) -> Option<VecDeque<Intent>> {
+    let mut next: VecDeque<Intent> = entry.intents.iter().filter(|i| i.to > pos && i.to > i.from).copied().collect();
+    next.make_contiguous().sort_unstable();
+    (!next.is_empty()).then_some(next)
 }
 
 /// Whether the bytes before `pos` are those that are remembered.

@@ -12,8 +12,8 @@ use pillion_world::{FileKind, Meta, Mono};
 
 use crate::harvest::Harvester;
 use crate::harvest::account::LossCause;
-use crate::harvest::file::{Drain, FileState};
-use crate::harvest::identity::{Former, guard_holds};
+use crate::harvest::file::{Drain, FileState, differ};
+use crate::harvest::identity::{Former, guard_holds, replays_of};
 use crate::harvest::rules::{Verdict, judge};
 use crate::harvest::table::FileId;
 use crate::spec::Identity;
@@ -59,7 +59,9 @@ impl Harvester {
             Ok(Some(meta)) => meta,
             Ok(None) => return,
             Err(e) => {
-                if !missing(&e) {
+                if missing(&e) {
+                    self.vanished(input, &path);
+                } else {
                     // It is there, but can't be looked at: it isn't gone.
                     if let Some(f) = known.and_then(|id| self.table.get_mut(id)) {
                         f.seen = number;
@@ -70,6 +72,14 @@ impl Harvester {
             }
         };
         self.found(input, path, &meta, now);
+    }
+
+    /// A name that was listed is gone already: the file may have another one now, which the listing didn't have.
+    fn vanished(&mut self, input: u16, path: &Path) {
+        let is_link = self.world.fs.stat(path, false).is_ok();
+        if let Some(i) = self.inputs.get_mut(usize::from(input)).filter(|_| !is_link) {
+            i.tour.vanished = true;
+        }
     }
 
     /// A regular file at a path; `None` = something else, or a link where links aren't followed.
@@ -135,9 +145,16 @@ impl Harvester {
                     return;
                 }
                 Err(e) if !missing(&e) => return,
-                _ => self.renamed(id, input, path),
+                _ => {
+                    if differ(f.birth_ns, super::file::ns(meta.birth_ns)) {
+                        // Its inode is another file's: what it still had was lost under its own name.
+                        self.give_up(id, LossCause::Deleted);
+                    }
+                    self.renamed(id, input, path);
+                }
             }
         }
+        self.take_back(id);
         let Some(f) = self.table.get_mut(id) else { return };
         if f.input == input {
             f.seen = number;
@@ -147,6 +164,15 @@ impl Harvester {
             return;
         }
         self.judge_and_act(id, meta, now);
+    }
+
+    /// A file that was given up is there again: what an earlier run may have sent of it is still to be sent first.
+    fn take_back(&mut self, id: FileId) {
+        let Some(f) = self.table.get_mut(id).filter(|f| f.gone && f.replays.is_none()) else { return };
+        let Some(entry) = f.key.as_ref().and_then(|key| self.registry.get(key)) else { return };
+        if entry.incarnation == f.incarnation {
+            f.replays = replays_of(&entry, f.pos);
+        }
     }
 
     /// On a network file system whose inode numbers aren't its own, two files can seem one.
@@ -203,13 +229,12 @@ impl Harvester {
             Verdict::Same => (f.len, f.sure_len) = (meta.len, meta.len),
             Verdict::Grown => {
                 let news = meta.len > f.len || f.mtime_ns != meta.mtime_ns as i64;
-                let waits = f.len > f.pos;
                 (f.len, f.mtime_ns) = (meta.len, meta.mtime_ns as i64);
                 if news {
                     f.quiet = 0;
                 }
-                // With a backlog it takes a while until a read checks what came: a truncation meanwhile destroys it.
-                if news && waits && self.content_is_known(id, now) {
+                // It takes a while until a read checks what came: a truncation meanwhile destroys it.
+                if news && self.content_is_known(id, now) {
                     self.table.get_mut(id).into_iter().for_each(|f| f.sure_len = meta.len);
                 }
             }
@@ -431,6 +456,9 @@ impl Harvester {
     /// A file is due to be looked at.
     pub(crate) fn on_timer(&mut self, id: FileId, now: Mono) {
         let Some(f) = self.table.get_mut(id) else { return };
+        if f.gone && f.fd.is_none() {
+            f.group_at = None;
+        }
         if f.group_at.is_some_and(|at| at <= now) && (f.errors == 0 || f.look_at.is_some_and(|at| at <= now)) {
             self.make_ready(id);
         }

@@ -76,6 +76,10 @@ impl Harvester {
     }
 
     fn try_read(&mut self, id: FileId, budget: Budget, now: Mono) -> io::Result<Option<Batch>> {
+        if self.table.get(id).is_none_or(|f| f.key.is_none()) {
+            // It lost its key while it waited for its turn: what it holds is read once it has another.
+            return Ok(None);
+        }
         self.ensure_open(id, now)?;
         let Some(f) = self.table.get_mut(id) else { return Ok(None) };
         let Some(fd) = &f.fd else { return Ok(None) };
@@ -84,10 +88,15 @@ impl Harvester {
             self.judge_and_act(id, &meta, now);
             return Ok(None);
         }
-        let before = match check_before(&**fd, f)? {
+        let mut before = check_before(&**fd, f)?;
+        if !self.fingerprint_holds(id)? {
+            before = Before::Other;
+        }
+        let Some(f) = self.table.get_mut(id) else { return Ok(None) };
+        let before = match before {
             Before::Known(bytes) => bytes,
             Before::Other => {
-                if f.network && !f.doubted {
+                if f.network && !std::mem::replace(&mut f.mistrusted, true) {
                     self.doubt(id, now);
                 } else {
                     self.begin_anew(id, &meta, LossCause::Truncated, now);
@@ -96,7 +105,7 @@ impl Harvester {
                 return Ok(None);
             }
         };
-        f.doubted = false;
+        (f.doubted, f.mistrusted) = (false, false);
         (f.len, f.sure_len) = (meta.len, meta.len);
         self.grow_fingerprint(id, now);
         if self.table.get(id).is_some_and(|f| f.replays.is_some()) {
@@ -293,14 +302,14 @@ impl Harvester {
         };
         let pos = f.pos;
         let range = if next.from > pos {
-            let gap = Intent { from: pos, to: next.from, read_ms };
             if let Some(r) = &mut f.replays {
                 r.push_front(next);
             }
-            gap
+            Intent { from: pos, to: next.from, read_ms, guard: Guard::default() }
         } else {
             Intent { from: pos, ..next }
         };
+        let beyond = f.replays.as_ref().and_then(|r| r.back()).map_or(range.to, |last| last.to.max(range.to));
         if f.replays.as_ref().is_some_and(|r| r.is_empty()) {
             f.replays = None;
         }
@@ -308,13 +317,20 @@ impl Harvester {
             self.consider(id, now);
             return Ok(None);
         }
-        if range.to > meta.len {
-            self.begin_anew(id, meta, LossCause::Truncated, now);
-            self.bind_and_consider(id, now);
-            return Ok(None);
-        }
-        match self.take_range(id, &range, before, now) {
-            Ok(batch) => Ok(batch),
+        let taken = if range.to > meta.len { Ok(None) } else { self.take_range(id, &range, before) };
+        match taken {
+            Ok(Some((turn, taken, guard))) if range.guard.len == 0 || guard == range.guard => {
+                Ok(self.replayed(id, &turn, taken, guard, now))
+            }
+            Ok(_) => {
+                // Another content is there: of the old one, nobody can say what has arrived.
+                if let Some(f) = self.table.get_mut(id) {
+                    (f.len, f.sure_len) = (beyond, beyond);
+                }
+                self.begin_anew(id, meta, LossCause::Truncated, now);
+                self.bind_and_consider(id, now);
+                Ok(None)
+            }
             Err(e) => {
                 // It has to be sent first, and again in the same form: try it again.
                 if let Some(f) = self.table.get_mut(id) {
@@ -325,7 +341,8 @@ impl Harvester {
         }
     }
 
-    fn take_range(&mut self, id: FileId, range: &Intent, before: &[u8], now: Mono) -> io::Result<Option<Batch>> {
+    /// Reads a range; `None` = the file is closed.
+    fn take_range(&self, id: FileId, range: &Intent, before: &[u8]) -> io::Result<Option<(Turn, Taken, Guard)>> {
         let Some(f) = self.table.get(id) else { return Ok(None) };
         let (Some(fd), Some(input)) = (&f.fd, self.inputs.get(usize::from(f.input))) else { return Ok(None) };
         let chain = Arc::clone(&input.spec.chain);
@@ -343,19 +360,20 @@ impl Harvester {
         if !taken.at_end || taken.parsed.consumed != range.to - range.from {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the range could not be read whole"));
         }
-        let f = self.table.get_mut(id);
-        if let Some(f) = f {
-            f.pos = range.to;
-            f.scanned_to = range.to;
-            let mut bytes = before.to_vec();
-            bytes.extend_from_slice(&taken.tail);
-            f.guard = Guard::of(&bytes);
-            f.active = now;
-            add(f, &taken);
-        }
-        let batch = self.batch(id, &turn, taken).map(|b| Batch { replayed: true, ..b });
+        let guard = Guard::of(&[before, &taken.tail].concat());
+        Ok(Some((turn, taken, guard)))
+    }
+
+    /// Notes what was read again, and makes the batch.
+    fn replayed(&mut self, id: FileId, turn: &Turn, taken: Taken, guard: Guard, now: Mono) -> Option<Batch> {
+        let f = self.table.get_mut(id)?;
+        (f.pos, f.scanned_to) = (turn.len, turn.len);
+        f.guard = guard;
+        f.active = now;
+        add(f, &taken);
+        let batch = self.batch(id, turn, taken).map(|b| Batch { replayed: true, ..b });
         self.consider(id, now);
-        Ok(batch)
+        batch
     }
 }
 

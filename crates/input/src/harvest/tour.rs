@@ -24,6 +24,9 @@ const PIECE: usize = 64;
 /// How many places of the table are passed over in one piece.
 const SKIM: FileId = 4096;
 
+/// How many searches in a row may prove nothing since names vanished under them.
+const MAX_UNSURE: u8 = 3;
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Phase {
     #[default]
@@ -48,6 +51,10 @@ pub(crate) struct Tour {
     late: VecDeque<(FileId, Option<FileId>)>,
     /// Something changed behind the walk: search once more.
     again: bool,
+    /// A name that was listed was gone when it was looked at.
+    pub(crate) vanished: bool,
+    /// Searches in a row in which that happened.
+    unsure: u8,
 }
 
 impl Tour {
@@ -63,6 +70,12 @@ impl Tour {
     /// Whether another search follows at once.
     pub(crate) fn is_again(&self) -> bool {
         self.again
+    }
+
+    /// Whether files were renamed or deleted under this search, so that not having seen a file proves nothing. Where that
+    /// happens all the time, a few searches have to do.
+    pub(crate) fn is_unsure(&self) -> bool {
+        (1..=MAX_UNSURE).contains(&self.unsure)
     }
 
     pub(crate) fn wait(&mut self, id: FileId, before: Option<FileId>) {
@@ -230,6 +243,8 @@ impl Harvester {
 
     fn end_search(&mut self, input: usize, now: Mono) {
         self.settle_former();
+        let tour = &mut self.inputs[input].tour;
+        tour.unsure = if std::mem::take(&mut tour.vanished) { tour.unsure.saturating_add(1) } else { 0 };
         self.forget_gone(input, now);
         let i = &mut self.inputs[input];
         i.tours = i.tours.saturating_add(1);
