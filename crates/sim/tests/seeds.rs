@@ -1,44 +1,92 @@
 //! Many seeds, and every planted defect until it is found.
 //!
-//! `PILLION_SEED=n` replays one; `PILLION_SEEDS=n` runs that many (default 200; continuous integration runs 10,000).
+//! `PILLION_SEED=n` replays one and tells every step; `PILLION_SEEDS=n` runs that many (continuous integration: 10,000).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a broken promise fails the test"
+)]
+#![allow(clippy::disallowed_methods, reason = "how long it really takes is told")]
 
-use pillion_sim::run::{Defect, Plan, run};
+mod common;
 
-fn plan(seed: u64) -> Plan {
-    Plan { seed, steps: 1000, crashes: 3, exactly_once: seed % 3 != 0, faults: seed % 5 < 2, defect: None }
-}
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pillion_sim::run::{Defect, Failure, Plan, Report, run};
+
+/// Seeds of an ordinary `cargo test`: a few seconds without optimisation.
+const FEW: u64 = 200;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|n| n.parse().expect("a number"))
 }
 
+/// Runs plans on all processors, in the order of their seeds as far as it goes.
+fn all(seeds: u64, plan: impl Fn(u64) -> Plan + Sync, each: impl Fn(Result<Report, Failure>) + Sync) {
+    let next = AtomicU64::new(0);
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds {
+                        return;
+                    }
+                    each(run(plan(seed)));
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn every_line_arrives_whatever_crashes() {
     if let Some(seed) = number("PILLION_SEED") {
-        println!("{:?}", run(plan(seed)).unwrap_or_else(|failure| panic!("{failure}")));
+        common::print_steps();
+        println!("{:?}", run(Plan::of(seed)).unwrap_or_else(|failure| panic!("{failure}")));
         return;
     }
-    let seeds = number("PILLION_SEEDS").unwrap_or(200);
-    let (mut lines, mut crashes, mut duplicates) = (0, 0, 0);
-    for seed in 0..seeds {
-        let report = run(plan(seed)).unwrap_or_else(|failure| panic!("{failure}"));
-        assert!(report.crashes >= 3, "seed {seed}: {report:?}");
-        lines += report.lines;
-        crashes += report.crashes;
-        duplicates += report.duplicates;
+    let seeds = number("PILLION_SEEDS").unwrap_or(FEW);
+    let [lines, steps, crashes, duplicates] = [const { AtomicU64::new(0) }; 4];
+    let begin = std::time::Instant::now();
+    let failures = std::sync::Mutex::new(Vec::new());
+    all(seeds, Plan::of, |outcome| match outcome {
+        Ok(report) => {
+            assert!(report.crashes >= 3, "{report:?}");
+            lines.fetch_add(report.lines, Ordering::Relaxed);
+            steps.fetch_add(report.fs_steps, Ordering::Relaxed);
+            crashes.fetch_add(report.crashes.into(), Ordering::Relaxed);
+            duplicates.fetch_add(report.duplicates, Ordering::Relaxed);
+        }
+        Err(failure) => failures.lock().unwrap().push(failure),
+    });
+    let [lines, steps, crashes, duplicates] = [lines, steps, crashes, duplicates].map(AtomicU64::into_inner);
+    println!(
+        "{seeds} seeds in {:?}: {lines} lines, {steps} steps of the file system, {crashes} crashes, {duplicates} events \
+         sent again and recognised",
+        begin.elapsed()
+    );
+    let failures = failures.into_inner().unwrap();
+    for failure in failures.iter().take(20) {
+        println!("{failure}");
     }
-    println!("{seeds} seeds: {lines} lines, {crashes} crashes, {duplicates} events sent again and recognised");
+    assert!(failures.is_empty(), "{} of {seeds} seeds broke a promise", failures.len());
     assert!(duplicates > 0, "nothing was ever sent twice: the simulation shows nothing");
 }
 
 #[test]
 fn every_planted_defect_is_found() {
     for defect in Defect::ALL {
+        let plan = |seed| Plan { exactly_once: true, ..Plan::of(seed) };
         let found = (0..300).find_map(|seed| {
-            let plan = Plan { exactly_once: true, defect: Some(defect), ..plan(seed) };
-            run(plan).err().map(|failure| (seed, failure.what))
+            let broken = run(Plan { defect: Some(defect), ..plan(seed) });
+            broken.err().map(|failure| (seed, failure.what))
         });
         let (seed, what) = found.unwrap_or_else(|| panic!("{defect:?} was never found"));
         println!("{defect:?}: found by seed {seed}: {what}");
+        run(plan(seed)).unwrap_or_else(|failure| panic!("without {defect:?}, too: {failure}"));
     }
 }

@@ -1,142 +1,266 @@
-//! The application: it writes lines that are all different, and knows what became of each file.
+//! The application: it writes lines that are all different, and knows what became of each.
 //!
-//! Always holds: a line's text occurs once in all that is written; what the application destroys (truncates, deletes) is
-//! noted, since nobody can promise that it was read before.
+//! Comes in: what it is to do, at random ([`Application::step`]) or as a script says. Goes out: bytes in files, and
+//! [`Application::lines`]: every line, which content it lies in at which bytes, and whether that content was destroyed.
+//!
+//! Always holds: a line's text occurs once in all that is written; what the application destroys (cuts off, deletes,
+//! replaces) is noted with the bytes that went, since nobody can promise that they were read before. A *content* is what
+//! a file holds between two cuts; a *file* is what an inode is, whatever its names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::time::Duration;
 
+use crate::run::Habits;
 use crate::world::{App, SimWorld};
 
 /// The folder that is read.
 pub(crate) const LOGS: &str = "/logs";
+/// Where copies go that nobody reads.
+const ELSEWHERE: &str = "/elsewhere";
 /// Names of live files.
 const NAMES: u64 = 4;
+/// What a change of a file takes: the coarse clock of a kernel ticks in between, so that its time stamp is another.
+const TICK: Duration = Duration::from_millis(5);
+
+/// The number of a content.
+pub(crate) type ContentId = usize;
+/// The number of a file.
+pub(crate) type FileId = usize;
 
 /// A line that was written.
 pub(crate) struct Line {
+    /// As far as it was written; without its end.
     pub text: String,
-    /// It lay in a file whose content the application destroyed.
+    pub content: ContentId,
+    /// Its bytes in the content, with its end once that is written.
+    pub range: Range<u64>,
+    /// It lay in a content that the application destroyed.
     pub destroyed: bool,
 }
 
-/// The lines of a file, whatever its name.
-#[derive(Default)]
+/// What was destroyed at once.
+pub(crate) struct Destroyed {
+    pub content: ContentId,
+    pub file: FileId,
+    /// How long the content was.
+    pub len: u64,
+}
+
+/// What a file holds, whatever its names.
 struct Content {
+    id: ContentId,
     lines: Vec<usize>,
-    /// The last line has no newline yet.
-    open: bool,
+    len: u64,
+    /// What is still to come of the last line.
+    rest: Option<String>,
+    file: FileId,
 }
 
 pub(crate) struct Application {
     app: App,
+    habits: Habits,
     pub lines: Vec<Line>,
+    /// What was destroyed since somebody looked last.
+    pub destroyed: Vec<Destroyed>,
+    /// The paths that each file has had.
+    pub paths: Vec<BTreeSet<String>>,
     files: BTreeMap<String, Content>,
+    contents: usize,
     rotated: u64,
 }
 
 impl Application {
-    pub(crate) fn new(sim: &SimWorld) -> Application {
+    pub(crate) fn new(sim: &SimWorld, habits: Habits) -> Application {
         let app = sim.app();
-        let made = app.create_dir_all(LOGS);
-        debug_assert!(made.is_ok(), "an empty disk takes a folder");
-        Application { app, lines: Vec::new(), files: BTreeMap::new(), rotated: 0 }
+        for dir in [LOGS, ELSEWHERE] {
+            let made = app.create_dir_all(dir);
+            debug_assert!(made.is_ok(), "an empty disk takes a folder");
+        }
+        let (lines, destroyed, paths) = (Vec::new(), Vec::new(), Vec::new());
+        Application { app, habits, lines, destroyed, paths, files: BTreeMap::new(), contents: 0, rotated: 0 }
     }
 
-    /// Does one thing.
+    /// Does one thing to one of its files.
     pub(crate) fn step(&mut self, sim: &SimWorld) {
         let name = format!("{LOGS}/{}.log", sim.below(NAMES));
         match sim.below(100) {
-            0..=69 => self.write(sim, &name),
-            70..=79 => self.write_part(sim, &name),
-            80..=87 => self.rotate(&name),
-            88..=92 => self.truncate(&name),
-            93..=95 => self.delete(&name),
+            0..=64 => {
+                let lines = 1 + sim.below(9);
+                self.write(sim, &name, lines);
+            }
+            65..=74 => self.write_part(sim, &name),
+            75..=84 => self.rotate(sim, &name),
+            85..=87 => self.copy_and_cut(sim, &name),
+            _ if self.habits.gentle => self.write(sim, &name, 1),
+            88..=91 => self.truncate(sim, &name),
+            92..=95 => self.delete(sim, &name),
             _ => self.replace(sim, &name),
         }
     }
 
-    fn text(&mut self, sim: &SimWorld) -> String {
+    fn done(&self, sim: &SimWorld, what: &str, result: &std::io::Result<()>) {
+        sim.note(|| format!("application: {what}"));
+        debug_assert!(result.is_ok(), "the application's calls don't fail: {what}: {result:?}");
+        sim.advance(TICK);
+    }
+
+    /// A new line's text: of a fixed length if the application has that habit, so that offsets repeat.
+    fn text(&self, sim: &SimWorld) -> String {
         let number = self.lines.len();
-        let filler = "abcdefghij".repeat(1 + sim.below(if sim.below(50) == 0 { 2000 } else { 6 }) as usize);
-        let text = format!("line {number} {filler}");
-        self.lines.push(Line { text: text.clone(), destroyed: false });
-        text
-    }
-
-    fn append(&mut self, name: &str, bytes: &[u8]) {
-        let done = self.app.append(name, bytes);
-        debug_assert!(done.is_ok(), "the application's writes don't fail");
-    }
-
-    fn write(&mut self, sim: &SimWorld, name: &str) {
-        let mut bytes = Vec::new();
-        for _ in 0..=sim.below(8) {
-            let content = self.files.entry(name.to_owned()).or_default();
-            if std::mem::take(&mut content.open) {
-                bytes.extend_from_slice(b"\n");
-            }
-            content.lines.push(self.lines.len());
-            bytes.extend_from_slice(self.text(sim).as_bytes());
-            bytes.extend_from_slice(b"\n");
+        if self.habits.fixed_lines {
+            return format!("line {number:06} {}", "x".repeat(20));
         }
-        self.append(name, &bytes);
+        let times = 1 + sim.below(if sim.below(50) == 0 { 2000 } else { 6 });
+        // A line that goes on the event before it, where events have several.
+        let indent = if self.habits.groups && sim.below(3) > 0 { "  " } else { "" };
+        format!("{indent}line {number} {}", "abcdefghij".repeat(times as usize))
     }
 
-    /// A line whose newline comes later, with the next write, or never.
-    fn write_part(&mut self, sim: &SimWorld, name: &str) {
-        self.write(sim, name);
+    fn content(&mut self, name: &str) -> &mut Content {
+        let Application { files, contents, paths, .. } = self;
+        files.entry(name.to_owned()).or_insert_with(|| {
+            *contents += 1;
+            paths.push(BTreeSet::from([name.to_owned()]));
+            new_content(*contents, paths.len() - 1)
+        })
+    }
+
+    /// Puts bytes at the end of a content, as the beginning of a line or as more of its last one.
+    fn put(&mut self, name: &str, text: &str, is_new: bool, ends: bool, bytes: &mut Vec<u8>) {
         let number = self.lines.len();
-        let text = self.text(sim);
-        if let Some(content) = self.files.get_mut(name) {
+        let content = self.content(name);
+        let from = content.len;
+        content.len += text.len() as u64 + u64::from(ends);
+        let to = content.len;
+        let id = content.id;
+        if is_new {
             content.lines.push(number);
-            content.open = true;
+            self.lines.push(Line { text: text.to_owned(), content: id, range: from..to, destroyed: false });
+        } else if let Some(line) = content.lines.last().copied().and_then(|n| self.lines.get_mut(n)) {
+            line.text.push_str(text);
+            line.range.end = to;
         }
-        self.append(name, text.as_bytes());
+        bytes.extend_from_slice(text.as_bytes());
+        if ends {
+            bytes.push(b'\n');
+        }
     }
 
-    fn rotate(&mut self, name: &str) {
+    /// Whole lines; an unfinished one before them is finished.
+    pub(crate) fn write(&mut self, sim: &SimWorld, name: &str, lines: u64) {
+        let mut bytes = Vec::new();
+        if let Some(rest) = self.content(name).rest.take() {
+            self.put(name, &rest, false, true, &mut bytes);
+        }
+        for _ in 0..lines {
+            let text = self.text(sim);
+            self.put(name, &text, true, true, &mut bytes);
+        }
+        let result = self.app.append(name, &bytes);
+        self.done(sim, &format!("append {} to {name}", bytes.len()), &result);
+    }
+
+    /// Some lines and the beginning of one more, whose rest comes with the next write, or never.
+    pub(crate) fn write_part(&mut self, sim: &SimWorld, name: &str) {
+        self.write(sim, name, 1);
+        let text = self.text(sim);
+        // At least the number: what is written of it is like no other line.
+        let head = text.rfind(' ').unwrap_or(0) + 1;
+        let cut = head + sim.below((text.len() - head + 1) as u64) as usize;
+        let (now, rest) = text.split_at(cut);
+        let mut bytes = Vec::new();
+        self.put(name, now, true, false, &mut bytes);
+        self.content(name).rest = Some(rest.to_owned());
+        let result = self.app.append(name, &bytes);
+        self.done(sim, &format!("append {} to {name}, a part of a line", bytes.len()), &result);
+    }
+
+    /// Gives a file another name in the same folder; nothing more is written to it.
+    pub(crate) fn rotate(&mut self, sim: &SimWorld, name: &str) {
         let Some(content) = self.files.remove(name) else { return };
         self.rotated += 1;
         let to = format!("{name}.{}", self.rotated);
-        let done = self.app.rename(name, &to);
-        debug_assert!(done.is_ok(), "the application's renames don't fail");
+        if let Some(paths) = self.paths.get_mut(content.file) {
+            paths.insert(to.clone());
+        }
+        let result = self.app.rename(name, &to);
+        self.done(sim, &format!("rename {name} to {to}"), &result);
         self.files.insert(to, content);
     }
 
-    fn destroy(&mut self, name: &str) -> bool {
-        let Some(content) = self.files.remove(name) else { return false };
+    /// Copies a file to where it isn't read, and cuts it off: `copytruncate`.
+    pub(crate) fn copy_and_cut(&mut self, sim: &SimWorld, name: &str) {
+        if self.habits.gentle || !self.files.contains_key(name) {
+            return;
+        }
+        self.rotated += 1;
+        let to = format!("{ELSEWHERE}/{}", self.rotated);
+        let result = self.app.copy(name, &to);
+        self.done(sim, &format!("copy {name} to {to}"), &result);
+        self.truncate(sim, name);
+    }
+
+    /// Copies a file to where it is read, too, and cuts it off in the same instant: nothing is destroyed.
+    pub(crate) fn copy_within_and_cut(&mut self, sim: &SimWorld, name: &str) {
+        let Some(content) = self.files.remove(name) else { return };
+        self.rotated += 1;
+        let to = format!("{name}.{}", self.rotated);
+        let result = self.app.copytruncate(name, &to);
+        self.done(sim, &format!("copy {name} to {to}, cut off"), &result);
+        self.contents += 1;
+        self.files.insert(name.to_owned(), new_content(self.contents, content.file));
+        self.paths.push(BTreeSet::from([name.to_owned(), to.clone()]));
+        self.files.insert(to, Content { file: self.paths.len() - 1, ..content });
+    }
+
+    fn destroy(&mut self, name: &str) -> Option<FileId> {
+        let content = self.files.remove(name)?;
         for number in content.lines {
             if let Some(line) = self.lines.get_mut(number) {
                 line.destroyed = true;
             }
         }
-        true
+        self.destroyed.push(Destroyed { content: content.id, file: content.file, len: content.len });
+        Some(content.file)
     }
 
-    fn truncate(&mut self, name: &str) {
-        if self.destroy(name) {
-            let done = self.app.truncate(name, 0);
-            debug_assert!(done.is_ok(), "the application's truncations don't fail");
-            self.files.insert(name.to_owned(), Content::default());
+    /// Cuts a file off at its beginning.
+    pub(crate) fn truncate(&mut self, sim: &SimWorld, name: &str) {
+        if let Some(file) = self.destroy(name) {
+            let result = self.app.truncate(name, 0);
+            self.done(sim, &format!("cut off {name}"), &result);
+            self.contents += 1;
+            self.files.insert(name.to_owned(), new_content(self.contents, file));
         }
     }
 
-    /// One of all files, rotated ones too.
-    fn delete(&mut self, name: &str) {
+    /// Deletes the file of this name or the next one: rotated ones too.
+    fn delete(&mut self, sim: &SimWorld, name: &str) {
         let name = self.files.range(name.to_owned()..).next().map_or(name.to_owned(), |(n, _)| n.clone());
-        if self.destroy(&name) {
-            let done = self.app.delete(&name);
-            debug_assert!(done.is_ok(), "the application's deletions don't fail");
+        self.remove(sim, &name);
+    }
+
+    /// Deletes a file.
+    pub(crate) fn remove(&mut self, sim: &SimWorld, name: &str) {
+        if self.destroy(name).is_some() {
+            let result = self.app.delete(name);
+            self.done(sim, &format!("delete {name}"), &result);
         }
     }
 
     /// Another file under the same name, often with the same inode.
-    fn replace(&mut self, sim: &SimWorld, name: &str) {
-        if self.destroy(name) {
-            let done = self.app.delete(name);
-            debug_assert!(done.is_ok(), "the application's deletions don't fail");
-        }
-        self.write(sim, name);
+    pub(crate) fn replace(&mut self, sim: &SimWorld, name: &str) {
+        self.remove(sim, name);
+        let lines = 1 + sim.below(9);
+        self.write(sim, name, lines);
+    }
+
+    /// Which content a line lies in.
+    pub(crate) fn content_of(&self, text: &str) -> Option<ContentId> {
+        // `line 17 …`: the number is its place; of one that isn't whole it may be another's.
+        let number: usize = text.trim_start().split(' ').nth(1)?.parse().ok()?;
+        self.lines.get(number).filter(|l| l.text == text).map(|l| l.content)
     }
 
     /// One of the files that are there.
@@ -144,4 +268,8 @@ impl Application {
         let n = self.files.len() as u64;
         (n > 0).then(|| self.files.keys().nth(sim.below(n) as usize).cloned()).flatten()
     }
+}
+
+fn new_content(id: ContentId, file: FileId) -> Content {
+    Content { id, lines: Vec::new(), len: 0, rest: None, file }
 }

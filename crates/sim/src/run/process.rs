@@ -2,26 +2,44 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pillion_engine::ledger::Ledger;
-use pillion_event::{InputDesc, InputKind};
-use pillion_input::parse::{Chain, ChainOptions};
-use pillion_input::{Budget, Glob, Harvester, Identity, InputSpec, Limits, Own, Step};
+use pillion_event::{Batch, Incarnation, InputDesc, InputKind};
+use pillion_input::parse::{Chain, ChainOptions, Grouping, Match, Multiline, Parser, Pattern, Shape};
+use pillion_input::{Budget, Glob, Harvester, InputSpec, Limits, Own, Step};
 use pillion_queue::{Limits as QueueLimits, Queue};
 use pillion_registry::{Options, Registry};
 use pillion_world::{Mono, World};
 
-use crate::run::Plan;
 use crate::run::application::LOGS;
 use crate::run::target::Worker;
+use crate::run::{Identity, Plan};
 
-const DATA: &str = "/data";
+/// Where the registry is.
+pub(crate) const DATA: &str = "/data";
 
 pub(crate) struct Process {
     pub harvester: Harvester,
     pub ledger: Arc<Ledger>,
     pub queue: Arc<Queue>,
     pub worker: Worker,
+}
+
+/// What a step of the reader did.
+pub(crate) enum Read {
+    /// It read a batch, which the ledger has now.
+    Batch {
+        /// The life of the content, and the first line of it: they tell which content it is.
+        incarnation: Incarnation,
+        first: Option<String>,
+        /// For the trace.
+        about: String,
+    },
+    /// It did something.
+    Worked,
+    /// It has nothing to do until then.
+    Idle(Mono),
 }
 
 impl Process {
@@ -37,19 +55,33 @@ impl Process {
         Ok(Process { harvester, ledger, queue, worker: Worker::default() })
     }
 
-    /// One step of the reader. When it has nothing to do: until when.
-    pub(crate) fn read(&mut self) -> Option<Mono> {
+    /// One step of the reader.
+    pub(crate) fn read(&mut self) -> Read {
         let budget = Budget { bytes: self.ledger.free(), events: self.queue.free_events() };
         match self.harvester.step(budget) {
             Step::Batch(batch) => {
                 debug_assert_eq!(batch.check(), Ok(()));
+                let about = format!(
+                    "batch {} {}..{} of {}{}",
+                    batch.id.0,
+                    batch.from,
+                    batch.to,
+                    batch.source.path,
+                    if batch.replayed { ", replayed" } else { "" }
+                );
+                let read = Read::Batch { incarnation: batch.source.incarnation, first: first_line(&batch), about };
                 self.ledger.accept(batch);
-                None
+                read
             }
-            Step::Worked => None,
-            Step::Full { until } | Step::Idle { until } => Some(until),
+            Step::Worked => Read::Worked,
+            Step::Full { until } | Step::Idle { until } => Read::Idle(until),
         }
     }
+}
+
+fn first_line(batch: &Batch) -> Option<String> {
+    let text = String::from_utf8_lossy(batch.text(batch.events.first()?)).into_owned();
+    text.split('\n').next().map(str::to_owned)
 }
 
 fn input(plan: &Plan) -> Result<InputSpec, String> {
@@ -65,10 +97,22 @@ fn input(plan: &Plan) -> Result<InputSpec, String> {
         document_type: "log".into(),
     };
     let glob = Glob::new(format!("{LOGS}/*.log*").as_ref(), false).map_err(|e| e.to_string())?;
-    let mut spec = InputSpec::new(Arc::new(desc), Arc::new(Chain::new(ChainOptions::default())), vec![glob]);
-    spec.identity = match plan.seed % 2 {
-        0 => Identity::Native,
-        _ => Identity::Fingerprint { offset: 0, length: 64, growing: true },
+    let mut spec = InputSpec::new(Arc::new(desc), Arc::new(chain(plan)?), vec![glob]);
+    spec.identity = match plan.identity {
+        Identity::Native => pillion_input::Identity::Native,
+        Identity::Fingerprint => pillion_input::Identity::Fingerprint { offset: 0, length: 64, growing: true },
     };
     Ok(spec)
+}
+
+/// Lines as they are, or lines that begin with a blank joined to the one before.
+fn chain(plan: &Plan) -> Result<Chain, String> {
+    let mut options = ChainOptions { shape: Shape::Filestream, ..ChainOptions::default() };
+    if plan.habits.groups {
+        let grouping =
+            Grouping::Pattern { pattern: Pattern::new("^ ")?, negate: false, matching: Match::After, flush: None };
+        options.parsers =
+            vec![Parser::Multiline(Multiline { timeout: Duration::from_secs(5), ..Multiline::new(grouping) })];
+    }
+    Ok(Chain::new(options))
 }

@@ -252,6 +252,11 @@ impl SimWorld {
         lock(&self.state).trace = Some(VecDeque::new());
     }
 
+    /// Notes something beside the steps, where they are kept or logged (each is a `tracing` event of the level `TRACE`).
+    pub fn note(&self, what: impl FnOnce() -> String) {
+        lock(&self.state).note(what);
+    }
+
     /// The last steps, one a line: what a failing seed prints.
     pub fn trace(&self) -> String {
         lock(&self.state).trace.iter().flatten().fold(String::new(), |all, line| all + line + "\n")
@@ -285,6 +290,10 @@ impl State {
 
     fn note(&mut self, what: impl FnOnce() -> String) {
         let step = self.steps;
+        if tracing::enabled!(tracing::Level::TRACE) {
+            tracing::trace!("{step}: {}", what());
+            return;
+        }
         if let Some(trace) = &mut self.trace {
             if trace.len() == TRACE {
                 trace.pop_front();
