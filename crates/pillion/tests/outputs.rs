@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 const SECRET: &str = "hunter2";
 const LINES: [&str; 5] = ["one", "bad hunter2 first", "three", "bad hunter2 second", "five"];
 
-/// An endpoint of `_bulk` that refuses what says `bad` with a mapping error, unless it goes to the index `dead`.
+/// An endpoint of `_bulk` that refuses what says `bad hunter2` with a mapping error, unless it goes to the index `dead`.
 struct Endpoint {
     port: u16,
     /// Index and document of what it took.
@@ -69,7 +69,7 @@ fn serve(mut stream: &TcpStream, taken: &Mutex<Vec<(String, Value)>>) -> Option<
     while let (Some(action), Some(doc)) = (lines.next(), lines.next()) {
         let action: Value = serde_json::from_str(action).unwrap();
         let index = action["create"]["_index"].as_str().unwrap().to_owned();
-        if doc.contains("bad") && index != "dead" {
+        if doc.contains("bad hunter2") && index != "dead" {
             errors = true;
             let reason =
                 format!("[1:9] failed to parse field [n] of type [long]. Preview of field's value: '{SECRET}'");
