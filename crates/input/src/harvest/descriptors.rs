@@ -74,7 +74,7 @@ impl Harvester {
             return Err(io::Error::new(ErrorKind::NotFound, "another file is at its path"));
         }
         f.fd = Some(fd);
-        f.opened = now;
+        (f.opened, f.opened_len) = (now, meta.len);
         self.open += 1;
         self.schedule(id, now);
         Ok(())

@@ -88,7 +88,10 @@ impl Harvester {
             let opened = self.ensure_open(id, now);
             let seen = self.table.get(id).and_then(|f| f.fd.as_ref()).map(|fd| fd.stat());
             match (opened, seen) {
-                (Ok(()), Some(Ok(meta))) => self.judge_and_act(id, &meta, now),
+                (Ok(()), Some(Ok(meta))) => {
+                    let meta = self.table.get(id).map_or(meta, |f| f.not_older(meta));
+                    self.judge_and_act(id, &meta, now);
+                }
                 (Err(e), _) | (_, Some(Err(e))) => {
                     self.failed(id, "a file can't be read; it is tried again", &e, now);
                     return;

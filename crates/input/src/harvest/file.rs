@@ -90,6 +90,8 @@ pub(crate) struct FileState {
     pub(crate) looked: Mono,
     /// When its descriptor was opened.
     pub(crate) opened: Mono,
+    /// The size when its descriptor was opened: on a network file system the one that surely isn't old.
+    pub(crate) opened_len: u64,
     /// The one entry of the timer queue that counts.
     pub(crate) timer: Option<Mono>,
     /// The last scan that saw it.
@@ -158,6 +160,7 @@ impl FileState {
             active: now,
             looked: now,
             opened: now,
+            opened_len: 0,
             timer: None,
             seen: 0,
             grow: 0,
@@ -194,6 +197,12 @@ impl FileState {
     /// Whether this is the file that `meta` is about.
     pub(crate) fn is(&self, meta: &Meta) -> bool {
         self.dev == meta.dev && self.ino == meta.ino && !differ(self.birth_ns, ns(meta.birth_ns))
+    }
+
+    /// On a network file system a descriptor's size may be older than that of its opening.
+    pub(crate) fn not_older(&self, meta: Meta) -> Meta {
+        let len = if self.network && self.fd.is_some() { meta.len.max(self.opened_len) } else { meta.len };
+        Meta { len, ..meta }
     }
 
     /// Begins a new life at byte 0; gives the bytes of the old one that were never read.

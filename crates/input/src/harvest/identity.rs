@@ -423,8 +423,30 @@ impl Harvester {
             (f.network, f.drain) = (new.network, new.drain);
             f.source = std::sync::Weak::new();
         });
+        self.follow_inode(old);
         self.write_entry(old);
         self.consider(old, now);
+    }
+
+    /// With `native` a file that goes on under another inode is found again by that one: its key changes.
+    fn follow_inode(&mut self, id: FileId) {
+        let Some(f) = self.table.get(id) else { return };
+        let (Some(old), Some(input)) = (f.key.clone(), self.inputs.get(usize::from(f.input))) else { return };
+        if input.spec.identity != Identity::Native {
+            return;
+        }
+        let identifier = Identifier::Native { ino: f.ino, dev: f.dev };
+        let entry = entry_for(&input.spec, kind_of(&input.spec, f, 0), &identifier, f);
+        let key = Arc::clone(&entry.key);
+        if key == old || self.table.owner(&key).is_some() {
+            return;
+        }
+        self.registry.rekey(&old, Entry { offset: 0, guard: Guard::default(), ..entry });
+        self.table.free_key(id, &old);
+        self.table.own_key(id, &key);
+        if let Some(f) = self.table.get_mut(id) {
+            f.key = Some(key);
+        }
     }
 
     /// Counts what truncated files still had and nobody has taken up.

@@ -417,7 +417,7 @@ impl Harvester {
             Some(fd) => old.guard.len > 0 && guard_holds(&**fd, old.pos, old.guard).unwrap_or(false),
             None => false,
         };
-        if same || (old.pos == 0 && old.guard.len == 0) {
+        if same {
             self.merge(before, id, now);
             return true;
         }

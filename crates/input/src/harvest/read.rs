@@ -88,6 +88,7 @@ impl Harvester {
             self.judge_and_act(id, &meta, now);
             return Ok(None);
         }
+        let meta = f.not_older(meta);
         let mut before = check_before(&**fd, f)?;
         if !self.fingerprint_holds(id)? {
             before = Before::Other;
