@@ -262,7 +262,7 @@ fn rejected(run: &mut Run<'_>) -> Outcome {
 /// A request that is too large is cut in pieces; an event that is too large alone is dropped and counted.
 fn too_large(run: &mut Run<'_>) -> Outcome {
     run.configure("", &run.to_index("  bulk_max_size: 1000\n  compression_level: 0\n"))?;
-    let mut lines = job::lines(0, 2000, 120);
+    let mut lines = job::lines(0, 500, 120);
     lines.insert(1000, job::lines(9_000_000, 9_000_001, 30_000).remove(0));
     run.write("a.log", &lines)?;
     let mut child = run.start()?;
