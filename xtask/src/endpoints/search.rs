@@ -263,11 +263,11 @@ fn rejected(run: &mut Run<'_>) -> Outcome {
 fn too_large(run: &mut Run<'_>) -> Outcome {
     run.configure("", &run.to_index("  bulk_max_size: 1000\n  compression_level: 0\n"))?;
     let mut lines = job::lines(0, 500, 120);
-    lines.insert(1000, job::lines(9_000_000, 9_000_001, 30_000).remove(0));
+    lines.insert(200, job::lines(9_000_000, 9_000_001, 30_000).remove(0));
     run.write("a.log", &lines)?;
     let mut child = run.start()?;
     run.finish(&mut child, 3)?;
-    lines.remove(1000);
+    lines.remove(200);
     run.compare(&lines)?;
-    run.check_receipt(2001, 1)
+    run.check_receipt(501, 1)
 }
