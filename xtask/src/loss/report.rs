@@ -28,6 +28,7 @@ impl Row {
             Ok(counts) => {
                 self.trials_with_loss += usize::from(counts.lost > 0);
                 self.sum.lost += counts.lost;
+                self.sum.at_once += counts.at_once;
                 self.sum.doubled += counts.doubled;
                 self.sum.refused += counts.refused;
                 self.sum.bad_exit += counts.bad_exit;
@@ -42,12 +43,15 @@ impl Row {
 
     pub(super) fn line(&self) -> String {
         let [target, end, write] = self.names();
-        let Counts { lost, doubled, refused, bad_exit } = self.sum;
+        let Counts { lost, at_once, doubled, refused, bad_exit } = self.sum;
         let lines = self.trials * self.cell.write.lines();
         let mut text = format!(
             "{target:10} {end:9} {write:8} lost {lost} of {lines} lines, in {} of {} trials; doubled {doubled}, told apart by id {refused}",
             self.trials_with_loss, self.trials
         );
+        if at_once > 0 {
+            text.push_str(&format!("; {at_once} more where the kill left no time"));
+        }
         if bad_exit > 0 {
             text.push_str(&format!("; wrong exit codes {bad_exit}"));
         }
@@ -62,7 +66,7 @@ impl Row {
         json!({
             "target": target, "end": end, "write": write, "trials": self.trials,
             "lines": self.trials * self.cell.write.lines(), "lost": self.sum.lost,
-            "trials_with_loss": self.trials_with_loss, "doubled": self.sum.doubled, "told_apart": self.sum.refused,
+            "trials_with_loss": self.trials_with_loss, "killed_at_once": self.sum.at_once, "doubled": self.sum.doubled, "told_apart": self.sum.refused,
             "bad_exit": self.sum.bad_exit, "failed": self.failures,
         })
     }

@@ -5,7 +5,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::process::{Command, ExitStatus};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -21,6 +21,9 @@ const AFTER_RESTART: Duration = Duration::from_secs(20);
 /// How long after the last line a signal comes, by trial.
 const DELAYS_MS: [u64; 5] = [0, 1, 5, 20, 100];
 
+/// See [`Counts::at_once`]. The usual shell looks for the flag once a second, so this concerns one trial in ten.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
 pub(super) struct Trial<'a> {
     pub(super) setup: &'a Setup,
     pub(super) cell: Cell,
@@ -34,6 +37,9 @@ pub(super) struct Counts {
     pub(super) doubled: usize,
     /// Sent twice, but told apart by their id.
     pub(super) refused: usize,
+    /// Lost when a plain shell's end came within [`AT_ONCE`] of the last line: no shipper can do anything about a SIGKILL
+    /// that leaves it no time, so these aren't counted as lost, but told.
+    pub(super) at_once: usize,
     /// 1 when Pillion didn't end with exit code 0 though it should have.
     pub(super) bad_exit: usize,
 }
@@ -69,7 +75,9 @@ impl Trial<'_> {
             (0..self.cell.write.lines()).map(|i| format!("line {i} of trial {}", self.number)).collect();
         let file = if self.cell.write == Write::NewFile { "new.log" } else { "followed.log" };
         append(place, file, &lines)?;
+        let written = Instant::now();
         let status = self.end(place, &mut child, &sink)?;
+        let at_once = self.cell.end == End::Shell && written.elapsed() < AT_ONCE;
 
         let stored = sink.tally().lines();
         let times = |line: &String| stored.get(line).copied().unwrap_or(0);
@@ -78,8 +86,10 @@ impl Trial<'_> {
             End::Shell => true,
             _ => status.code() == Some(0),
         };
+        let missing = lines.iter().filter(|l| times(l) == 0).count();
         Ok(Counts {
-            lost: lines.iter().filter(|l| times(l) == 0).count(),
+            lost: if at_once { 0 } else { missing },
+            at_once: if at_once { missing } else { 0 },
             doubled: lines.iter().filter(|l| times(l) > 1).count(),
             refused: sink.tally().refused() as usize,
             bad_exit: usize::from(self.setup.shipper.pillion && !ended_well),
