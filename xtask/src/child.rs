@@ -35,9 +35,16 @@ pub(crate) struct Ended {
 impl Child {
     /// Starts `command`; both outputs are added to the file `log`.
     pub(crate) fn start(command: &mut Command, log: &Path) -> Outcome<Child> {
-        let say = |e: std::io::Error| format!("{}: {e}", log.display());
-        let out = File::options().create(true).append(true).open(log).map_err(say)?;
-        let err = out.try_clone().map_err(say)?;
+        Child::start_apart(command, log, log)
+    }
+
+    /// The same with standard output in a file of its own: two streams in one file cut each other's long lines.
+    pub(crate) fn start_apart(command: &mut Command, log: &Path, out: &Path) -> Outcome<Child> {
+        let open = |path: &Path| {
+            let file = File::options().create(true).append(true).open(path);
+            file.map_err(|e| format!("{}: {e}", path.display()))
+        };
+        let (err, out) = (open(log)?, open(out)?);
         command.stdin(Stdio::piped()).stdout(out).stderr(err).process_group(0);
         die_with_parent(command);
         let inner = command.spawn().map_err(|e| format!("{}: {e}", command.get_program().to_string_lossy()))?;

@@ -106,6 +106,11 @@ impl Place {
         self.folder().join("receipt.json")
     }
 
+    /// What a program prints to standard output, when that is told apart from its log.
+    pub(crate) fn console(&self) -> PathBuf {
+        self.folder().join("console.out")
+    }
+
     /// What the shipper printed.
     pub(crate) fn log(&self) -> PathBuf {
         self.folder().join("shipper.log")

@@ -108,7 +108,7 @@ fn start(shipper: &Shipper, place: &Place, more: &[&str]) -> Outcome<Child> {
     if shipper.pillion {
         command.args(AS_FILEBEAT);
     }
-    Child::start(command.args(more), &place.log())
+    Child::start_apart(command.args(more), &place.log(), &place.console())
 }
 
 /// Runs Pillion with `--once` to a complete end.
