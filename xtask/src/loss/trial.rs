@@ -21,8 +21,8 @@ const AFTER_RESTART: Duration = Duration::from_secs(20);
 /// How long after the last line a signal comes, by trial.
 const DELAYS_MS: [u64; 5] = [0, 1, 5, 20, 100];
 
-/// See [`Counts::at_once`]. The usual shell looks for the flag once a second, so this concerns one trial in four, on a machine
-/// that runs several trials at once.
+/// See [`Counts::at_once`]. The usual shell looks for the flag once a second, so this concerns one trial in four; less
+/// would do on a machine that doesn't run several trials at once.
 const AT_ONCE: Duration = Duration::from_millis(250);
 
 pub(super) struct Trial<'a> {
