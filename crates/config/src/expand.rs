@@ -267,7 +267,8 @@ impl Expander<'_> {
             (Op::Instead, false) => Ok(Text { text: String::new(), hidden: false }),
             (Op::Fail, false) => {
                 let said = self.splice(&var.arg)?.text;
-                Err(if said.is_empty() { missing(&name.map(|n| n.text).unwrap_or_default()) } else { said })
+                let missing = missing(&name.map(|n| n.text).unwrap_or_default());
+                Err(if said.is_empty() { missing } else { format!("{missing}: {said}") })
             }
         }
     }

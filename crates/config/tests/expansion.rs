@@ -80,8 +80,8 @@ fn failures() {
         ),
         (
             "x: ${QQ:?set QQ to the cluster}",
-            "filebeat.yml:1:4: set QQ to the cluster\n 1 | x: ${QQ:?set QQ to the cluster}\n   |    ^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n\
-             remedy: `$${` writes a `${` that isn't a variable",
+            "filebeat.yml:1:4: no variable and no option is named `QQ`: set QQ to the cluster\n 1 | x: ${QQ:?set QQ to the \
+             cluster}\n   |    ^^^^^^^^^^^^^^^^^^^^^^^^^^^^\nremedy: set the variable, or give a default: `${QQ:default}`",
         ),
         (
             "x: ${y}\ny: ${z}\nz: a${x}",
