@@ -33,7 +33,7 @@ pub fn fuzz(data: &[u8]) -> Result<(), String> {
     }
     take(yaml, &config.root())?;
     let left = config.leftovers();
-    [left.refused, left.unknown, left.harmless].iter().flatten().try_for_each(|e| quiet(yaml, e))?;
+    [left.refused, left.unknown, left.unasked, left.harmless].iter().flatten().try_for_each(|e| quiet(yaml, e))?;
     round_trip(&config)
 }
 

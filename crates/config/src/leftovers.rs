@@ -17,8 +17,11 @@ use crate::tree::{Node, Value};
 pub struct Leftovers {
     /// What is delivered would differ from what the file says: don't start.
     pub refused: Vec<Error>,
-    /// Not known, or without effect in its place: a warning at `run`, an error at `test config` and with `--strict`.
+    /// Not known: a warning at `run`, an error at `test config` and with `--strict`.
     pub unknown: Vec<Diagnostic>,
+    /// Known, but nobody asked for it in its place. As bad as `unknown`, if everything was read: an error stops the
+    /// reading of its section, and what stood behind it has an effect all the same.
+    pub unasked: Vec<Diagnostic>,
     /// Known, and nothing is lost without it: one warning each.
     pub harmless: Vec<Diagnostic>,
 }
@@ -72,7 +75,7 @@ impl Config {
             }
             Found::Known(Fate::Taken) if has_options(node) => return true,
             Found::Known(Fate::Taken) => {
-                out.unknown.push(Error::at(at, path, "has no effect in this place", "remove it"));
+                out.unasked.push(Error::at(at, path, "has no effect in this place", "remove it"));
             }
             Found::Elsewhere(dialects) => out.unknown.push(self.elsewhere(at, path, dialects)),
             Found::Section if is_container(node) => return true,

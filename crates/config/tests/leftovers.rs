@@ -4,7 +4,7 @@
 
 use pillion_config::Config;
 
-/// `+` before a message: refused; `?`: unknown; `-`: harmless.
+/// `+` before a message: refused; `?`: unknown; `!`: unasked; `-`: harmless.
 fn told(yaml: &str, take: impl Fn(&Config)) -> Vec<String> {
     let config = Config::from_yaml(yaml).unwrap();
     take(&config);
@@ -12,7 +12,7 @@ fn told(yaml: &str, take: impl Fn(&Config)) -> Vec<String> {
     let mark = |mark: &str, list: &[pillion_config::Error]| {
         list.iter().map(|e| format!("{mark} {}", e.one_line())).collect::<Vec<_>>()
     };
-    [mark("+", &left.refused), mark("?", &left.unknown), mark("-", &left.harmless)].concat()
+    [mark("+", &left.refused), mark("?", &left.unknown), mark("!", &left.unasked), mark("-", &left.harmless)].concat()
 }
 
 fn take_inputs(config: &Config) {
@@ -89,7 +89,7 @@ fn inputs_know_their_type() {
             "? filebeat.yml:7:7: filebeat.inputs.0.close.on_state_change.inactiv: unknown option; did you mean `inactive`?",
             "? filebeat.yml:11:5: filebeat.inputs.1.clsoe_eof: unknown option; did you mean `close_eof`?",
             "? filebeat.yml:12:5: filebeat.inputs.1.prospector: unknown option; remove it, or check its indentation",
-            "? filebeat.yml:14:5: filebeat.inputs.1.tail_files: has no effect in this place; remove it",
+            "! filebeat.yml:14:5: filebeat.inputs.1.tail_files: has no effect in this place; remove it",
         ]
     );
 }
@@ -112,5 +112,5 @@ fn what_is_switched_off_is_left_alone() {
     assert_eq!(input.bool("enabled").unwrap(), Some(false));
     input.ignore();
     let left = config.leftovers();
-    assert!(left.refused.is_empty() && left.unknown.is_empty() && left.harmless.is_empty());
+    assert!(left.refused.is_empty() && left.unknown.is_empty() && left.unasked.is_empty() && left.harmless.is_empty());
 }

@@ -399,7 +399,7 @@ mod tests {
         let config = Config::from_yaml(yaml).map_err(|e| e.to_string())?;
         let specs = specs_from_root(&config.root()).map_err(|e| e.one_line())?;
         let left = config.leftovers();
-        assert!(left.unknown.is_empty(), "{:?}", left.unknown);
+        assert!(left.unknown.is_empty() && left.unasked.is_empty(), "{left:?}");
         Ok(specs)
     }
 

@@ -3,7 +3,7 @@
 //! Comes in: [`Config`]. Goes out: [`Assembled`], or every error at once. `test config` ends here.
 //!
 //! Always holds: after this no option is left that nobody has read, refused or warned of.
-//! Tested below and by the command line's tests.
+//! Tested by the command line's tests (`tests/cli.rs`).
 
 use pillion_config::{Compat, Config, Diagnostic, Error};
 use pillion_engine::settings::EngineSettings;
@@ -46,7 +46,10 @@ pub fn assemble(config: &Config, strict: bool, needs_input: bool) -> Result<Asse
         debug_assert!(none.is_empty());
         keep(root.error(key, "no input is enabled: there is nothing to read", format!("add one, such as {how}")));
     }
-    let leftovers = config.leftovers();
+    let mut leftovers = config.leftovers();
+    if errors.is_empty() {
+        leftovers.unknown.append(&mut leftovers.unasked);
+    }
     errors.extend(leftovers.refused);
     let mut warnings = config.warnings();
     if strict {

@@ -82,6 +82,21 @@ fn test_config_says_ok_or_where_the_error_is() {
 }
 
 #[test]
+fn an_error_is_told_without_accusing_the_options_beside_it() {
+    let job = Job::new(dead_port());
+    job.write(
+        "filebeat.yml",
+        "filebeat.inputs:\n- {type: filestream, id: x, paths: [/x]}\noutput.elasticsearch:\n  hosts: [es:9200]\n  worker: 0\n  \
+         username: me\n  pasword: it\n",
+    );
+    let (code, _, err) = output(&mut job.command(&["test", "config"]));
+    assert_eq!((code, err.matches("error:").count()), (2, 2), "{err}");
+    for part in ["output.elasticsearch.worker: `0` is out of range", "did you mean `password`?"] {
+        assert!(err.contains(part), "{part}\n{err}");
+    }
+}
+
+#[test]
 fn an_unknown_option_is_a_warning_in_a_run_and_an_error_in_a_test() {
     let end = Endpoint::start();
     let job = Job::new(end.address);
