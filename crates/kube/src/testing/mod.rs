@@ -1,0 +1,5 @@
+//! Stand-ins for tests.
+
+mod api;
+
+pub(crate) use api::FakeApi;
