@@ -31,6 +31,8 @@ use pillion_world::Mono;
 pub enum Cause {
     /// The completion flag appeared; a number in it is the main container's exit code.
     Flag(Option<i32>),
+    /// The lock that the work's shell held was released without a flag: the work was killed.
+    Released,
     /// The watched process ended.
     ProcessEnd,
     /// The wrapped command ended, with this code as a shell would tell it.
@@ -50,6 +52,7 @@ impl Cause {
     pub fn as_str(&self) -> &'static str {
         match self {
             Cause::Flag(_) => "flag",
+            Cause::Released => "lock_released",
             Cause::ProcessEnd => "process_end",
             Cause::CommandEnd(_) => "command_end",
             Cause::StdinEnd => "stdin_end",

@@ -15,7 +15,7 @@ use std::time::Duration;
 use pillion_queue::Queue;
 use pillion_world::{Mono, OpenHow, UnixMillis, World};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::drain::{Cause, Drain, Phase, Progress};
@@ -71,7 +71,7 @@ pub struct Settings {
     pub limit: Option<Duration>,
     /// The time between SIGTERM and the kill, when it is known.
     pub grace: Option<Duration>,
-    /// A flag or a process is waited for, which SIGTERM doesn't replace: the main container may write on for its whole
+    /// A flag, a lock or a process is waited for, which SIGTERM doesn't replace: the main container may write on for its whole
     /// grace period.
     pub awaits_work: bool,
     /// The work is a wrapped command: SIGINT is its business while it runs, and nothing ends the run before it.
@@ -123,6 +123,8 @@ pub struct Run {
     pub flag: Option<Flag>,
     /// Called when the drain begins: outputs needn't spare the target any longer than it takes.
     pub hurry: Box<dyn Fn() + Send + Sync>,
+    /// Told of SIGTERM: a work that has failed isn't started again after it.
+    pub terminated: watch::Sender<bool>,
     /// The signals.
     pub signals: Signals,
     /// What ends the run beside signals.
@@ -219,6 +221,7 @@ impl Run {
             return;
         }
         state.terminated = true;
+        self.terminated.send_replace(true);
         state.next_receipt = Some(now);
         state.kill_at = self.settings.grace.map(|g| now.plus(g.saturating_sub(KILL_MARGIN)));
         let plan = plan_for_terminate(self.settings.awaits_work, self.settings.grace);

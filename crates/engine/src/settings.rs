@@ -42,6 +42,10 @@ pub struct EngineSettings {
     pub registry: pillion_registry::Options,
     /// `pillion.completion.flag`: a file that says that the work is done.
     pub flag: Option<PathBuf>,
+    /// `pillion.completion.lock`: a FIFO that the work's shell holds; its release says that the work is gone.
+    pub lock: Option<PathBuf>,
+    /// `pillion.completion.restarts`: the work's container is started again when it fails.
+    pub restarts: bool,
     /// `pillion.completion.process`: a process whose end says so.
     pub process: Option<Watched>,
     /// `pillion.completion.accept_stale`: believe a flag that is older than the pod.
@@ -85,6 +89,8 @@ impl EngineSettings {
                 .max(Duration::from_millis(1)),
             registry: registry(root)?,
             flag: path("pillion.completion.flag")?,
+            lock: path("pillion.completion.lock")?,
+            restarts: root.bool("pillion.completion.restarts")?.unwrap_or(false),
             process,
             accept_stale: root.bool("pillion.completion.accept_stale")?.unwrap_or(false),
             drain_timeout,
@@ -155,7 +161,7 @@ mod tests {
     fn what_is_written_down_counts() {
         let s = read(
             "filebeat.shutdown_timeout: 5s\nfilebeat.registry.flush: 0\nqueue.mem:\n  events: 64\n  flush.timeout: 3s\n\
-             pillion:\n  exactly_once: true\n  completion: {flag: /data/completion-flag, process: worker}\n  \
+             pillion:\n  exactly_once: true\n  completion: {flag: /data/completion-flag, lock: /data/lock, restarts: true, process: worker}\n  \
              on_incomplete: succeed\n  drain.grace_period: 30s\n",
         )
         .unwrap();
@@ -163,6 +169,7 @@ mod tests {
         assert_eq!(s.drain_timeout, Some(Duration::from_secs(5)));
         assert_eq!(s.registry_flush, Duration::from_millis(1));
         assert_eq!(s.flag, Some("/data/completion-flag".into()));
+        assert_eq!((s.lock, s.restarts), (Some("/data/lock".into()), true));
         assert_eq!(s.process, Some(Watched::Name("worker".into())));
         assert!(s.exactly_once && s.on_incomplete == OnIncomplete::Succeed);
         assert_eq!(s.grace_period, Some(Duration::from_secs(30)));

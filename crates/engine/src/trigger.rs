@@ -1,7 +1,9 @@
 //! What starts the drain, beside signals: each submodule waits for one kind of end and says so once.
 
 pub mod flag;
+pub mod lock;
 pub mod process;
+pub mod work;
 
 use std::os::fd::OwnedFd;
 

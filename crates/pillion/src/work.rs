@@ -21,7 +21,9 @@ use pillion_engine::receipt::Verdict;
 use pillion_engine::run::{Ending, Outcome, Run, Settings, Signals};
 use pillion_engine::settings::{DRAIN_TIMEOUT, EngineSettings, OnIncomplete};
 use pillion_engine::trigger::flag::{Flag, pod_start};
+use pillion_engine::trigger::lock::Lock;
 use pillion_engine::trigger::process;
+use pillion_engine::trigger::work::Work;
 use pillion_event::InputKind;
 use pillion_input::InputSpec;
 use pillion_output::any::AnyOptions;
@@ -29,7 +31,7 @@ use pillion_output::{Agent, OutputContext, Requests, Stats};
 use pillion_queue::{AckSink, Queue};
 use pillion_registry::Registry;
 use pillion_world::World;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::assemble::Assembled;
 use crate::harvesting::{self, Harvesting};
@@ -105,7 +107,8 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> Result<u8
     let place = harvesting::Place { world: &world, registry: &registry, ledger: &ledger, queue: &queue, tell: &tell };
     let harvesting = Harvesting::start(&place, inputs, &own);
     let harvesting = harvesting.map_err(|e| fail(&format!("the reading threads can't start: {e}")))?;
-    let flag = watch_work(&world, &engine, &tell);
+    let (terminated, sigterm) = watch::channel(false);
+    let flag = watch_work(&world, &engine, &tell, sigterm);
     let place = wrapped::Place { world: &world, dir: &spool_dir, registry: &registry, ledger: &ledger, tell: &tell };
     let spools = flags.command.as_deref().map(|command| start_command(config, &place, command)).transpose()?;
     if flags.once {
@@ -116,9 +119,10 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> Result<u8
         ledger: Arc::clone(&ledger),
         queue,
         reading: Arc::clone(&harvesting) as _,
-        settings: settings(&engine, flags, flag.is_some(), stdin, data),
+        settings: settings(&engine, flags, stdin, data),
         flag,
         hurry: Box::new(move || hurry.begin()),
+        terminated,
         signals,
         endings,
         agent_id: registry.agent_id().to_owned(),
@@ -244,6 +248,7 @@ fn own_files(config: &Config, engine: &EngineSettings, spool: Option<&Path>) -> 
     let mut files = vec![paths.data.join("filebeat.lock"), paths.data.join("meta.json")];
     files.extend(engine.receipt.clone());
     files.extend(engine.flag.clone());
+    files.extend(engine.lock.clone());
     if let Ok(Some(folder)) = config.root().str("output.file.path") {
         let name = config.root().str("output.file.filename").ok().flatten().unwrap_or_else(|| "filebeat".into());
         files.push(Path::new(&folder).join(name));
@@ -251,8 +256,13 @@ fn own_files(config: &Config, engine: &EngineSettings, spool: Option<&Path>) -> 
     pillion_input::Own { dirs, files }
 }
 
-/// Waits for the flag and the process, each in a task of its own.
-fn watch_work(world: &World, engine: &EngineSettings, tell: &mpsc::Sender<Ending>) -> Option<Flag> {
+/// Waits for flag and lock, and for the process, in tasks of their own.
+fn watch_work(
+    world: &World,
+    engine: &EngineSettings,
+    tell: &mpsc::Sender<Ending>,
+    terminated: watch::Receiver<bool>,
+) -> Option<Flag> {
     if let Some(watched) = engine.process.clone() {
         let (world, tell) = (world.clone(), tell.clone());
         tokio::spawn(async move {
@@ -263,19 +273,17 @@ fn watch_work(world: &World, engine: &EngineSettings, tell: &mpsc::Sender<Ending
             let _ = tell.send(ending).await;
         });
     }
-    let path = engine.flag.clone()?;
     let in_kubernetes = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
     let not_before = pod_start(world, in_kubernetes && !engine.accept_stale);
-    let flag = Flag::new(world.clone(), path, not_before);
-    let (waiting, tell) = (flag.clone(), tell.clone());
-    tokio::spawn(async move {
-        waiting.wait().await;
-        let _ = tell.send(Ending::Drain(Cause::Flag(waiting.seen_exit_code().await))).await;
-    });
-    Some(flag)
+    let flag = engine.flag.clone().map(|path| Flag::new(world.clone(), path, not_before));
+    let lock = engine.lock.clone().map(Lock::new);
+    let work = Work { flag: flag.clone(), lock, restarts: engine.restarts, terminated };
+    let tell = tell.clone();
+    tokio::spawn(async move { tell.send(Ending::Drain(work.ended().await)).await });
+    flag
 }
 
-fn settings(engine: &EngineSettings, flags: &RunFlags, has_flag: bool, stdin: bool, data: &Path) -> Settings {
+fn settings(engine: &EngineSettings, flags: &RunFlags, stdin: bool, data: &Path) -> Settings {
     let ends_by_itself = flags.once || stdin;
     let grace = engine.grace_period.or_else(|| {
         let seconds = std::env::var("PILLION_GRACE_PERIOD_SECONDS").ok()?.trim().parse().ok()?;
@@ -284,7 +292,10 @@ fn settings(engine: &EngineSettings, flags: &RunFlags, has_flag: bool, stdin: bo
     Settings {
         limit: engine.drain_timeout.or((!ends_by_itself).then_some(DRAIN_TIMEOUT)),
         grace,
-        awaits_work: has_flag || engine.process.is_some() || flags.command.is_some(),
+        awaits_work: engine.flag.is_some()
+            || engine.lock.is_some()
+            || engine.process.is_some()
+            || flags.command.is_some(),
         wraps_command: flags.command.is_some(),
         receipt: engine.receipt.clone(),
         termination_log: Some(engine.termination_log.clone()).filter(|p| p.exists()),

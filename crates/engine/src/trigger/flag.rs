@@ -110,6 +110,11 @@ impl Flag {
         self.blocking(Flag::exit_code).await.flatten()
     }
 
+    /// Whether it is there, asked on a thread of its own.
+    pub async fn is_present(&self) -> bool {
+        self.blocking(Flag::look).await == Some(Look::Present)
+    }
+
     /// Looks once.
     pub fn look(&self) -> Look {
         let meta = match self.world.fs.stat(&self.path, true) {

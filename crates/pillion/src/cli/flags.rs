@@ -24,6 +24,7 @@ pub(super) const SETTINGS: &[(&str, &str)] = &[
     ("path.logs", "path.logs"),
     ("hostname", "hostname"),
     ("until", "pillion.completion.flag"),
+    ("until-released", "pillion.completion.lock"),
     ("until-exit", "pillion.completion.process"),
     ("receipt", "pillion.receipt"),
     ("drain-timeout", "pillion.drain.timeout"),
@@ -129,6 +130,11 @@ fn config(command: Command) -> Command {
 fn life(command: Command) -> Command {
     command
         .arg(value_arg("until", "FILE", "The job is done when this file appears: ship the rest, then end"))
+        .arg(value_arg(
+            "until-released",
+            "FIFO",
+            "The job is done when nobody holds this FIFO open any more: its shell was killed before it made the flag",
+        ))
         .arg(value_arg("until-exit", "PID|NAME", "The job is done when this process ends (shared process namespace)"))
         .arg(value_arg("receipt", "FILE", "Write the receipt as JSON: what was read, acknowledged, dropped"))
         .arg(value_arg("drain-timeout", "DURATION", "How long the end may take [default: 10m]"))

@@ -53,7 +53,7 @@ pub enum Command {
 /// Configuration and life cycle of a run.
 #[derive(Debug)]
 pub struct Run {
-    /// What to load; holds the settings of `-E`, `--path.*`, `--until`, `--until-exit`, `--receipt`, `--on-full`.
+    /// What to load; holds the settings of `-E`, `--path.*`, `--until…`, `--receipt`, `--on-full`.
     pub load: Load,
     /// `--strict`: unknown options are errors.
     pub strict: bool,

@@ -26,6 +26,7 @@ const LONG: &[(&str, bool)] = &[
     ("environment", true),
     ("hostname", true),
     ("until", true),
+    ("until-released", true),
     ("until-exit", true),
     ("receipt", true),
     ("on-full", true),

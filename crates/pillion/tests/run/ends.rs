@@ -1,6 +1,7 @@
 //! What ends a run, and with which code.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
@@ -62,6 +63,27 @@ fn a_flag_that_is_older_than_the_pod_is_not_believed() {
     // Outside of Kubernetes nothing is known of a pod: the flag counts.
     std::fs::File::open(&flag).unwrap().set_modified(old).unwrap();
     job.start(&["--until", "data/done"]).ends_with(0);
+}
+
+#[test]
+fn a_shell_that_is_killed_before_its_flag_ends_it_by_its_lock() {
+    let end = Endpoint::start();
+    let job = Job::new(end.address);
+    let mut run = job.start(&["--until", "data/done", "--until-released", "data/lock"]);
+    let script =
+        "mkfifo lock.new && exec 9<>lock.new && mv -f lock.new lock; echo one >a.log; read line; echo $? >done";
+    let mut shell = Command::new("sh");
+    shell.current_dir(job.path("data")).args(["-c", script]).stdin(Stdio::piped()).process_group(0);
+    let shell = scopeguard(shell.spawn().unwrap());
+    end.wait(1);
+    assert!(!run.has_ended());
+    job.write("data/b.log", "the last words");
+    // As the kernel does to a container: all of it at once.
+    let group = rustix::process::Pid::from_raw(shell.0.id() as i32).unwrap();
+    rustix::process::kill_process_group(group, Signal::KILL).unwrap();
+    run.ends_with(0);
+    assert_eq!(end.messages(), ["one", "the last words"]);
+    assert_eq!(job.receipt()["cause"], "lock_released");
 }
 
 #[test]
