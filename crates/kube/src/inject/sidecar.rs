@@ -1,0 +1,223 @@
+//! Our container: image, arguments, variables, resources, privileges.
+//!
+//! Comes in: options and what was found about the pod. Goes out: the container as JSON.
+//!
+//! Always holds: it fits the `restricted` policy (Pod Security Standards): no root, no privilege, no capability, the
+//! default seccomp profile; its root file system is read-only.
+//! Tested in `tests/inject.rs`, and on a real cluster.
+
+use serde_json::{Map, Value, json};
+
+use super::CONTAINER;
+use super::options::{ConfigSource, Options, Resources, Way};
+use super::wrapper::{FLAG, LOCK, RUN, Restart};
+
+/// The registry, in an emptyDir: it outlives a restart of the container.
+pub(crate) const DATA: &str = "/var/lib/pillion";
+/// The configuration.
+pub(crate) const CONFIG: &str = "/etc/pillion";
+/// Where `exec` finds the program.
+pub(crate) const BIN: &str = "/opt/pillion";
+/// The program in our image, for those who need a command.
+const PROGRAM: &str = "/usr/share/filebeat/filebeat";
+/// The user where none is known.
+const NOBODY: u32 = 65532;
+
+/// What the container has to know about its pod.
+#[derive(Debug)]
+pub(crate) struct About {
+    pub(crate) way: Way,
+    pub(crate) restart: Restart,
+    /// Whether Kubernetes itself, or Argo, starts the container.
+    pub(crate) argo: bool,
+    /// Seconds between SIGTERM and the kill.
+    pub(crate) grace: u64,
+    /// The user, when the pod doesn't say one for all its containers.
+    pub(crate) user: Option<u32>,
+    /// The pod counts as guaranteed: every container has limits, and requests no less.
+    pub(crate) guaranteed: bool,
+    /// The name of the process whose end is awaited.
+    pub(crate) process: Option<String>,
+    /// Files that the image's own configuration doesn't look for.
+    pub(crate) patterns: Vec<String>,
+    /// Mounts of logs.
+    pub(crate) mounts: Vec<Value>,
+    /// Variables beside the usual ones.
+    pub(crate) env: Vec<Value>,
+    /// Volumes of ours: registry, configuration, flag.
+    pub(crate) data: String,
+    pub(crate) config: Option<String>,
+    pub(crate) run: Option<String>,
+}
+
+/// The container.
+pub(crate) fn container(options: &Options, about: &About) -> Value {
+    let mut container = Map::new();
+    let mut put = |key: &str, value: Value| drop(container.insert(key.to_owned(), value));
+    put("name", json!(CONTAINER));
+    put("image", json!(options.image));
+    if let Some(policy) = &options.pull_policy {
+        put("imagePullPolicy", json!(policy));
+    }
+    if about.way == Way::Native {
+        put("restartPolicy", json!("Always"));
+    }
+    if about.argo {
+        put("command", json!([PROGRAM]));
+    }
+    put("args", json!(arguments(options, about)));
+    put("env", Value::Array(variables(options, about)));
+    if let Some(secret) = &options.secret {
+        put("envFrom", json!([{"secretRef": {"name": secret}}]));
+    }
+    put("resources", resources(&options.resources, about.guaranteed));
+    put("terminationMessagePolicy", json!("FallbackToLogsOnError"));
+    put("securityContext", security(about.user));
+    put("volumeMounts", Value::Array(mounts(about)));
+    Value::Object(container)
+}
+
+/// Flags of a run, for the sidecar and for `exec`.
+pub(crate) fn arguments(options: &Options, about: &About) -> Vec<String> {
+    let mut args: Vec<String> = Vec::new();
+    let mut add = |words: &[&str]| args.extend(words.iter().map(|w| (*w).to_owned()));
+    add(&["-e"]);
+    match &options.config {
+        ConfigSource::Image => {}
+        ConfigSource::ConfigMap { key, .. } => add(&["-c", &format!("{CONFIG}/{key}")]),
+        ConfigSource::Text(_) => add(&["-c", &format!("{CONFIG}/filebeat.yml")]),
+    }
+    add(&["--path.data", DATA]);
+    if !about.patterns.is_empty() {
+        add(&["-E", &format!("filebeat.inputs.0.paths=[{}]", quoted(&about.patterns))]);
+    }
+    if let Some(output) = options.output.as_ref().filter(|_| options.config != ConfigSource::Image) {
+        add(&["-E", &format!("output.{}.hosts=[{}]", output.kind.as_str(), quoted(&output.hosts))]);
+    }
+    if options.exactly_once {
+        add(&["-E", "pillion.exactly_once=true"]);
+    }
+    add(&["--on-incomplete", options.on_incomplete.as_str()]);
+    match about.way {
+        Way::Flag => {
+            if about.restart != Restart::Always {
+                add(&["--until", FLAG]);
+            }
+            add(&["--until-released", LOCK]);
+            if about.restart != Restart::Never {
+                add(&["-E", "pillion.completion.restarts=true"]);
+            }
+        }
+        Way::Process => add(&["--until-exit", about.process.as_deref().unwrap_or_default()]),
+        _ => {}
+    }
+    args
+}
+
+/// As `-E` takes a list: each in quotes of its own.
+fn quoted(list: &[String]) -> String {
+    list.iter().map(|item| format!("\"{item}\"")).collect::<Vec<_>>().join(", ")
+}
+
+/// The downward API's fields, and the grace period, which it hasn't.
+pub(crate) fn variables(options: &Options, about: &About) -> Vec<Value> {
+    let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
+    let mut env = vec![
+        field("POD_NAME", "metadata.name"),
+        field("POD_NAMESPACE", "metadata.namespace"),
+        field("POD_UID", "metadata.uid"),
+        field("NODE_NAME", "spec.nodeName"),
+        json!({"name": "PILLION_GRACE_PERIOD_SECONDS", "value": about.grace.to_string()}),
+    ];
+    if let Some(output) = options.output.as_ref().filter(|_| options.config == ConfigSource::Image) {
+        // The image's own configuration takes its target from these.
+        let name = format!("{}_HOSTS", output.kind.as_str().to_uppercase());
+        env.push(json!({"name": name, "value": output.hosts.join(",")}));
+    }
+    for more in &about.env {
+        if !env.iter().any(|e| e["name"] == more["name"]) {
+            env.push(more.clone());
+        }
+    }
+    env
+}
+
+fn resources(resources: &Resources, guaranteed: bool) -> Value {
+    let mut resources = resources.clone();
+    if guaranteed && resources == Resources::default() {
+        // Else the pod would lose its class, and be evicted before others.
+        resources.limits.insert("cpu".into(), "100m".into());
+        resources.requests = resources.limits.clone();
+    }
+    let mut out = Map::new();
+    for (name, map) in [("requests", &resources.requests), ("limits", &resources.limits)] {
+        if !map.is_empty() {
+            out.insert(name.to_owned(), json!(map));
+        }
+    }
+    Value::Object(out)
+}
+
+fn security(user: Option<u32>) -> Value {
+    let mut context = json!({
+        "allowPrivilegeEscalation": false,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": true,
+        "runAsNonRoot": true,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    if let Some(user) = user {
+        context["runAsUser"] = json!(user);
+    }
+    context
+}
+
+/// The user of the sidecar: the one asked for, else that of the container whose files it reads, else nobody.
+pub(crate) fn user(options: &Options, of_container: Option<u64>, of_pod: Option<u64>) -> Option<u32> {
+    let known = |user: Option<u64>| user.filter(|u| *u != 0).and_then(|u| u32::try_from(u).ok());
+    match (options.user, of_container) {
+        (Some(user), _) => Some(user),
+        (None, Some(user)) => Some(known(Some(user)).unwrap_or(NOBODY)),
+        // What the pod says for all its containers holds for the sidecar too.
+        (None, None) if known(of_pod).is_some() => None,
+        (None, None) => Some(NOBODY),
+    }
+}
+
+/// Mounts beside those of the logs.
+pub(crate) fn own_mounts(about: &About) -> Vec<Value> {
+    let mut mounts = vec![json!({"name": about.data, "mountPath": DATA})];
+    if let Some(config) = &about.config {
+        mounts.push(json!({"name": config, "mountPath": CONFIG, "readOnly": true}));
+    }
+    if let Some(run) = &about.run {
+        mounts.push(json!({"name": run, "mountPath": RUN, "readOnly": true}));
+    }
+    mounts
+}
+
+fn mounts(about: &About) -> Vec<Value> {
+    about.mounts.iter().cloned().chain(own_mounts(about)).collect()
+}
+
+/// The init container that brings the program to `exec`.
+pub(crate) fn installer(options: &Options, user: Option<u32>, bin: &str) -> Value {
+    let mut container = json!({"name": CONTAINER, "image": options.image});
+    if let Some(policy) = &options.pull_policy {
+        container["imagePullPolicy"] = json!(policy);
+    }
+    container["command"] = json!([PROGRAM, "install", BIN]);
+    container["resources"] = resources(&options.resources, false);
+    container["securityContext"] = security(user);
+    container["volumeMounts"] = json!([{"name": bin, "mountPath": BIN}]);
+    container
+}
+
+/// The command of `exec` around the work's.
+pub(crate) fn exec(options: &Options, about: &About, command: &[String]) -> Vec<String> {
+    let mut words = vec![format!("{BIN}/pillion"), "exec".to_owned()];
+    words.extend(arguments(options, about));
+    words.push("--".to_owned());
+    words.extend(command.iter().cloned());
+    words
+}
