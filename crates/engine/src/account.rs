@@ -10,6 +10,7 @@
 //! Tested below and with `ack.rs`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use pillion_event::{Batch, Drop, Event};
 
@@ -67,40 +68,79 @@ pub struct Dropped {
     pub ranges: Vec<(u64, u64)>,
 }
 
+/// Refused events of a file by reason; dead-lettered ones are marked by the flag.
+pub type Drops = BTreeMap<(Drop, bool), Dropped>;
+
 /// The account of one path. Its incarnations (truncations, rotations onto it) are added up.
+///
+/// There is one for each file, and most hold nothing but what was read and acknowledged: the rest is elsewhere.
 #[derive(Clone, Debug, Default)]
 pub struct FileAccount {
+    bytes: u64,
+    events: u64,
+    acked: u64,
+    rare: Option<Box<Rare>>,
+}
+
+/// What few files have. The counts here are those that [`FileAccount`] hasn't; the others are 0.
+#[derive(Clone, Debug, Default)]
+struct Rare {
+    counts: Counts,
+    drops: Drops,
+}
+
+static NO_DROPS: Drops = BTreeMap::new();
+
+impl FileAccount {
     /// The numbers.
-    pub counts: Counts,
-    /// Refused events by reason; dead-lettered ones are marked by the flag.
-    pub drops: BTreeMap<(Drop, bool), Dropped>,
+    pub fn counts(&self) -> Counts {
+        let rare = self.rare.as_ref().map_or_else(Counts::default, |r| r.counts);
+        Counts { bytes: self.bytes, events: self.events, acked: self.acked, ..rare }
+    }
+
+    /// Refused events by reason.
+    pub fn drops(&self) -> &Drops {
+        self.rare.as_ref().map_or(&NO_DROPS, |r| &r.drops)
+    }
+
+    fn add(&mut self, more: &Counts) {
+        self.bytes += more.bytes;
+        self.events += more.events;
+        self.acked += more.acked;
+        let rare = Counts { bytes: 0, events: 0, acked: 0, ..*more };
+        if rare != Counts::default() {
+            self.rare.get_or_insert_default().counts.add(&rare);
+        }
+    }
 }
 
 /// The accounts of all files.
 #[derive(Clone, Debug, Default)]
 pub struct Accounts {
-    files: HashMap<String, FileAccount>,
+    /// The paths are those of the batches: a file has one text of its path in all tables.
+    files: HashMap<Arc<str>, FileAccount>,
     totals: Counts,
     omitted: u64,
 }
 
 impl Accounts {
-    fn file(&mut self, path: &str) -> Option<&mut FileAccount> {
-        let path = if path.is_empty() { STDIN } else { path };
-        if !self.files.contains_key(path) {
+    fn file(&mut self, path: &Arc<str>) -> Option<&mut FileAccount> {
+        let name = if path.is_empty() { STDIN } else { path };
+        if !self.files.contains_key(name) {
             if self.files.len() >= MAX_FILES {
                 self.omitted += 1;
                 return None;
             }
-            self.files.insert(path.to_owned(), FileAccount::default());
+            let name = if path.is_empty() { STDIN.into() } else { Arc::clone(path) };
+            self.files.insert(name, FileAccount::default());
         }
-        self.files.get_mut(path)
+        self.files.get_mut(name)
     }
 
-    fn add(&mut self, path: &str, more: &Counts) {
+    fn add(&mut self, path: &Arc<str>, more: &Counts) {
         self.totals.add(more);
         if let Some(file) = self.file(path) {
-            file.counts.add(more);
+            file.add(more);
         }
     }
 
@@ -119,10 +159,11 @@ impl Accounts {
     pub(crate) fn refused(&mut self, batch: &Batch, event: &Event, why: &Drop, dead_lettered: bool) {
         let Some(file) = self.file(&batch.source.path) else { return };
         let reason = (why.clone(), dead_lettered);
-        let full = file.drops.len() >= MAX_REASONS && !file.drops.contains_key(&reason);
-        let entry = match full.then(|| file.drops.last_entry()).flatten() {
+        let drops = &mut file.rare.get_or_insert_default().drops;
+        let full = drops.len() >= MAX_REASONS && !drops.contains_key(&reason);
+        let entry = match full.then(|| drops.last_entry()).flatten() {
             Some(last) => last.into_mut(),
-            None => file.drops.entry(reason).or_default(),
+            None => drops.entry(reason).or_default(),
         };
         entry.count += 1;
         if entry.ranges.len() < MAX_RANGES {
@@ -132,7 +173,7 @@ impl Accounts {
 
     /// Bytes of a file were destroyed before they could be read.
     pub fn lost(&mut self, path: &str, bytes: u64) {
-        self.add(path, &Counts { lost_bytes: bytes, ..Counts::default() });
+        self.add(&path.into(), &Counts { lost_bytes: bytes, ..Counts::default() });
     }
 
     /// All files together.
@@ -142,7 +183,7 @@ impl Accounts {
 
     /// Each file, in no order.
     pub fn files(&self) -> impl Iterator<Item = (&str, &FileAccount)> {
-        self.files.iter().map(|(path, account)| (path.as_str(), account))
+        self.files.iter().map(|(path, account)| (&**path, account))
     }
 
     /// How many entries went only into the totals because [`MAX_FILES`] was reached.

@@ -42,7 +42,7 @@ struct OpenBatch {
 }
 
 struct OpenSource {
-    path: String,
+    path: Arc<str>,
     batches: VecDeque<BatchId>,
 }
 
@@ -50,7 +50,7 @@ struct OpenSource {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unacked {
     /// The file's path when it was read.
-    pub path: String,
+    pub path: Arc<str>,
     /// The life of its content.
     pub incarnation: Incarnation,
     /// The first byte.
@@ -59,6 +59,14 @@ pub struct Unacked {
     pub to: u64,
     /// How many of the events in it aren't settled.
     pub events: u64,
+}
+
+/// A map that was large and is empty gives its space back: at rest nothing is on its way.
+fn give_back<K, V>(map: &mut HashMap<K, V>) {
+    const LARGE: usize = 256;
+    if map.is_empty() && map.capacity() > LARGE {
+        *map = HashMap::new();
+    }
 }
 
 /// The books of what is on its way.
@@ -88,7 +96,7 @@ impl Books {
         let source = self
             .sources
             .entry(batch.source.incarnation)
-            .or_insert_with(|| OpenSource { path: batch.source.path.clone(), batches: VecDeque::new() });
+            .or_insert_with(|| OpenSource { path: Arc::clone(&batch.source.path), batches: VecDeque::new() });
         source.batches.push_back(batch.id);
         if n == 0 { Settled { cursor: self.advance(batch), finished: true } } else { Settled::default() }
     }
@@ -151,6 +159,8 @@ impl Books {
         }
         if source.batches.is_empty() {
             self.sources.remove(&incarnation);
+            give_back(&mut self.sources);
+            give_back(&mut self.batches);
         }
         let (offset, guard) = reached?;
         let key = Arc::clone(&batch.source.key);
@@ -172,7 +182,7 @@ impl Books {
                 let last = self.batches.get(source.batches.back()?)?;
                 let open = |id: &BatchId| self.batches.get(id).map_or(0, |b| b.remaining as u64);
                 Some(Unacked {
-                    path: source.path.clone(),
+                    path: Arc::clone(&source.path),
                     incarnation: *incarnation,
                     from: first.from,
                     to: last.to,
@@ -293,8 +303,8 @@ mod tests {
         let c = *books.accounts().totals();
         assert_eq!((c.acked, c.dropped, c.dead_lettered, c.unacked()), (1, 1, 1, 0));
         let (_, file) = books.accounts().files().next().unwrap();
-        assert_eq!(file.drops[&(why.clone(), false)].ranges, [(100, 110)]);
-        assert_eq!(file.drops[&(why, true)].ranges, [(130, 160)]);
+        assert_eq!(file.drops()[&(why.clone(), false)].ranges, [(100, 110)]);
+        assert_eq!(file.drops()[&(why, true)].ranges, [(130, 160)]);
     }
 
     proptest! {

@@ -276,7 +276,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (registry, _) = Registry::open(&World::real(), dir.path(), &Options::default()).unwrap();
         let registry = Arc::new(registry);
-        let kind = Kind::Filestream(Box::<FilestreamState>::default());
+        let kind = Kind::Filestream(FilestreamState::default());
         let identifier = Identifier::Path("/x/a.log".into());
         let entry = Entry::new(kind, "jobs", &identifier, "/x/a.log".into(), Incarnation(7));
         let key = Arc::clone(&entry.key);

@@ -178,7 +178,7 @@ impl Receipt {
             add(format!("not read: {} {}-{}\n", u.path, u.from, u.to));
         }
         for (path, file) in self.accounts.files() {
-            for ((why, _), d) in &file.drops {
+            for ((why, _), d) in file.drops() {
                 add(format!("refused: {path} {} events, {}\n", d.count, reason(why)));
             }
         }
@@ -217,20 +217,20 @@ impl Receipt {
     fn file_json(&self, path: &str, file: &FileAccount) -> Value {
         let mut o = Map::new();
         o.insert("path".into(), path.into());
-        if let Value::Object(counts) = counts_json(&file.counts) {
+        if let Value::Object(counts) = counts_json(&file.counts()) {
             o.extend(counts);
         }
         let unacked: Vec<Value> = self
             .unacked
             .iter()
-            .filter(|u| u.path == path)
+            .filter(|u| *u.path == *path)
             .map(|u| json!({"from": u.from, "to": u.to, "events": u.events}))
             .collect();
         if !unacked.is_empty() {
             o.insert("not_acknowledged".into(), unacked.into());
         }
         let refused: Vec<Value> = file
-            .drops
+            .drops()
             .iter()
             .map(|((why, dead_lettered), d)| {
                 json!({
@@ -251,7 +251,8 @@ impl Receipt {
 }
 
 fn is_clean(f: &FileAccount) -> bool {
-    f.counts.unacked() == 0 && f.drops.is_empty() && f.counts.lost_bytes == 0
+    let counts = f.counts();
+    counts.unacked() == 0 && f.drops().is_empty() && counts.lost_bytes == 0
 }
 
 fn counts_json(c: &Counts) -> Value {

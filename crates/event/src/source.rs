@@ -139,7 +139,7 @@ pub struct Source {
     /// The input that reads it.
     pub input: Arc<InputDesc>,
     /// Its path when the batch was read, lossily converted where it isn't UTF-8; empty for stdin.
-    pub path: String,
+    pub path: Arc<str>,
     /// The registry's key of it (spec: `filebeat::logs::native::…`); empty where no state is kept (stdin).
     pub key: Arc<str>,
     /// The life of its content.

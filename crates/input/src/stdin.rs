@@ -48,7 +48,7 @@ impl Stream {
     fn new(world: &World, spec: &InputSpec) -> Stream {
         let source = Source {
             input: Arc::clone(&spec.desc),
-            path: String::new(),
+            path: Arc::from(""),
             key: Arc::from(""),
             incarnation: Incarnation(world.random.u128()),
             stat: FileStat::default(),

@@ -77,7 +77,7 @@ pub(crate) fn start(place: &Place<'_>, command: &[OsString], rule: Rule) -> io::
     let registry = Arc::clone(place.registry);
     let delivered = move |path: &Path| {
         let path = path.to_string_lossy();
-        registry.entries().iter().find(|e| e.source == path).map(|e| e.offset)
+        registry.entries().iter().find(|e| *e.source == *path).map(|e| e.offset)
     };
     let shared = Shared {
         world: place.world.clone(),

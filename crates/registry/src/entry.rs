@@ -14,8 +14,8 @@ pub struct Entry {
     pub key: Arc<str>,
     /// Which kind of input wrote it, and what only that kind keeps.
     pub kind: Kind,
-    /// The file's path when it was last seen.
-    pub source: String,
+    /// The file's path when it was last seen; shared with whoever else keeps it.
+    pub source: Arc<str>,
     /// The first byte that isn't acknowledged.
     pub offset: u64,
     /// How long the entry lives after its last change, nanoseconds; negative = for ever (Filebeat's `clean_inactive`).
@@ -53,20 +53,27 @@ pub struct Intent {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     /// `log`, `container`, `stdin`: Filebeat's log input.
-    Log(Box<LogState>),
+    Log(LogState),
     /// `filestream`.
-    Filestream(Box<FilestreamState>),
+    Filestream(FilestreamState),
 }
 
 /// What only Filebeat's log input keeps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogState {
-    /// `type`: `log`, `container`, `stdin`; empty in what 5.6 wrote.
-    pub input_type: String,
     /// `FileStateOS`: inode number (also where the identifier is another).
     pub ino: u64,
     /// `FileStateOS`: device number.
     pub dev: u64,
+    /// What is the same for all files of an input: kept once.
+    pub words: Arc<LogWords>,
+}
+
+/// What entries of Filebeat's log input repeat for each file of an input.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogWords {
+    /// `type`: `log`, `container`, `stdin`; empty in what 5.6 wrote.
+    pub input_type: String,
     /// `prev_id`: the identifier before a change of `file_identity`.
     pub prev_id: String,
     /// `meta`: tells several states of one file apart (`stream` of a container input).
@@ -87,9 +94,15 @@ impl Entry {
     /// A file that was never read: offset 0, kept for ever.
     ///
     /// `kind` and `identifier` make the key; `input_id` is used by `filestream` alone (empty = none).
-    pub fn new(kind: Kind, input_id: &str, identifier: &Identifier, source: String, incarnation: Incarnation) -> Entry {
+    pub fn new(
+        kind: Kind,
+        input_id: &str,
+        identifier: &Identifier,
+        source: Arc<str>,
+        incarnation: Incarnation,
+    ) -> Entry {
         let key = match &kind {
-            Kind::Log(log) => key::log_key(identifier, &log.meta),
+            Kind::Log(log) => key::log_key(identifier, &log.words.meta),
             Kind::Filestream(_) => key::filestream_key(input_id, identifier),
         };
         Entry {

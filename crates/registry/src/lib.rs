@@ -40,7 +40,7 @@ mod takeover;
 mod time;
 mod value;
 
-pub use entry::{Entry, FilestreamState, Intent, Kind, LogState};
+pub use entry::{Entry, FilestreamState, Intent, Kind, LogState, LogWords};
 pub use error::Error;
 pub use key::{FILESTREAM_PREFIX, GLOBAL_ID, Identifier, LOG_PREFIX, filestream_key, identifier_of, log_key};
 pub use load::fuzz;

@@ -20,7 +20,7 @@ use crate::chunks::{self, Bytes, Element, Line};
 use crate::disk::LOG;
 use crate::error::Error;
 use crate::registry::Record;
-use crate::value::{self, Decoded};
+use crate::value::{self, Decoded, Words};
 
 /// Larger files aren't taken for a registry, in bytes.
 pub(crate) const MAX_FILE: u64 = 1 << 30;
@@ -31,7 +31,14 @@ const MAX_ID: u64 = 1 << 62;
 /// How many faults are described; the others are counted.
 const MAX_FAULTS: usize = 20;
 
-pub(crate) type Records = BTreeMap<Arc<str>, Record>;
+pub(crate) type Map = BTreeMap<Arc<str>, Record>;
+
+/// What was read, by its key.
+#[derive(Default)]
+pub(crate) struct Records {
+    pub(crate) map: Map,
+    words: Words,
+}
 
 /// What was wrong with what was read.
 #[derive(Clone, Debug, Default)]
@@ -75,7 +82,7 @@ pub(crate) struct Loaded {
 /// Reads the store in `home`.
 pub(crate) fn load(world: &World, home: &Path, faults: &mut Faults) -> Result<Loaded, Error> {
     let checkpoints = list_checkpoints(world, home)?;
-    let mut records = Records::new();
+    let mut records = Records::default();
     let (mut id, mut checkpoint_len, mut whole) = (0, 0, true);
     if let Some((newest, path)) = checkpoints.last() {
         id = *newest;
@@ -171,7 +178,7 @@ fn read_checkpoint<R: FnMut(&mut [u8], u64) -> io::Result<usize>>(
             Element::Value => match serde_json::from_slice::<Value>(&out) {
                 Ok(Value::Object(mut map)) => match map.shift_remove("_key") {
                     Some(Value::String(key)) => {
-                        if records.contains_key(&*key) {
+                        if records.map.contains_key(&*key) {
                             faults.add(|| format!("{}: key {key:?} is there twice; the last one counts", place()));
                         }
                         put(records, key.into(), Value::Object(map), faults, place)?;
@@ -193,7 +200,7 @@ fn put(
     faults: &mut Faults,
     place: impl Fn() -> String,
 ) -> io::Result<()> {
-    let record = match value::decode(&key, value) {
+    let record = match value::decode(&key, value, &mut records.words) {
         Decoded::File(entry) => Record::File(Arc::new(entry)),
         Decoded::Other(value) => Record::Foreign(Arc::new(value)),
         Decoded::Faulty(value, why) => {
@@ -201,14 +208,14 @@ fn put(
             Record::Foreign(Arc::new(value))
         }
         Decoded::Expired => {
-            records.remove(&key);
+            records.map.remove(&key);
             return Ok(());
         }
     };
-    if records.len() >= MAX_ENTRIES && !records.contains_key(&key) {
+    if records.map.len() >= MAX_ENTRIES && !records.map.contains_key(&key) {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
-    records.insert(key, record);
+    records.map.insert(key, record);
     Ok(())
 }
 
@@ -290,7 +297,7 @@ fn apply(op: Operation, records: &mut Records) -> io::Result<()> {
         // A faulty value makes the file count as unread; the next change replaces it.
         Some(value) => put(records, op.key, value, &mut Faults::default(), String::new),
         None => {
-            records.remove(&op.key);
+            records.map.remove(&op.key);
             Ok(())
         }
     }
@@ -320,7 +327,7 @@ fn highest_id<R: FnMut(&mut [u8], u64) -> io::Result<usize>>(
 /// was understood comes back the same when it is written and read again. An error names what doesn't hold.
 pub fn fuzz(data: &[u8]) -> Result<(), String> {
     let text = |e: io::Error| e.to_string();
-    let mut records = Records::new();
+    let mut records = Records::default();
     let path = Path::new("1.json");
     read_checkpoint(&mut Bytes::new(chunks::slice_reader(data, 7)), path, &mut records, &mut Faults::default())
         .map_err(text)?;
@@ -329,25 +336,25 @@ pub fn fuzz(data: &[u8]) -> Result<(), String> {
         crate::takeover::read_array(&mut Bytes::new(chunks::slice_reader(data, 7)), path, &mut Faults::default())
             .map_err(text)?
     {
-        records.insert(Arc::clone(&entry.key), Record::File(Arc::new(entry)));
+        records.map.insert(Arc::clone(&entry.key), Record::File(Arc::new(entry)));
     }
     let mut log = Vec::new();
-    for (id, (key, record)) in (1..).zip(&records) {
+    for (id, (key, record)) in (1..).zip(&records.map) {
         crate::disk::encode_operation(id, key, Some(record), &mut Vec::new(), &mut log);
     }
-    let mut again = Records::new();
+    let mut again = Records::default();
     let read = read_log(&mut Bytes::new(chunks::slice_reader(&log, 4096)), 0, &mut again).map_err(text)?;
     if let Some(torn) = read.torn {
         return Err(format!("what was written can't be read: {torn}"));
     }
-    for (key, record) in &records {
-        let same = match (record, again.get(key)) {
+    for (key, record) in &records.map {
+        let same = match (record, again.map.get(key)) {
             (Record::File(a), Some(Record::File(b))) => a == b,
             (Record::Foreign(a), Some(Record::Foreign(b))) => a == b,
             _ => false,
         };
         if !same {
-            return Err(format!("{key}: {record:?} became {:?}", again.get(key)));
+            return Err(format!("{key}: {record:?} became {:?}", again.map.get(key)));
         }
     }
     Ok(())

@@ -23,7 +23,7 @@ use crate::chunks::Bytes;
 use crate::disk::{Disk, META, sync_dir};
 use crate::entry::{Entry, Kind};
 use crate::error::Error;
-use crate::load::{self, Faults, Loaded, LogFile, Records};
+use crate::load::{self, Faults, Loaded, LogFile, Map};
 use crate::registry::{Record, Registry};
 use crate::{takeover, time};
 
@@ -154,12 +154,12 @@ impl Registry {
         let agent_id = opener.agent_id()?;
         let (mut disk, loaded) = opener.store(options)?;
         let Loaded { mut records, log, checkpoint_len, torn, .. } = loaded;
-        let changed = opener.adopt(&mut records) && log != LogFile::Used;
+        let changed = opener.adopt(&mut records.map) && log != LogFile::Used;
         let done = match log {
             LogFile::Missing => Ok(()),
             LogFile::Empty => disk.resume(checkpoint_len),
             LogFile::Used => {
-                let all: Vec<_> = records.iter().map(|(k, r)| (Arc::clone(k), r.clone())).collect();
+                let all: Vec<_> = records.map.iter().map(|(k, r)| (Arc::clone(k), r.clone())).collect();
                 disk.checkpoint(&all)
             }
         };
@@ -171,9 +171,9 @@ impl Registry {
         }
         let mut opened = opener.opened;
         opened.torn = torn;
-        opened.entries = records.values().filter(|r| matches!(r, Record::File(_))).count();
+        opened.entries = records.map.values().filter(|r| matches!(r, Record::File(_))).count();
         (opened.faults, opened.fault_count) = (opener.faults.list, opener.faults.count);
-        Ok((Registry::new(world.clone(), disk, records, changed, agent_id, lock), opened))
+        Ok((Registry::new(world.clone(), disk, records.map, changed, agent_id, lock), opened))
     }
 }
 
@@ -327,8 +327,7 @@ impl Opener<'_> {
                 .map_err(|source| Error::Unreadable { path: old.into(), source })?,
             None => Vec::new(),
         };
-        let mut records: Records =
-            entries.into_iter().map(|e| (Arc::clone(&e.key), Record::File(Arc::new(e)))).collect();
+        let mut records: Map = entries.into_iter().map(|e| (Arc::clone(&e.key), Record::File(Arc::new(e)))).collect();
         self.adopt(&mut records);
         let records: Vec<_> = records.into_iter().collect();
         let mut disk = Disk::new(self.world, home, self.mode, leftovers.next_id, leftovers.checkpoints);
@@ -358,7 +357,7 @@ impl Opener<'_> {
     /// Gives each entry without an incarnation of its own a new one. `true`: something has changed.
     ///
     /// Two keys with one incarnation are one file whose key was being changed when the last run ended: the newer stays.
-    fn adopt(&mut self, records: &mut Records) -> bool {
+    fn adopt(&mut self, records: &mut Map) -> bool {
         let mut changed = false;
         let mut newest: HashMap<Incarnation, Arc<Entry>> = HashMap::new();
         for record in records.values_mut() {

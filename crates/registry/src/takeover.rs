@@ -21,7 +21,7 @@ use crate::chunks::{Bytes, Element};
 use crate::entry::{Entry, Kind};
 use crate::key::{self, Identifier, LOG_PREFIX};
 use crate::load::{Faults, MAX_ENTRIES};
-use crate::value;
+use crate::value::{self, Words};
 
 /// What Filebeat writes for a state that no input claims yet.
 const TTL_UNCLAIMED: i64 = -2;
@@ -34,7 +34,7 @@ pub(crate) fn read_array<R: FnMut(&mut [u8], u64) -> io::Result<usize>>(
 ) -> io::Result<Vec<Entry>> {
     let mut found: BTreeMap<Arc<str>, Entry> = BTreeMap::new();
     let mut out = Vec::new();
-    let mut n = 0;
+    let (mut words, mut n) = (Words::default(), 0);
     loop {
         let place = || format!("{}: entry {n}", path.display());
         match bytes.element(n == 0, &mut out)? {
@@ -44,7 +44,7 @@ pub(crate) fn read_array<R: FnMut(&mut [u8], u64) -> io::Result<usize>>(
                 break;
             }
             Element::TooLong => faults.add(|| format!("{}: too long", place())),
-            Element::Value => match state(&out) {
+            Element::Value => match state(&out, &mut words) {
                 Ok(new) => match found.get_mut(&new.key) {
                     Some(old) => {
                         faults.add(|| format!("{}: {} is there twice; the larger offset counts", place(), new.key));
@@ -65,18 +65,18 @@ pub(crate) fn read_array<R: FnMut(&mut [u8], u64) -> io::Result<usize>>(
     Ok(found.into_values().collect())
 }
 
-fn state(json: &[u8]) -> Result<Entry, String> {
+fn state(json: &[u8], words: &mut Words) -> Result<Entry, String> {
     let Value::Object(map) = serde_json::from_slice(json).map_err(|e| e.to_string())? else {
         return Err("not an object".into());
     };
     let known = |name| map.get(name).and_then(Value::as_str).filter(|s: &&str| !s.is_empty());
     let id = known("identifier_name").and(known("id")).map(|id| format!("{LOG_PREFIX}{id}"));
-    let mut entry = value::decode_log(&"".into(), map)?;
+    let mut entry = value::decode_log(&"".into(), map, words)?;
     let Kind::Log(log) = &entry.kind else { return Err("not a log's state".into()) };
     entry.key = match id {
         Some(key) => key.into(),
         None if log.ino == 0 => return Err("no inode".into()),
-        None => key::log_key(&Identifier::Native { ino: log.ino, dev: log.dev }, &log.meta).into(),
+        None => key::log_key(&Identifier::Native { ino: log.ino, dev: log.dev }, &log.words.meta).into(),
     };
     entry.ttl_ns = TTL_UNCLAIMED;
     // What only the program knew that wrote it: the newer format has no place for it.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use pillion_event::{GUARD, Guard, Incarnation};
 use serde_json::{Map, Value};
 
-use crate::entry::{Entry, FilestreamState, Intent, Kind, LogState};
+use crate::entry::{Entry, FilestreamState, Intent, Kind, LogState, LogWords};
 use crate::key::{self, FILESTREAM_PREFIX, LOG_PREFIX};
 use crate::registry::{MAX_INTENTS, Record};
 use crate::time;
@@ -36,14 +36,34 @@ pub(crate) enum Decoded {
     Expired,
 }
 
+/// What entries repeat, each kept once.
+#[derive(Default)]
+pub(crate) struct Words(Vec<Arc<LogWords>>);
+
+/// More different ones aren't compared: they come from a registry that no Filebeat wrote.
+const MAX_WORDS: usize = 64;
+
+impl Words {
+    fn once(&mut self, words: LogWords) -> Arc<LogWords> {
+        if let Some(known) = self.0.iter().find(|known| ***known == words) {
+            return Arc::clone(known);
+        }
+        let words = Arc::new(words);
+        if self.0.len() < MAX_WORDS {
+            self.0.push(Arc::clone(&words));
+        }
+        words
+    }
+}
+
 /// Reads a value.
-pub(crate) fn decode(key: &Arc<str>, value: Value) -> Decoded {
+pub(crate) fn decode(key: &Arc<str>, value: Value, words: &mut Words) -> Decoded {
     let is_log = key.starts_with(LOG_PREFIX);
     if !is_log && !key.starts_with(FILESTREAM_PREFIX) {
         return Decoded::Other(value);
     }
     let decoded = match &value {
-        Value::Object(map) if is_log => decode_log(key, map.clone()),
+        Value::Object(map) if is_log => decode_log(key, map.clone(), words),
         Value::Object(map) => decode_filestream(key, map.clone()),
         _ => Err("not an object"),
     };
@@ -57,7 +77,7 @@ pub(crate) fn decode(key: &Arc<str>, value: Value) -> Decoded {
 type Members = Map<String, Value>;
 
 /// The state of a `log` or `container` input, in the registry of 7.9 and later or in the arrays before it.
-pub(crate) fn decode_log(key: &Arc<str>, mut map: Members) -> Result<Entry, &'static str> {
+pub(crate) fn decode_log(key: &Arc<str>, mut map: Members, words: &mut Words) -> Result<Entry, &'static str> {
     let offset = take_u64(&mut map, "offset").ok_or("no offset")?;
     let source = take_string(&mut map, "source").ok_or("no source")?;
     let (ino, dev) = match map.shift_remove("FileStateOS") {
@@ -70,18 +90,14 @@ pub(crate) fn decode_log(key: &Arc<str>, mut map: Members) -> Result<Entry, &'st
         Some(Value::Object(meta)) => meta.into_iter().filter_map(|(k, v)| Some((k, v.as_str()?.to_owned()))).collect(),
         _ => Vec::new(),
     };
-    let state = LogState {
-        input_type: take_string(&mut map, "type").unwrap_or_default(),
-        ino,
-        dev,
-        prev_id: take_string(&mut map, "prev_id").unwrap_or_default(),
-        meta,
-    };
+    let input_type = take_string(&mut map, "type").unwrap_or_default();
+    let prev_id = take_string(&mut map, "prev_id").unwrap_or_default();
+    let state = LogState { ino, dev, words: words.once(LogWords { input_type, prev_id, meta }) };
     let ttl_ns = take_i64(&mut map, "ttl").unwrap_or(-1);
     let updated_ns = take_time(&mut map, "timestamp");
     map.shift_remove("id");
     map.shift_remove("identifier_name");
-    Ok(finish(key, Kind::Log(Box::new(state)), source, offset, ttl_ns, updated_ns, map))
+    Ok(finish(key, Kind::Log(state), source, offset, ttl_ns, updated_ns, map))
 }
 
 fn decode_filestream(key: &Arc<str>, mut map: Members) -> Result<Entry, &'static str> {
@@ -108,7 +124,7 @@ fn decode_filestream(key: &Arc<str>, mut map: Members) -> Result<Entry, &'static
     };
     let ttl_ns = take_i64(&mut map, "ttl").unwrap_or(-1);
     let updated_ns = take_time(&mut map, "updated");
-    Ok(finish(key, Kind::Filestream(Box::new(state)), source, offset, ttl_ns, updated_ns, map))
+    Ok(finish(key, Kind::Filestream(state), source, offset, ttl_ns, updated_ns, map))
 }
 
 fn finish(
@@ -130,7 +146,7 @@ fn finish(
     let (incarnation, birth_ns, intents) = (ours.incarnation, ours.birth_ns, ours.intents);
     // Of another offset: somebody else has moved it since.
     let guard = ours.tail.filter(|(at, _)| *at == offset).map_or_else(Guard::default, |(_, guard)| guard);
-    let key = Arc::clone(key);
+    let (key, source) = (Arc::clone(key), source.into());
     Entry { key, kind, source, offset, ttl_ns, updated_ns, incarnation, birth_ns, guard, intents, unknown }
 }
 
@@ -219,14 +235,17 @@ fn encode_entry(e: &Entry, out: &mut Vec<u8>) {
             put_fmt(out, format_args!("{{\"offset\":{},\"ttl\":{},\"id\":", e.offset, e.ttl_ns));
             put_str(out, e.key.strip_prefix(LOG_PREFIX).unwrap_or_default());
             put(out, b",\"prev_id\":");
-            put_str(out, &state.prev_id);
+            put_str(out, &state.words.prev_id);
             put(out, b",\"source\":");
             put_str(out, &e.source);
             put_fmt(out, format_args!(",\"timestamp\":[{nanos},{seconds}],\"type\":"));
-            put_str(out, &state.input_type);
-            if !state.meta.is_empty() {
+            put_str(out, &state.words.input_type);
+            if !state.words.meta.is_empty() {
                 put(out, b",\"meta\":");
-                put_json(out, &state.meta.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect::<Members>());
+                put_json(
+                    out,
+                    &state.words.meta.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect::<Members>(),
+                );
             }
             let (ino, dev) = (state.ino, state.dev);
             put_fmt(out, format_args!(",\"FileStateOS\":{{\"inode\":{ino},\"device\":{dev}}},\"identifier_name\":"));

@@ -11,25 +11,28 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pillion_event::{Acked, Cursor, Guard, Incarnation};
-use pillion_registry::{Entry, Error, Identifier, Intent, Kind, LogState, Options, Registry};
+use pillion_registry::{
+    Entry, Error, FilestreamState, Identifier, Intent, Kind, LogState, LogWords, Options, Registry,
+};
 use pillion_sim::world::{Crash, Faults, Rng, SimWorld};
 use proptest::prelude::*;
 
 const DATA: &str = "/var/data";
 
 /// What is compared of an entry.
-type State = Option<(String, u64, Incarnation, Vec<Intent>)>;
+type State = Option<(Arc<str>, u64, Incarnation, Vec<Intent>)>;
 
 fn state(entry: Option<Arc<Entry>>) -> State {
-    entry.map(|e| (e.source.clone(), e.offset, e.incarnation, e.intents.clone()))
+    entry.map(|e| (Arc::clone(&e.source), e.offset, e.incarnation, e.intents.clone()))
 }
 
 fn entry(n: u64, source: &str, incarnation: u128) -> Entry {
     let id = Identifier::Native { ino: n, dev: 1 };
     let kind = if n.is_multiple_of(2) {
-        Kind::Log(Box::new(LogState { input_type: "log".into(), ino: n, dev: 1, ..LogState::default() }))
+        let words = LogWords { input_type: "log".into(), ..LogWords::default() };
+        Kind::Log(LogState { ino: n, dev: 1, words: words.into() })
     } else {
-        Kind::Filestream(Box::default())
+        Kind::Filestream(FilestreamState::default())
     };
     Entry::new(kind, "jobs", &id, source.into(), Incarnation(incarnation))
 }
@@ -58,7 +61,7 @@ fn apply(registry: &Registry, op: &Op) {
         Op::Upsert { n, incarnation } => registry.upsert(entry(*n, "/x/a.log", *incarnation * 10 + u128::from(*n))),
         Op::Rename { n } => {
             if let Some(e) = registry.get(&key(*n)) {
-                registry.upsert(Entry { source: format!("{}.1", e.source), ..(*e).clone() });
+                registry.upsert(Entry { source: format!("{}.1", e.source).into(), ..(*e).clone() });
             }
         }
         Op::Intend { n, len } => {

@@ -8,7 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pillion_event::{Acked, Cursor, Guard, Incarnation};
-use pillion_registry::{Entry, Error, FilestreamState, Identifier, Intent, Kind, LogState, Opened, Options, Registry};
+use pillion_registry::{
+    Entry, Error, FilestreamState, Identifier, Intent, Kind, LogState, LogWords, Opened, Options, Registry,
+};
 use pillion_world::World;
 
 const LOG_717: &str = r#"{"k":"filebeat::logs::native::5841252-65024","v":{"offset":2991,"ttl":-1,"id":"native::5841252-65024","prev_id":"","source":"/x/logs/a.log","timestamp":[658707069,1795459224],"type":"log","FileStateOS":{"inode":5841252,"device":65024},"identifier_name":"native"}}"#;
@@ -40,9 +42,10 @@ fn log_text(dir: &Path) -> String {
 }
 
 fn new_log(path: &str, ino: u64) -> Entry {
-    let state = LogState { input_type: "log".into(), ino, dev: 1, ..LogState::default() };
+    let words = LogWords { input_type: "log".into(), ..LogWords::default() };
+    let state = LogState { ino, dev: 1, words: words.into() };
     let id = Identifier::Native { ino, dev: 1 };
-    Entry::new(Kind::Log(Box::new(state)), "", &id, path.into(), Incarnation(u128::from(ino)))
+    Entry::new(Kind::Log(state), "", &id, path.into(), Incarnation(u128::from(ino)))
 }
 
 #[test]
@@ -59,7 +62,7 @@ fn records_of_real_filebeats_are_read_and_written_back() {
     assert_eq!(registry.get("filestream::.global::native::7-8").unwrap().offset, 0);
     let new = registry.get("filestream::jobs::fingerprint::31a80c59").unwrap();
     let state = FilestreamState { fingerprint_len: Some(0), eof: Some(false) };
-    assert_eq!(new.kind, Kind::Filestream(Box::new(state)));
+    assert_eq!(new.kind, Kind::Filestream(state));
     registry.sync().unwrap();
 
     // Without our own member, what the checkpoint holds is what Filebeat wrote.

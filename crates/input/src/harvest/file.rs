@@ -11,6 +11,8 @@ use pillion_event::{Guard, Incarnation, Source};
 use pillion_registry::Intent;
 use pillion_world::{File, Meta, Mono};
 
+use crate::harvest::path::FilePath;
+
 /// What has been read of a file, over all of its lives in this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -54,12 +56,17 @@ pub(crate) enum Drain {
     Done,
 }
 
+/// Ranges to be sent again, the first ones first. Few files have any: boxed, they cost the others one word.
+pub(crate) type Replays = VecDeque<Intent>;
+
 /// One file that is known.
 pub(crate) struct FileState {
     /// Which input reads it.
     pub(crate) input: u16,
+    /// The group of that input: kept by the table.
+    pub(crate) group: u16,
     /// Where it was last seen.
-    pub(crate) path: PathBuf,
+    pub(crate) path: FilePath,
     pub(crate) dev: u64,
     pub(crate) ino: u64,
     pub(crate) birth_ns: Option<i64>,
@@ -72,7 +79,7 @@ pub(crate) struct FileState {
     pub(crate) source: Weak<Source>,
     pub(crate) fd: Option<Box<dyn File>>,
     /// Ranges that may have been sent by an earlier run, to be sent again first.
-    pub(crate) replays: Option<VecDeque<Intent>>,
+    pub(crate) replays: Option<Box<Replays>>,
     pub(crate) pos: u64,
     pub(crate) scanned_to: u64,
     pub(crate) len: u64,
@@ -138,7 +145,8 @@ impl FileState {
     pub(crate) fn new(input: u16, path: PathBuf, meta: &Meta, incarnation: Incarnation, now: Mono) -> FileState {
         FileState {
             input,
-            path,
+            group: 0,
+            path: path.into(),
             dev: meta.dev,
             ino: meta.ino,
             birth_ns: ns(meta.birth_ns),

@@ -106,14 +106,14 @@ impl Harvester {
             Some(key) => self.registry.get(key).is_none_or(|e| e.incarnation != f.incarnation || e.offset >= f.pos),
             None => true,
         };
-        if settled && !f.queued {
-            let group = self.group(f.input);
-            if let Some(f) = self.table.remove(group, id) {
-                if let Some(key) = &f.key {
-                    self.registry.remove(key);
-                }
-                self.books.close(account_of(&f));
+        if settled
+            && !f.queued
+            && let Some(f) = self.table.remove(id)
+        {
+            if let Some(key) = &f.key {
+                self.registry.remove(key);
             }
+            self.books.close(account_of(&f));
         }
     }
 }

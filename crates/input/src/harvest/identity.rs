@@ -10,17 +10,18 @@
 //!
 //! Tested in `tests/identity.rs`.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
 use pillion_event::{Guard, InputKind};
-use pillion_registry::{Entry, FilestreamState, Identifier, Intent, Kind, LogState, Registry};
+use pillion_registry::{Entry, FilestreamState, Identifier, Kind, LogState, LogWords, Registry};
 use pillion_world::{File, Mono};
 
-use crate::harvest::Harvester;
-use crate::harvest::file::{FileState, differ};
+use crate::harvest::file::{FileState, Replays, differ};
+use crate::harvest::path::FilePath;
 use crate::harvest::table::FileId;
+use crate::harvest::{Harvester, Input};
 use crate::spec::{Identity, InputSpec};
 
 /// File systems that count time coarsely, and a write that came while the entry was written.
@@ -32,7 +33,7 @@ pub(crate) struct Former {
     pub(crate) len: u64,
     pub(crate) guard: Guard,
     /// The file that had it.
-    pub(crate) path: std::path::PathBuf,
+    pub(crate) path: FilePath,
 }
 
 /// What became of binding a file.
@@ -114,14 +115,14 @@ impl Harvester {
         };
         let Some(f) = self.table.get(id) else { return Bind::TooShort };
         let Some(input) = self.inputs.get(usize::from(f.input)) else { return Bind::TooShort };
-        let kind = kind_of(&input.spec, f, ident.fingerprint_len);
+        let kind = kind_of(input, f, ident.fingerprint_len);
         let key_of = |i: &Identifier| entry_for(&input.spec, kind.clone(), i, f).key;
         let fingerprint = matches!(input.spec.identity, Identity::Fingerprint { .. });
         let (path, is_first) = (f.path.clone(), input.tours == 0);
         let keys: Vec<Arc<str>> = ident.candidates.iter().map(key_of).collect();
         for key in keys {
             let Some(entry) = self.registry.get(&key) else { continue };
-            let shifted = fingerprint && entry.source != path.to_string_lossy();
+            let shifted = fingerprint && entry.source != *path.text();
             match self.table.owner(&key) {
                 Some(owner) if owner == id => return Bind::Bound,
                 Some(owner) => match self.owner_state(owner, id) {
@@ -205,7 +206,7 @@ impl Harvester {
             let key = self
                 .inputs
                 .get(usize::from(f.input))
-                .map(|input| entry_for(&input.spec, kind_of(&input.spec, f, 0), i, f).key);
+                .map(|input| entry_for(&input.spec, kind_of(input, f, 0), i, f).key);
             key.is_none_or(|k| self.registry.get(&k).is_none())
         };
         let plain = Identifier::Fingerprint(hash.clone());
@@ -224,7 +225,7 @@ impl Harvester {
             .is_some_and(|i| matches!(i.spec.identity, Identity::Fingerprint { .. }));
         let another = !fingerprint && differ(f.birth_ns, entry.birth_ns);
         let beyond = entry.intents.iter().map(|i| i.to).max().unwrap_or(0).max(entry.offset);
-        f.key = Some(Arc::clone(&entry.key));
+        f.path.share(&entry.source);
         if another || beyond > f.len {
             tracing::info!(path = %f.path.display(), offset = entry.offset, size = f.len, "the file was truncated or replaced meanwhile: read from its beginning");
             f.incarnation = incarnation;
@@ -245,7 +246,6 @@ impl Harvester {
             }
             f.scanned_to = f.pos;
         }
-        let key = Arc::clone(&entry.key);
         if let Kind::Filestream(s) = &entry.kind {
             f.fingerprint_len = s.fingerprint_len.unwrap_or(0) as u32;
         }
@@ -253,7 +253,7 @@ impl Harvester {
         // since the entry was written needs no check; on a network file system two clocks can't be compared.
         let changed = i128::from(f.mtime_ns) > entry.updated_ns - MTIME_SLACK_NS;
         let check = f.len <= f.pos && (changed || f.network);
-        self.table.own_key(id, &key);
+        self.table.own_key(id, &entry.key);
         if check && !self.content_is_known(id, now) {
             let Some(f) = self.table.get_mut(id) else { return };
             tracing::info!(path = %f.path.display(), "the file has another content of the same size: read from its beginning");
@@ -270,7 +270,7 @@ impl Harvester {
     fn begin(&mut self, id: FileId, ident: &Ident) {
         let Some(f) = self.table.get(id) else { return };
         let Some(input) = self.inputs.get(usize::from(f.input)) else { return };
-        let entry = entry_for(&input.spec, kind_of(&input.spec, f, ident.fingerprint_len), &ident.identifier, f);
+        let entry = entry_for(&input.spec, kind_of(input, f, ident.fingerprint_len), &ident.identifier, f);
         let key = Arc::clone(&entry.key);
         self.registry.upsert(entry);
         self.table.own_key(id, &key);
@@ -278,7 +278,6 @@ impl Harvester {
             self.lengths.insert(ident.fingerprint_len);
         }
         if let Some(f) = self.table.get_mut(id) {
-            f.key = Some(key);
             f.fingerprint_len = ident.fingerprint_len;
         }
     }
@@ -289,8 +288,8 @@ impl Harvester {
         let (Some(key), Some(input)) = (&f.key, self.inputs.get(usize::from(f.input))) else { return };
         let fresh = Entry {
             key: Arc::clone(key),
-            kind: kind_of(&input.spec, f, f.fingerprint_len),
-            source: f.path.to_string_lossy().into_owned(),
+            kind: kind_of(input, f, f.fingerprint_len),
+            source: Arc::clone(f.path.text()),
             offset: f.pos,
             ttl_ns: -1,
             updated_ns: 0,
@@ -357,13 +356,11 @@ impl Harvester {
         if f.fingerprint_len == 0 || ident.candidates.is_empty() {
             return;
         }
-        let entry = entry_for(&input.spec, kind_of(&input.spec, f, 0), &ident.identifier, f);
+        let entry = entry_for(&input.spec, kind_of(input, f, 0), &ident.identifier, f);
         let key = Arc::clone(&entry.key);
         self.registry.rekey(&old, Entry { offset: 0, guard: Guard::default(), ..entry });
-        self.table.free_key(id, &old);
         self.table.own_key(id, &key);
         if let Some(f) = self.table.get_mut(id) {
-            f.key = Some(key);
             f.fingerprint_len = 0;
             f.source = std::sync::Weak::new();
         }
@@ -371,10 +368,10 @@ impl Harvester {
 
     /// Gives up a file's key: its content began anew under a fingerprint, so that the old key is another file's.
     pub(crate) fn unbind(&mut self, id: FileId, former: Option<Former>) {
-        let Some(f) = self.table.get_mut(id) else { return };
-        let Some(key) = f.key.take() else { return };
-        f.fingerprint_len = 0;
-        self.table.free_key(id, &key);
+        let Some(key) = self.table.free_key(id) else { return };
+        if let Some(f) = self.table.get_mut(id) {
+            f.fingerprint_len = 0;
+        }
         match former {
             Some(former) => {
                 self.former.insert(key, former);
@@ -411,9 +408,8 @@ impl Harvester {
     /// The file that was `old` goes on as what was found as `new`.
     pub(crate) fn merge(&mut self, old: FileId, new: FileId, now: Mono) {
         self.close(new);
-        let Some(f) = self.table.get(new) else { return };
-        let group = self.group(f.input);
-        let Some(new) = self.table.remove(group, new) else { return };
+        let Some(new) = self.table.remove(new) else { return };
+        let group = self.group(new.input);
         self.close(old);
         self.table.relocate(group, old, |f| {
             f.path.clone_from(&new.path);
@@ -436,17 +432,13 @@ impl Harvester {
             return;
         }
         let identifier = Identifier::Native { ino: f.ino, dev: f.dev };
-        let entry = entry_for(&input.spec, kind_of(&input.spec, f, 0), &identifier, f);
+        let entry = entry_for(&input.spec, kind_of(input, f, 0), &identifier, f);
         let key = Arc::clone(&entry.key);
         if key == old || self.table.owner(&key).is_some() {
             return;
         }
         self.registry.rekey(&old, Entry { offset: 0, guard: Guard::default(), ..entry });
-        self.table.free_key(id, &old);
         self.table.own_key(id, &key);
-        if let Some(f) = self.table.get_mut(id) {
-            f.key = Some(key);
-        }
     }
 
     /// Counts what truncated files still had and nobody has taken up.
@@ -472,10 +464,10 @@ enum Owner {
 }
 
 /// The ranges behind `pos` that may have been sent by an earlier run; `None` = there are none.
-pub(crate) fn replays_of(entry: &Entry, pos: u64) -> Option<VecDeque<Intent>> {
-    let mut next: VecDeque<Intent> = entry.intents.iter().filter(|i| i.to > pos && i.to > i.from).copied().collect();
+pub(crate) fn replays_of(entry: &Entry, pos: u64) -> Option<Box<Replays>> {
+    let mut next: Replays = entry.intents.iter().filter(|i| i.to > pos && i.to > i.from).copied().collect();
     next.make_contiguous().sort_unstable();
-    (!next.is_empty()).then_some(next)
+    (!next.is_empty()).then(|| Box::new(next))
 }
 
 /// Whether the bytes before `pos` are those that are remembered.
@@ -488,30 +480,30 @@ pub(crate) fn guard_holds(fd: &dyn File, pos: u64, guard: Guard) -> io::Result<b
     Ok(bytes.len() < usize::from(guard.len) || Guard::of(&bytes) == guard)
 }
 
-fn kind_of(spec: &InputSpec, f: &FileState, fingerprint_len: u32) -> Kind {
-    if spec.is_filestream() {
-        let v9 = spec.registry_v9;
-        let fingerprinted = matches!(spec.identity, Identity::Fingerprint { .. });
-        return Kind::Filestream(Box::new(FilestreamState {
-            fingerprint_len: (fingerprint_len > 0 || (v9 && fingerprinted)).then_some(u64::from(fingerprint_len)),
-            eof: v9.then_some(false),
-        }));
-    }
+/// What all registry entries of an input's files have in common.
+pub(crate) fn words_of(spec: &InputSpec) -> Arc<LogWords> {
     let input_type = match spec.desc.kind {
         InputKind::Container => "container",
         _ => "log",
     };
-    Kind::Log(Box::new(LogState {
-        input_type: input_type.to_owned(),
-        ino: f.ino,
-        dev: f.dev,
-        prev_id: String::new(),
-        meta: spec.meta.clone(),
-    }))
+    Arc::new(LogWords { input_type: input_type.to_owned(), prev_id: String::new(), meta: spec.meta.clone() })
+}
+
+fn kind_of(input: &Input, f: &FileState, fingerprint_len: u32) -> Kind {
+    let spec = &input.spec;
+    if spec.is_filestream() {
+        let v9 = spec.registry_v9;
+        let fingerprinted = matches!(spec.identity, Identity::Fingerprint { .. });
+        return Kind::Filestream(FilestreamState {
+            fingerprint_len: (fingerprint_len > 0 || (v9 && fingerprinted)).then_some(u64::from(fingerprint_len)),
+            eof: v9.then_some(false),
+        });
+    }
+    Kind::Log(LogState { ino: f.ino, dev: f.dev, words: Arc::clone(&input.words) })
 }
 
 fn entry_for(spec: &InputSpec, kind: Kind, identifier: &Identifier, f: &FileState) -> Entry {
-    let source = f.path.to_string_lossy().into_owned();
+    let source = Arc::clone(f.path.text());
     let mut entry = Entry::new(kind, &spec.desc.id, identifier, source, f.incarnation);
     (entry.offset, entry.birth_ns, entry.guard) = (f.pos, f.birth_ns, f.guard);
     entry

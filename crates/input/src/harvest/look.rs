@@ -134,7 +134,7 @@ impl Harvester {
     fn seen(&mut self, id: FileId, input: u16, path: PathBuf, meta: &Meta, now: Mono) {
         let number = self.inputs.get(usize::from(input)).map_or(0, |i| i.tour.number);
         let Some(f) = self.table.get(id) else { return };
-        if f.path != path {
+        if *f.path != *path {
             let twice = f.seen == number && f.input == input && !f.gone;
             match self.world.fs.stat(&f.path, true) {
                 // A hard link, or a link to it: one path counts.
@@ -185,7 +185,7 @@ impl Harvester {
         let group = self.group(input);
         self.table.relocate(group, id, |f| {
             tracing::debug!(from = %f.path.display(), to = %path.display(), "a file was renamed");
-            f.path = path;
+            f.path = path.into();
             f.input = input;
             f.renamed = true;
             f.source = std::sync::Weak::new();
@@ -406,7 +406,7 @@ impl Harvester {
     /// On a network file system: whether the file at a path is the one that was there before under another inode.
     pub(crate) fn took_its_place(&mut self, before: FileId, id: FileId, now: Mono) -> bool {
         let (Some(old), Some(new)) = (self.table.get(before), self.table.get(id)) else { return false };
-        if !old.gone || old.path != new.path || new.len < old.floor() || old.key.is_none() {
+        if !old.gone || *old.path != *new.path || new.len < old.floor() || old.key.is_none() {
             return false;
         }
         if self.ensure_open(id, now).is_err() {
@@ -486,7 +486,7 @@ impl Harvester {
         }
         match self.world.fs.stat(&f.path, true) {
             Ok(meta) if meta.kind == FileKind::File => {
-                let (input, path) = (f.input, f.path.clone());
+                let (input, path) = (f.input, f.path.to_path_buf());
                 self.found(input, path, &meta, now);
             }
             Err(e) if !missing(&e) => self.failed(id, "a file can't be looked at; it is tried again", &e, now),

@@ -27,6 +27,7 @@ mod file;
 mod gone;
 mod identity;
 mod look;
+mod path;
 mod read;
 mod rules;
 mod table;
@@ -38,7 +39,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pillion_event::{Batch, BatchId, Incarnation, InputKind};
-use pillion_registry::Registry;
+use pillion_registry::{LogWords, Registry};
 use pillion_world::{FsKind, Mono, World};
 
 pub use account::{FileAccount, Loss, LossCause, Stats};
@@ -98,6 +99,8 @@ pub(crate) struct Folder {
 /// One input and where its search stands.
 pub(crate) struct Input {
     spec: InputSpec,
+    /// What its registry entries repeat.
+    words: Arc<LogWords>,
     /// Inputs that share registry keys share a group.
     group: u16,
     tour: Tour,
@@ -170,6 +173,7 @@ impl Harvester {
         let inputs = grouped(inputs)
             .into_iter()
             .map(|(group, spec)| Input {
+                words: identity::words_of(&spec),
                 spec,
                 group,
                 tour: Tour::default(),
@@ -370,7 +374,7 @@ impl Harvester {
 
 fn account_of(f: &file::FileState) -> FileAccount {
     FileAccount {
-        path: f.path.clone(),
+        path: f.path.to_path_buf(),
         key: f.key.as_deref().unwrap_or_default().to_owned(),
         incarnation: f.incarnation,
         pos: f.pos,

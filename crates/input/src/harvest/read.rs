@@ -282,7 +282,7 @@ impl Harvester {
         };
         let source = Arc::new(Source {
             input: Arc::clone(&self.inputs.get(usize::from(f.input))?.spec.desc),
-            path: f.path.to_string_lossy().into_owned(),
+            path: Arc::clone(f.path.text()),
             key,
             incarnation: f.incarnation,
             stat: FileStat { inode: f.ino, device: f.dev, fingerprint },

@@ -2,13 +2,14 @@
 //!
 //! Always holds: each file is in the slab once; by its inode (or path, see [`FileState::by_path`]) within the group of
 //! inputs that share registry keys; the path index names the file that was last seen at a path; a registry key belongs
-//! to one file.
+//! to one file. The indexes hold nothing but the files' places (5 bytes each): what a file is found by stands in the
+//! file alone, and changes only through [`Table`]. Of several files with the same, the last one is found.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::os::unix::ffi::OsStrExt;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 use std::path::Path;
 use std::sync::Arc;
+
+use hashbrown::HashTable;
 
 use crate::harvest::file::FileState;
 
@@ -18,27 +19,60 @@ pub(crate) type FileId = u32;
 /// A hasher with a fixed key, so that one seed replays a run.
 type Fixed = BuildHasherDefault<DefaultHasher>;
 
-/// What tells files apart in memory: a group of inputs, then device and inode, or the hash of the path.
-type Slot = (u16, u64, u64);
-
-/// Marks slots that are about paths.
-const BY_PATH: u16 = 0x8000;
+type Files = Vec<Option<Box<FileState>>>;
 
 #[derive(Default)]
 pub(crate) struct Table {
-    files: Vec<Option<Box<FileState>>>,
+    files: Files,
     free: Vec<FileId>,
-    slots: HashMap<Slot, FileId, Fixed>,
-    paths: HashMap<(u16, u64), FileId, Fixed>,
-    keys: HashMap<Arc<str>, FileId, Fixed>,
+    slots: HashTable<FileId>,
+    paths: HashTable<FileId>,
+    keys: HashTable<FileId>,
 }
 
-fn hash(path: &Path) -> u64 {
-    Fixed::default().hash_one(path.as_os_str().as_bytes())
+fn hash(what: impl Hash) -> u64 {
+    Fixed::default().hash_one(what)
 }
 
-fn slot(group: u16, file: &FileState) -> Slot {
-    if file.by_path { (group | BY_PATH, hash(&file.path), 0) } else { (group, file.dev, file.ino) }
+/// What tells files apart in memory: device and inode, or the path.
+fn slot_hash(file: &FileState) -> u64 {
+    if file.by_path { path_hash(file.group, &file.path) } else { hash((file.group, file.dev, file.ino)) }
+}
+
+fn path_hash(group: u16, path: &Path) -> u64 {
+    hash((group, path.as_os_str()))
+}
+
+fn same_slot(a: &FileState, b: &FileState) -> bool {
+    let same = if a.by_path { *a.path == *b.path } else { (a.dev, a.ino) == (b.dev, b.ino) };
+    same && a.by_path == b.by_path && a.group == b.group
+}
+
+fn get(files: &Files, id: FileId) -> Option<&FileState> {
+    files.get(id as usize)?.as_deref()
+}
+
+/// Puts a file into an index, in the place of one that has the same.
+fn enter(
+    index: &mut HashTable<FileId>,
+    files: &Files,
+    id: FileId,
+    hash: impl Fn(&FileState) -> u64,
+    same: impl Fn(&FileState) -> bool,
+) {
+    let hash_of = |id: FileId| get(files, id).map_or(0, &hash);
+    let mine = hash_of(id);
+    match index.find_mut(mine, |other| get(files, *other).is_some_and(&same)) {
+        Some(place) => *place = id,
+        None => drop(index.insert_unique(mine, id, |other| hash_of(*other))),
+    }
+}
+
+/// Takes a file out of an index, unless another one stands in its place.
+fn leave(index: &mut HashTable<FileId>, hash: u64, id: FileId) {
+    if let Ok(found) = index.find_entry(hash, |other| *other == id) {
+        found.remove();
+    }
 }
 
 impl Table {
@@ -52,7 +86,7 @@ impl Table {
     }
 
     pub(crate) fn get(&self, id: FileId) -> Option<&FileState> {
-        self.files.get(id as usize)?.as_deref()
+        get(&self.files, id)
     }
 
     pub(crate) fn get_mut(&mut self, id: FileId) -> Option<&mut FileState> {
@@ -64,68 +98,185 @@ impl Table {
     }
 
     pub(crate) fn insert(&mut self, group: u16, file: FileState) -> FileId {
-        let (slot, path) = (slot(group, &file), (group, hash(&file.path)));
         let id = self.free.pop().unwrap_or_else(|| {
             self.files.push(None);
             self.files.len() as FileId - 1
         });
-        self.slots.insert(slot, id);
-        self.paths.insert(path, id);
-        self.files[id as usize] = Some(Box::new(file));
+        self.files[id as usize] = Some(Box::new(FileState { group, ..file }));
+        self.enter_place(id);
         id
     }
 
-    pub(crate) fn remove(&mut self, group: u16, id: FileId) -> Option<FileState> {
+    pub(crate) fn remove(&mut self, id: FileId) -> Option<FileState> {
+        self.leave_place(id);
         let file = self.files.get_mut(id as usize)?.take()?;
-        self.drop_slot(group, id, &file);
         if let Some(key) = &file.key {
-            self.free_key(id, key);
+            leave(&mut self.keys, hash(&**key), id);
         }
         self.free.push(id);
         Some(*file)
     }
 
-    fn drop_slot(&mut self, group: u16, id: FileId, file: &FileState) {
-        let (slot, path) = (slot(group, file), (group, hash(&file.path)));
-        if self.slots.get(&slot) == Some(&id) {
-            self.slots.remove(&slot);
-        }
-        if self.paths.get(&path) == Some(&id) {
-            self.paths.remove(&path);
-        }
+    fn enter_place(&mut self, id: FileId) {
+        let Some(file) = get(&self.files, id) else { return };
+        enter(&mut self.slots, &self.files, id, slot_hash, |other| same_slot(file, other));
+        let same_path = |other: &FileState| other.group == file.group && *other.path == *file.path;
+        enter(&mut self.paths, &self.files, id, |f| path_hash(f.group, &f.path), same_path);
+    }
+
+    fn leave_place(&mut self, id: FileId) {
+        let Some(file) = get(&self.files, id) else { return };
+        leave(&mut self.slots, slot_hash(file), id);
+        leave(&mut self.paths, path_hash(file.group, &file.path), id);
     }
 
     pub(crate) fn by_inode(&self, group: u16, dev: u64, ino: u64) -> Option<FileId> {
-        self.slots.get(&(group, dev, ino)).copied()
+        let is_it = |f: &FileState| !f.by_path && (f.group, f.dev, f.ino) == (group, dev, ino);
+        self.slots.find(hash((group, dev, ino)), |id| self.get(*id).is_some_and(is_it)).copied()
     }
 
     /// The file that was last seen at this path.
     pub(crate) fn by_path(&self, group: u16, path: &Path) -> Option<FileId> {
-        let id = *self.paths.get(&(group, hash(path)))?;
-        (self.get(id)?.path == path).then_some(id)
+        let is_it = |f: &FileState| f.group == group && *f.path == *path;
+        self.paths.find(path_hash(group, path), |id| self.get(*id).is_some_and(is_it)).copied()
     }
 
+    /// The file that has a key.
     pub(crate) fn owner(&self, key: &str) -> Option<FileId> {
-        self.keys.get(key).copied()
+        let is_it = |f: &FileState| f.key.as_deref() == Some(key);
+        self.keys.find(hash(key), |id| self.get(*id).is_some_and(is_it)).copied()
     }
 
+    /// Gives a file a key, in the place of the one that it has.
     pub(crate) fn own_key(&mut self, id: FileId, key: &Arc<str>) {
-        self.keys.insert(Arc::clone(key), id);
+        self.free_key(id);
+        let Some(file) = self.get_mut(id) else { return };
+        file.key = Some(Arc::clone(key));
+        let hash_of = |f: &FileState| hash(f.key.as_deref().unwrap_or_default());
+        enter(&mut self.keys, &self.files, id, hash_of, |other| other.key.as_ref() == Some(key));
     }
 
-    pub(crate) fn free_key(&mut self, id: FileId, key: &str) {
-        if self.keys.get(key) == Some(&id) {
-            self.keys.remove(key);
-        }
+    /// Takes a file's key away.
+    pub(crate) fn free_key(&mut self, id: FileId) -> Option<Arc<str>> {
+        let key = self.get_mut(id)?.key.take()?;
+        leave(&mut self.keys, hash(&*key), id);
+        Some(key)
     }
 
     /// Changes where a file is found.
     pub(crate) fn relocate(&mut self, group: u16, id: FileId, change: impl FnOnce(&mut FileState)) {
-        let Some(mut file) = self.files.get_mut(id as usize).and_then(Option::take) else { return };
-        self.drop_slot(group, id, &file);
-        change(&mut file);
-        self.slots.insert(slot(group, &file), id);
-        self.paths.insert((group, hash(&file.path)), id);
-        self.files[id as usize] = Some(file);
+        self.leave_place(id);
+        let Some(file) = self.get_mut(id) else { return };
+        change(file);
+        file.group = group;
+        self.enter_place(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pillion_event::Incarnation;
+    use pillion_world::{FileKind, Meta, Mono};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
+    fn file(path: &str, ino: u64, by_path: bool) -> FileState {
+        let meta = Meta {
+            kind: FileKind::File,
+            len: 1,
+            ino,
+            dev: 1,
+            mtime_ns: 0,
+            birth_ns: None,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            nlink: 1,
+        };
+        let state = FileState::new(0, PathBuf::from(path), &meta, Incarnation(1), Mono(0));
+        FileState { by_path, ..state }
+    }
+
+    /// What the indexes should say: by inode or path, by path, by key.
+    #[derive(Default)]
+    struct Model {
+        slots: BTreeMap<(u16, Result<u64, String>), FileId>,
+        paths: BTreeMap<(u16, String), FileId>,
+        keys: BTreeMap<String, FileId>,
+    }
+
+    type Place = (u16, u64, bool, u8);
+
+    fn slot((group, ino, by_path, path): Place) -> (u16, Result<u64, String>) {
+        (group, if by_path { Err(format!("/{path}")) } else { Ok(ino) })
+    }
+
+    impl Model {
+        fn leave(&mut self, id: FileId) {
+            self.slots.retain(|_, i| *i != id);
+            self.paths.retain(|_, i| *i != id);
+        }
+
+        fn enter(&mut self, id: FileId, place: Place) {
+            self.slots.insert(slot(place), id);
+            self.paths.insert((place.0, format!("/{}", place.3)), id);
+        }
+    }
+
+    proptest! {
+        /// Any insertions, moves, removals and keys: the table finds what the model finds.
+        #[test]
+        fn finds_what_a_map_would_find(
+            steps in prop::collection::vec((0..5_u8, any::<prop::sample::Index>(), 0..2_u16, 0..6_u64, any::<bool>(), 0..6_u8), 1..120)
+        ) {
+            let (mut table, mut model, mut ids) = (Table::default(), Model::default(), Vec::new());
+            for (what, pick, group, ino, by_path, path) in steps {
+                let place = (group, ino, by_path, path);
+                let (text, key) = (format!("/{path}"), format!("key{ino}"));
+                let picked = (!ids.is_empty()).then(|| pick.index(ids.len()));
+                match (what, picked) {
+                    (0, _) | (_, None) => {
+                        let id = table.insert(group, file(&text, ino, by_path));
+                        model.enter(id, place);
+                        ids.push(id);
+                    }
+                    (1, Some(at)) => {
+                        let id = ids.swap_remove(at);
+                        prop_assert!(table.remove(id).is_some());
+                        model.leave(id);
+                        model.keys.retain(|_, i| *i != id);
+                    }
+                    (2, Some(at)) => {
+                        table.relocate(group, ids[at], |f| {
+                            (f.path, f.ino, f.by_path) = (PathBuf::from(&text).into(), ino, by_path);
+                        });
+                        model.leave(ids[at]);
+                        model.enter(ids[at], place);
+                    }
+                    (3, Some(at)) => {
+                        table.own_key(ids[at], &key.as_str().into());
+                        model.keys.retain(|_, i| *i != ids[at]);
+                        model.keys.insert(key, ids[at]);
+                    }
+                    (_, Some(at)) => {
+                        table.free_key(ids[at]);
+                        model.keys.retain(|_, i| *i != ids[at]);
+                    }
+                }
+                prop_assert_eq!(table.len(), ids.len());
+                for group in 0..2 {
+                    for n in 0..6_u8 {
+                        let text = format!("/{n}");
+                        prop_assert_eq!(table.by_path(group, Path::new(&text)), model.paths.get(&(group, text)).copied());
+                        let ino = u64::from(n);
+                        prop_assert_eq!(table.by_inode(group, 1, ino), model.slots.get(&(group, Ok(ino))).copied());
+                        let key = format!("key{n}");
+                        prop_assert_eq!(table.owner(&key), model.keys.get(&key).copied());
+                    }
+                }
+            }
+        }
     }
 }

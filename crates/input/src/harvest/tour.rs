@@ -152,7 +152,12 @@ impl Harvester {
             return;
         }
         match i.tour.walk.next_dir().cloned() {
-            None => self.inputs[input].tour.phase = Phase::Missing,
+            None => {
+                let tour = &mut self.inputs[input].tour;
+                // The names of the largest folder: nothing needs the space until the next search.
+                tour.names = VecDeque::new();
+                tour.phase = Phase::Missing;
+            }
             // A folder is shown to the watcher before it is listed: nothing can come in between unseen.
             Some(dir) if !self.folders.contains_key(&dir) => {
                 self.folder(&dir);

@@ -322,7 +322,7 @@ proptest! {
         let mut desc = input(InputKind::Filestream);
         desc.tags = vec![tag];
         let mut b = batch(desc, 7, &[&line]);
-        Arc::get_mut(&mut b.source).unwrap().path = path.clone();
+        Arc::get_mut(&mut b.source).unwrap().path = path.as_str().into();
         b.events[0].stream = [Stream::None, Stream::Stdout, Stream::Stderr][stream];
         let mut options = RenderOptions::new(target, compat);
         (options.event_ids, options.escape_html) = (html, html);
