@@ -305,6 +305,11 @@ fn system_roots(world: &World) -> Result<RootCertStore, Problem> {
     ))
 }
 
+/// From when and until when a certificate (DER) is valid, seconds since 1970; `None` when it isn't a certificate.
+pub fn validity(der: &[u8]) -> Option<(i64, i64)> {
+    der::Certificate::parse(der).map(|c| c.validity)
+}
+
 fn versions(s: &Section<'_>) -> Result<Vec<&'static SupportedProtocolVersion>, Error> {
     const KEY: &str = "supported_protocols";
     let (mut out, mut old) = (Vec::new(), Vec::new());

@@ -5,7 +5,7 @@
 //! it, however often the connection breaks; nothing is kept but one page of a list or one line of a watch; pauses between
 //! attempts grow to half a minute and differ between replicas. Tested in `tests.rs`.
 
-use std::cell::RefCell;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
@@ -139,7 +139,7 @@ async fn list(client: &mut Client, what: &Watched, each: &mut impl FnMut(Change)
     }
 }
 
-/// The state of one watch, behind a cell since pieces arrive in a closure.
+/// The state of one watch, behind a lock since pieces arrive in a closure.
 struct Lines {
     open: Vec<u8>,
     version: String,
@@ -163,16 +163,16 @@ async fn watch(
         true => "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
         false => "application/json",
     };
-    let lines = RefCell::new(Lines { open: Vec::new(), version: from, error: None });
+    let lines = Mutex::new(Lines { open: Vec::new(), version: from, error: None });
     // A connection of its own: its time limit is another one.
     let mut own = client.clone();
     let limit = Duration::from_secs(WATCH_SECONDS) + SLACK;
     let outcome = own
         .exchange(Method::GET, &path, accept, None, limit, &mut |status, piece| {
-            take(&mut lines.borrow_mut(), status, piece, each);
+            take(&mut lines.lock().unwrap_or_else(PoisonError::into_inner), status, piece, each);
         })
         .await;
-    let Lines { open, version: reached, error } = lines.into_inner();
+    let Lines { open, version: reached, error } = lines.into_inner().unwrap_or_else(PoisonError::into_inner);
     *version = Some(reached);
     let status = match error {
         Some(error) => return Err(error),

@@ -5,7 +5,7 @@
 //! the first request, so that a program that only links this pays nothing; the service account's token and authority are
 //! read again, since both are replaced while a pod lives; every request has a time limit, every answer a limit in bytes;
 //! tokens are never shown. A client has one connection and does one request at a time: clone it for more.
-//! Tested in `tests.rs` against a scripted server, and on
+//! Why not the crate `kube`: docs/decisions/kubernetes-client.md. Tested in `tests.rs` against a scripted server, and on
 //! a real cluster by `cargo xtask e2e kubernetes`.
 
 mod error;
@@ -190,7 +190,11 @@ impl Client {
         if !status.is_success() {
             return Err(Error::refused(status.as_u16(), &parsed.unwrap_or_default()));
         }
-        parsed.map_err(|e| Problem::bare(format!("the API server's answer isn't JSON: {e}")).into())
+        match parsed {
+            Ok(object) if object.is_object() => Ok(object),
+            Ok(_) => Err(Problem::bare("the API server's answer is no object").into()),
+            Err(e) => Err(Problem::bare(format!("the API server's answer isn't JSON: {e}")).into()),
+        }
     }
 
     /// One request. A connection that was at rest may have been closed by the server: then it is tried once more.

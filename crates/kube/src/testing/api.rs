@@ -79,7 +79,19 @@ impl FakeApi {
     }
 
     pub(crate) fn client(&self) -> Client {
-        Client::new(World::real(), Target::at(&self.url).unwrap())
+        self.client_in(World::real())
+    }
+
+    pub(crate) fn client_in(&self, world: World) -> Client {
+        Client::new(world, Target::at(&self.url).unwrap())
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn object(&self, path: &str) -> Option<Value> {
+        self.store.lock().unwrap().objects.get(path).cloned()
     }
 
     /// Makes or changes an object as somebody else would.
