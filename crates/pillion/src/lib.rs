@@ -2,13 +2,15 @@
 //!
 //! - [`cli`]: from arguments to a command.
 //! - [`assemble`]: from a configuration to everything that a run is made of; [`work`]: the run.
-//! - [`wrapped`]: a command that is wrapped. [`receiving`]: the endpoint for trying things out.
+//! - [`wrapped`]: a command that is wrapped. [`receiving`]: the endpoint for trying things out. [`webhook`]: the
+//!   admission webhook.
 
 pub mod assemble;
 pub mod cli;
 mod demo;
 mod harvesting;
 mod receiving;
+mod webhook;
 pub mod work;
 mod wrapped;
 
@@ -42,6 +44,7 @@ pub fn run(process: &Process) -> u8 {
             Err(e) => refuse(&[e]),
         },
         Command::Receive(options) => receiving::receive(&options),
+        Command::Webhook(flags) => webhook::webhook(&flags, process),
         Command::Demo(options) => demo::demo(&options),
     }
 }

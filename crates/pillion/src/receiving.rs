@@ -73,7 +73,7 @@ fn pem(fs: &dyn Fs, path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// `HOST:PORT`, `:PORT`, `PORT` or `HOST`: without a host on loopback, without a port on the usual one.
-fn address(text: &str, usual: u16) -> Result<SocketAddr, String> {
+pub(crate) fn address(text: &str, usual: u16) -> Result<SocketAddr, String> {
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !host.ends_with(':') => (host, port),
         _ if text.bytes().all(|b| b.is_ascii_digit()) => ("", text),

@@ -14,6 +14,7 @@ pub(super) enum Kind {
     Exec,
     Receive,
     Demo,
+    Webhook,
 }
 
 /// Flags that are settings over the configuration: the flag and the option.
@@ -62,6 +63,7 @@ pub(super) fn command(kind: Kind) -> Command {
     let command = Command::new("pillion").no_binary_name(false).disable_help_flag(true).disable_version_flag(true);
     match kind {
         Kind::Receive => receive(command),
+        Kind::Webhook => webhook(command),
         Kind::Demo => command.arg(switch_arg("keep", "Leave the folder with all files behind and say where it is")),
         Kind::Exec => life(config(command)).arg(value_arg(
             "on-full",
@@ -168,6 +170,43 @@ fn receive(command: Command) -> Command {
         .arg(file("tls-cert", "Speak TLS with this certificate (PEM)"))
         .arg(file("tls-key", "The certificate's key (PEM)"))
         .arg(file("tls-client-ca", "Ask clients for a certificate of this authority (PEM)"))
+}
+
+fn webhook(command: Command) -> Command {
+    let duration = |text: &str| pillion_config::parse_duration(text).ok_or("give a time span such as 720h or 30s");
+    command
+        .arg(value_arg("listen", "HOST:PORT", "Take admission requests there, over HTTPS [default: 127.0.0.1:8443]"))
+        .arg(value_arg("status", "HOST:PORT", "/metrics, /readyz and /healthz, over HTTP [default: 127.0.0.1:8080]"))
+        .arg(
+            Arg::new("set")
+                .long("set")
+                .value_name("NAME=VALUE")
+                .action(ArgAction::Append)
+                .allow_hyphen_values(true)
+                .help("How sidecars are made; see the table of settings in the manual (docs/kubernetes.md)"),
+        )
+        .arg(value_arg("namespace", "NAME", "The namespace it runs in, never injected [default: the pod's own]"))
+        .arg(value_arg("service", "NAME", "The Service that leads here [default: pillion-webhook]"))
+        .arg(value_arg("configuration", "NAME", "The MutatingWebhookConfiguration to keep [default: pillion-webhook]"))
+        .arg(value_arg("cert-secret", "NAME", "The Secret that replicas share [default: pillion-webhook-tls]"))
+        .arg(
+            value_arg("cert-lifetime", "DURATION", "How long a certificate lives [default: 2160h]")
+                .value_parser(duration),
+        )
+        .arg(
+            value_arg("cert-dir", "DIR", "Take tls.crt, tls.key and ca.crt from there instead of making them")
+                .value_parser(value_parser!(PathBuf)),
+        )
+        .arg(switch_arg("manage-ca-bundle", "Keep the configuration's caBundle up to date [default: true]"))
+        .arg(switch_arg("census", "Count the pods that passed without a sidecar [default: true]"))
+        .arg(
+            value_arg("linger", "DURATION", "Go on answering so long after SIGTERM [default: 5s]")
+                .value_parser(duration),
+        )
+        .arg(
+            value_arg("api-server", "URL", "Another API server than the pod's own, such as kubectl proxy's").hide(true),
+        )
+        .arg(switch_arg("v", "Log at level debug").short('v'))
 }
 
 fn value_arg(name: &'static str, value: &'static str, help: &'static str) -> Arg {

@@ -23,6 +23,7 @@ Commands:
   test output      Connect to the output and say what works
   export config    Print the configuration after merging and expansion, secrets masked
   receive          An endpoint for trying things out: Lumberjack and _bulk
+  webhook          Give pods their sidecar when a cluster creates them (mutating admission)
   demo [-- CMD]    See it work, with a receiver and a job of its own, or with your command
   version, help    `help COMMAND` tells more
 
@@ -82,6 +83,16 @@ pub(super) fn of(name: &str, kind: Kind) -> String {
              out, not for production: nothing is synced to the disk. Stop it with Ctrl-C.",
             "Examples:\n  pillion receive\n  pillion receive --lumberjack 127.0.0.1:5044 --to arrived/ --delay 200ms --reject-every 10\n",
         ),
+        Kind::Webhook => (
+            "webhook [FLAGS]",
+            "A mutating admission webhook: pods of namespaces that opted in get the same sidecar as `inject` writes.\nRuns in the \
+             cluster, usually two replicas; the Helm chart in deploy/helm/pillion sets it up. It makes its certificate itself, \
+             renews it\nand keeps the caBundle. It never refuses a pod: what can't be injected starts without, with a warning.",
+            "Opting in:\n  kubectl label namespace team pillion.dev/inject=enabled      all pods of a namespace\n  pillion.dev/inject: \
+             \"true\"                                  annotation: this pod (\"false\": not this one)\n\nExamples:\n  pillion webhook \
+             --listen 0.0.0.0:8443 --status 0.0.0.0:8080 --set config=filebeat --set image=registry/pillion:1\n  pillion webhook \
+             --cert-dir /certs --manage-ca-bundle=false      certificate and caBundle by cert-manager\n",
+        ),
         Kind::Demo => (
             "demo [FLAGS] [-- CMD [ARGS…]]",
             "Starts a receiver and a job that writes log files (or your command), ships them, and shows the receipt and what \
@@ -104,6 +115,7 @@ pub(super) fn topic(name: &str, words: &[&str]) -> Result<String, Usage> {
         ["exec"] => Kind::Exec,
         ["receive"] => Kind::Receive,
         ["demo"] => Kind::Demo,
+        ["webhook"] => Kind::Webhook,
         _ => {
             return Err(Usage::new(
                 &format!("there is no help for `{}`", words.join(" ")),

@@ -46,6 +46,8 @@ pub enum Command {
     Receive(Receive),
     /// `demo [-- CMD]`.
     Demo(Demo),
+    /// `webhook`: a mutating admission webhook.
+    Webhook(Webhook),
     /// Print this to standard output and exit 0: `version`, `help`.
     Say(String),
 }
@@ -106,6 +108,39 @@ pub struct Demo {
     pub command: Vec<OsString>,
     /// `--keep`: leave the folder with all files behind.
     pub keep: bool,
+}
+
+/// `pillion webhook`; `None`, empty: the default.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Webhook {
+    /// `--listen HOST:PORT`: admissions.
+    pub listen: Option<String>,
+    /// `--status HOST:PORT`: probes and metrics.
+    pub status: Option<String>,
+    /// `--set NAME=VALUE`, in order.
+    pub settings: Vec<String>,
+    /// `--namespace NAME`.
+    pub namespace: Option<String>,
+    /// `--service NAME`.
+    pub service: Option<String>,
+    /// `--configuration NAME`.
+    pub configuration: Option<String>,
+    /// `--cert-secret NAME`.
+    pub secret: Option<String>,
+    /// `--cert-lifetime DURATION`: nanoseconds.
+    pub lifetime_ns: Option<u64>,
+    /// `--cert-dir DIR`.
+    pub cert_dir: Option<PathBuf>,
+    /// `--manage-ca-bundle`.
+    pub manage_ca_bundle: bool,
+    /// `--census`.
+    pub census: bool,
+    /// `--linger DURATION`: nanoseconds.
+    pub linger_ns: Option<u64>,
+    /// `--api-server URL`.
+    pub api_server: Option<String>,
+    /// `-v`.
+    pub verbose: bool,
 }
 
 /// A command line that can't be understood.
@@ -174,6 +209,7 @@ pub fn parse(process: &Process) -> Result<Command, Usage> {
         ["exec"] => flags::Kind::Exec,
         ["receive"] => flags::Kind::Receive,
         ["demo"] => flags::Kind::Demo,
+        ["webhook"] => flags::Kind::Webhook,
         words => return Err(not_a_command(words)),
     };
     if split.asks_for_help {
@@ -201,6 +237,7 @@ pub fn parse(process: &Process) -> Result<Command, Usage> {
     }
     match kind {
         flags::Kind::Receive => receive(&matches).map(Command::Receive),
+        flags::Kind::Webhook => Ok(Command::Webhook(webhook(&matches))),
         flags::Kind::Demo => Ok(Command::Demo(Demo { command, keep: flags::on(&matches, "keep") })),
         _ => {
             let run = run(&matches, process)?;
@@ -308,8 +345,28 @@ fn receive(matches: &ArgMatches) -> Result<Receive, Usage> {
     })
 }
 
+fn webhook(matches: &ArgMatches) -> Webhook {
+    let text = |name: &str| flags::text(matches, name).cloned();
+    Webhook {
+        listen: text("listen"),
+        status: text("status"),
+        settings: flags::all(matches, "set").into_iter().map(|(_, setting)| setting).collect(),
+        namespace: text("namespace"),
+        service: text("service"),
+        configuration: text("configuration"),
+        secret: text("cert-secret"),
+        lifetime_ns: matches.get_one::<u64>("cert-lifetime").copied(),
+        cert_dir: matches.get_one::<PathBuf>("cert-dir").cloned(),
+        manage_ca_bundle: flags::switch(matches, "manage-ca-bundle").unwrap_or(true),
+        census: flags::switch(matches, "census").unwrap_or(true),
+        linger_ns: matches.get_one::<u64>("linger").copied(),
+        api_server: text("api-server"),
+        verbose: flags::on(matches, "v"),
+    }
+}
+
 fn not_a_command(words: &[&str]) -> Usage {
-    const KNOWN: &[&str] = &["run", "test", "export", "version", "help", "exec", "receive", "demo"];
+    const KNOWN: &[&str] = &["run", "test", "export", "version", "help", "exec", "receive", "demo", "webhook"];
     let first = words.first().copied().unwrap_or("");
     let said = words.join(" ");
     match (first, words.get(1)) {

@@ -44,6 +44,19 @@ const LONG: &[(&str, bool)] = &[
     ("tls-key", true),
     ("tls-client-ca", true),
     ("keep", false),
+    ("listen", true),
+    ("status", true),
+    ("cert-dir", true),
+    ("cert-lifetime", true),
+    ("cert-secret", true),
+    ("manage-ca-bundle", false),
+    ("configuration", true),
+    ("service", true),
+    ("namespace", true),
+    ("census", false),
+    ("linger", true),
+    ("api-server", true),
+    ("set", true),
 ];
 
 /// Short flags that a value follows.
