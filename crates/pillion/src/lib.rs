@@ -24,6 +24,16 @@ use crate::cli::{Command, Process, Run};
 /// The exit code of a command line or configuration that can't be used.
 pub const BAD_CONFIGURATION: u8 = 2;
 
+/// Has a panic of any thread end the program, with SIGABRT after the message, as an executable that is built to abort does.
+/// Else a run whose reading thread is gone would wait for it for ever. For the start of the process: it concerns all of it.
+pub fn end_on_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        std::process::abort();
+    }));
+}
+
 /// Does what the command line asks for, and returns the exit code.
 pub fn run(process: &Process) -> u8 {
     let command = match cli::parse(process) {

@@ -6,5 +6,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    pillion::end_on_panic();
     ExitCode::from(pillion::run(&pillion::cli::Process::real()))
 }

@@ -9,3 +9,4 @@ mod commands;
 mod ends;
 mod exec;
 mod harness;
+mod panics;
