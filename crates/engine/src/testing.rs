@@ -9,17 +9,7 @@ pub(crate) fn source(path: &str) -> Arc<Source> {
 }
 
 pub(crate) fn source_of_life(path: &str, life: u128) -> Arc<Source> {
-    let input = InputDesc {
-        kind: InputKind::Log,
-        id: String::new(),
-        tags: Vec::new(),
-        fields: serde_json::Map::new(),
-        root_fields: serde_json::Map::new(),
-        pipeline: None,
-        index: None,
-        service_type: None,
-        document_type: "log".into(),
-    };
+    let input = InputDesc::bare(InputKind::Log, "");
     Arc::new(Source {
         input: Arc::new(input),
         path: path.into(),

@@ -120,6 +120,23 @@ pub struct InputDesc {
     pub document_type: String,
 }
 
+impl InputDesc {
+    /// One without any settings but these: no tags, no fields, everything else as the output has it.
+    pub fn bare(kind: InputKind, id: &str) -> InputDesc {
+        InputDesc {
+            kind,
+            id: id.to_owned(),
+            tags: Vec::new(),
+            fields: Map::new(),
+            root_fields: Map::new(),
+            pipeline: None,
+            index: None,
+            service_type: None,
+            document_type: "log".to_owned(),
+        }
+    }
+}
+
 /// What an event may say of its file beyond the path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileStat {

@@ -4,9 +4,10 @@
 //! - [`specs_from_root`]: the inputs of a configuration.
 //! - [`Harvester`]: finds files, reads them fairly, makes batches; a synchronous object over the world.
 //! - [`HarvestThread`]: drives a harvester in real time, with inotify.
-//! - [`StdinThread`]: the input `stdin`.
+//! - [`StdinThread`]: the input `stdin`. [`Handle`]: either thread, running.
 //! - [`parse`]: from the bytes of a chunk to events.
 
+mod handle;
 mod harvest;
 mod options;
 pub mod parse;
@@ -16,6 +17,7 @@ mod stdin;
 mod thread;
 mod watch;
 
+pub use handle::Handle;
 pub use harvest::{FileAccount, Harvester, Hint, Loss, LossCause, Stats, Step, Tally};
 pub use options::{specs, specs_from_root};
 pub use scan::{Glob, PatternError};

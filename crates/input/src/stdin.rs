@@ -9,14 +9,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 
 use pillion_event::{Batch, BatchId, FileStat, Guard, Incarnation, Source};
 use pillion_world::{Mono, World};
 
+use crate::handle::{Command, Handle};
 use crate::harvest::{FileAccount, Stats, Tally};
 use crate::parse::{Chain, Chunk, Flush, Open};
 use crate::spec::{Budget, InputSpec};
@@ -183,67 +182,24 @@ impl Stream {
     }
 }
 
-enum Command {
-    Drain,
-    Report(Sender<Report>),
-    Stop,
-}
-
-/// A running thread that reads a stream.
-pub struct StdinThread {
-    waker: Waker,
-    commands: Mutex<Sender<Command>>,
-    thread: Option<JoinHandle<Report>>,
-}
+/// The thread that reads a stream.
+#[derive(Debug)]
+pub struct StdinThread;
 
 impl StdinThread {
-    /// Starts a thread that reads `stream` (standard input, a pipe, a file) into `sink`, by the options of `spec`.
+    /// Starts a thread that reads `stream` (standard input, a pipe, a file) into `sink`, by the options of `spec`. Its
+    /// drain reads what is there, and doesn't wait for the stream's end.
     pub fn spawn(
         world: World,
         spec: &InputSpec,
         stream: OwnedFd,
         sink: Box<dyn BatchSink>,
         waker: Waker,
-    ) -> io::Result<StdinThread> {
-        let (commands, receiver) = channel();
+    ) -> io::Result<Handle> {
         let state = Stream::new(&world, spec);
-        let woken = waker.clone();
-        let thread = std::thread::Builder::new().name("stdin".to_owned()).stack_size(512 * 1024).spawn(move || {
-            Driver { world, state, fd: stream, sink, waker: woken, commands: receiver, ended: false, draining: false }
-                .run()
-        })?;
-        Ok(StdinThread { waker, commands: Mutex::new(commands), thread: Some(thread) })
-    }
-
-    /// Reads what is there now, then ends; [`BatchSink::drained`] tells when.
-    pub fn drain(&self) {
-        self.tell(Command::Drain);
-    }
-
-    /// What was read so far; `None` when the thread doesn't answer within `wait`.
-    pub fn report(&self, wait: Duration) -> Option<Report> {
-        let (reply, answer) = channel();
-        self.tell(Command::Report(reply));
-        answer.recv_timeout(wait).ok()
-    }
-
-    /// Stops reading and gives the last report; `None` when the thread doesn't answer within `wait`.
-    pub fn stop(mut self, wait: Duration) -> Option<Report> {
-        let report = self.report(wait)?;
-        self.tell(Command::Stop);
-        self.thread.take().and_then(|t| t.join().ok()).or(Some(report))
-    }
-
-    fn tell(&self, command: Command) {
-        // A thread that is gone has nothing to be told.
-        let _ = self.commands.lock().unwrap_or_else(PoisonError::into_inner).send(command);
-        self.waker.wake();
-    }
-}
-
-impl std::fmt::Debug for StdinThread {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StdinThread").finish_non_exhaustive()
+        Handle::start("stdin", waker.clone(), move |commands| {
+            Driver { world, state, fd: stream, sink, waker, commands, ended: false, draining: false }.run()
+        })
     }
 }
 
@@ -321,22 +277,13 @@ mod tests {
     use crate::parse::{ChainOptions, Grouping, Match, Multiline, Parser, Pattern};
     use pillion_event::{InputDesc, InputKind};
     use std::io::Write;
+    use std::sync::mpsc::{Sender, channel};
+    use std::time::Duration;
 
     const WIDE: Budget = Budget { bytes: 1 << 20, events: 1000 };
 
     fn spec(options: ChainOptions) -> InputSpec {
-        let desc = InputDesc {
-            kind: InputKind::Stdin,
-            id: String::new(),
-            tags: Vec::new(),
-            fields: serde_json::Map::new(),
-            root_fields: serde_json::Map::new(),
-            pipeline: None,
-            index: None,
-            service_type: None,
-            document_type: "log".into(),
-        };
-        InputSpec::new(Arc::new(desc), Arc::new(Chain::new(options)), Vec::new())
+        InputSpec::new(Arc::new(InputDesc::bare(InputKind::Stdin, "")), Arc::new(Chain::new(options)), Vec::new())
     }
 
     fn texts(batch: &Batch) -> Vec<String> {

@@ -8,16 +8,16 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use pillion_event::Batch;
 use pillion_world::{Mono, World};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 
+use crate::handle::{Command, Handle};
 use crate::harvest::{FileAccount, Harvester, Hint, Loss, Stats, Step};
 use crate::spec::Budget;
 use crate::watch::{Told, Watches};
@@ -46,7 +46,8 @@ struct Wake {
 }
 
 impl Waker {
-    pub(crate) fn new() -> io::Result<Waker> {
+    /// A new one, for a thread that is to be started.
+    pub fn new() -> io::Result<Waker> {
         let fd = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Waker(Arc::new(Wake { fd, pending: AtomicBool::new(false) })))
     }
@@ -103,79 +104,23 @@ impl Report {
     }
 }
 
-enum Command {
-    Drain,
-    Report(Sender<Report>),
-    Stop,
-}
-
-/// A running reading thread.
-pub struct HarvestThread {
-    waker: Waker,
-    commands: Mutex<Sender<Command>>,
-    thread: Option<JoinHandle<Report>>,
-}
+/// The thread that reads files.
+#[derive(Debug)]
+pub struct HarvestThread;
 
 impl HarvestThread {
-    /// Starts a thread that reads into `sink`. `watch`: use inotify. `waker`: from [`HarvestThread::waker_for`], so that
-    /// the sink can have it before the thread starts.
+    /// Starts a thread that reads into `sink`. `watch`: use inotify. `waker`: a new one, which the sink may have already.
     pub fn spawn(
         world: World,
         harvester: Harvester,
         sink: Box<dyn BatchSink>,
         waker: Waker,
         watch: bool,
-    ) -> io::Result<HarvestThread> {
-        let (commands, receiver) = channel();
-        let woken = waker.clone();
-        let thread =
-            std::thread::Builder::new().name("harvest".to_owned()).stack_size(512 * 1024).spawn(move || {
-                let watches = Watches::new(watch);
-                Driver {
-                    world,
-                    harvester,
-                    sink,
-                    waker: woken,
-                    commands: receiver,
-                    watches,
-                    told: false,
-                    listened: Mono(0),
-                }
-                .run()
-            })?;
-        Ok(HarvestThread { waker, commands: Mutex::new(commands), thread: Some(thread) })
-    }
-
-    /// A waker for a thread that is to be started.
-    pub fn waker_for() -> io::Result<Waker> {
-        Waker::new()
-    }
-
-    /// Begins the drain; [`BatchSink::drained`] tells when it is done.
-    pub fn drain(&self) {
-        self.tell(Command::Drain);
-    }
-
-    /// What was read so far; `None` when the thread doesn't answer within `wait` (a file system hangs).
-    pub fn report(&self, wait: Duration) -> Option<Report> {
-        let (reply, answer) = channel();
-        self.tell(Command::Report(reply));
-        answer.recv_timeout(wait).ok()
-    }
-
-    /// Stops reading and gives the last report; `None` when the thread doesn't end within `wait`: it is left behind.
-    pub fn stop(mut self, wait: Duration) -> Option<Report> {
-        let (reply, answer) = channel();
-        self.tell(Command::Report(reply));
-        self.tell(Command::Stop);
-        let report = answer.recv_timeout(wait).ok()?;
-        self.thread.take().and_then(|t| t.join().ok()).or(Some(report))
-    }
-
-    fn tell(&self, command: Command) {
-        // A thread that is gone has nothing to be told.
-        let _ = self.commands.lock().unwrap_or_else(PoisonError::into_inner).send(command);
-        self.waker.wake();
+    ) -> io::Result<Handle> {
+        Handle::start("harvest", waker.clone(), move |commands| {
+            let watches = Watches::new(watch);
+            Driver { world, harvester, sink, waker, commands, watches, told: false, listened: Mono(0) }.run()
+        })
     }
 }
 
@@ -247,11 +192,5 @@ impl Driver {
                 harvester.hint(Hint::All);
             }
         });
-    }
-}
-
-impl std::fmt::Debug for HarvestThread {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HarvestThread").finish_non_exhaustive()
     }
 }

@@ -43,7 +43,7 @@ impl BatchSink for Sink {
 
 struct Running {
     tmp: tempfile::TempDir,
-    thread: HarvestThread,
+    thread: pillion_input::Handle,
     seen: Receiver<Seen>,
     space: Arc<AtomicUsize>,
     waker: pillion_input::Waker,
@@ -62,7 +62,7 @@ fn running(watch: bool, space: usize) -> Running {
     let harvester = Harvester::new(world.clone(), Arc::new(registry), vec![spec], &Own::default(), Limits::default());
     let (out, seen) = channel();
     let space = Arc::new(AtomicUsize::new(space));
-    let waker = HarvestThread::waker_for().unwrap();
+    let waker = pillion_input::Waker::new().unwrap();
     let sink = Box::new(Sink { out, space: Arc::clone(&space) });
     let thread = HarvestThread::spawn(world, harvester, sink, waker.clone(), watch).unwrap();
     Running { tmp, thread, seen, space, waker }

@@ -55,17 +55,7 @@ fn thread_ns() -> u64 {
 }
 
 fn batch(line: &[u8]) -> Batch {
-    let input = InputDesc {
-        kind: InputKind::Log,
-        id: String::new(),
-        tags: Vec::new(),
-        fields: Default::default(),
-        root_fields: Default::default(),
-        pipeline: None,
-        index: None,
-        service_type: None,
-        document_type: "log".into(),
-    };
+    let input = InputDesc::bare(InputKind::Log, "");
     let source = Source {
         input: Arc::new(input),
         path: "/data/orders.log".into(),

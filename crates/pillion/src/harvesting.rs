@@ -15,7 +15,9 @@ use pillion_engine::ledger::Ledger;
 use pillion_engine::receipt::Unread;
 use pillion_engine::run::{Ending, Reading, ReadingReport};
 use pillion_event::{Batch, InputKind};
-use pillion_input::{BatchSink, Budget, HarvestThread, Harvester, InputSpec, Limits, Own, Report, StdinThread, Waker};
+use pillion_input::{
+    BatchSink, Budget, Handle, HarvestThread, Harvester, InputSpec, Limits, Own, Report, StdinThread, Waker,
+};
 use pillion_queue::Queue;
 use pillion_registry::Registry;
 use pillion_world::World;
@@ -35,8 +37,8 @@ pub(crate) struct Place<'a> {
 }
 
 pub(crate) struct Harvesting {
-    files: Option<HarvestThread>,
-    stdin: Option<StdinThread>,
+    files: Option<Handle>,
+    stdin: Option<Handle>,
     /// What the two said when they had read everything.
     last: [Arc<OnceLock<Report>>; 2],
     /// Threads that haven't read everything to its end.
@@ -82,7 +84,7 @@ impl Harvesting {
             Box::new(Sink { ledger, queue, reading: Arc::clone(&reading), last: Arc::clone(last), ends })
         };
         let mut wakers: Vec<Waker> = Vec::new();
-        let mut waker = || HarvestThread::waker_for().inspect(|waker| wakers.push(waker.clone()));
+        let mut waker = || Waker::new().inspect(|waker| wakers.push(waker.clone()));
         let for_files = (!inputs.is_empty()).then(&mut waker).transpose()?;
         let for_stdin = stdin.is_some().then(&mut waker).transpose()?;
         place.queue.on_space(Box::new(move || wakers.iter().for_each(Waker::wake)));
@@ -114,8 +116,7 @@ fn descriptors() -> usize {
 
 impl Reading for Harvesting {
     fn drain(&self) {
-        self.files.iter().for_each(HarvestThread::drain);
-        self.stdin.iter().for_each(StdinThread::drain);
+        self.files.iter().chain(&self.stdin).for_each(Handle::drain);
     }
 
     fn progress(&self) -> (bool, bool) {

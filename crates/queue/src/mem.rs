@@ -253,17 +253,7 @@ mod tests {
 
     fn batch(id: u64, events: usize, len: u32) -> Arc<Batch> {
         let source = Arc::new(Source {
-            input: Arc::new(InputDesc {
-                kind: InputKind::Log,
-                id: String::new(),
-                tags: vec![],
-                fields: Default::default(),
-                root_fields: Default::default(),
-                pipeline: None,
-                index: None,
-                service_type: None,
-                document_type: "log".into(),
-            }),
+            input: Arc::new(InputDesc::bare(InputKind::Log, "")),
             path: "/x".into(),
             key: "k".into(),
             incarnation: Incarnation(1),

@@ -29,17 +29,7 @@ impl Clock for TestClock {
 }
 
 pub fn desc(kind: InputKind, id: &str) -> Arc<InputDesc> {
-    Arc::new(InputDesc {
-        kind,
-        id: id.into(),
-        tags: Vec::new(),
-        fields: serde_json::Map::new(),
-        root_fields: serde_json::Map::new(),
-        pipeline: None,
-        index: None,
-        service_type: None,
-        document_type: "log".into(),
-    })
+    Arc::new(InputDesc::bare(kind, id))
 }
 
 pub struct Rig {

@@ -17,17 +17,7 @@ pub(crate) fn agent(version: &str) -> Arc<Agent> {
 }
 
 pub(crate) fn input(kind: InputKind) -> InputDesc {
-    InputDesc {
-        kind,
-        id: "jobs".into(),
-        tags: vec![],
-        fields: Map::new(),
-        root_fields: Map::new(),
-        pipeline: None,
-        index: None,
-        service_type: None,
-        document_type: "log".into(),
-    }
+    InputDesc::bare(kind, "jobs")
 }
 
 /// A batch of whole lines of a file, all of them events.

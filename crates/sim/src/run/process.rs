@@ -85,17 +85,7 @@ fn first_line(batch: &Batch) -> Option<String> {
 }
 
 fn input(plan: &Plan) -> Result<InputSpec, String> {
-    let desc = InputDesc {
-        kind: InputKind::Filestream,
-        id: "jobs".into(),
-        tags: Vec::new(),
-        fields: Default::default(),
-        root_fields: Default::default(),
-        pipeline: None,
-        index: None,
-        service_type: None,
-        document_type: "log".into(),
-    };
+    let desc = InputDesc::bare(InputKind::Filestream, "jobs");
     let glob = Glob::new(format!("{LOGS}/*.log*").as_ref(), false).map_err(|e| e.to_string())?;
     let mut spec = InputSpec::new(Arc::new(desc), Arc::new(chain(plan)?), vec![glob]);
     spec.identity = match plan.identity {

@@ -1,0 +1,78 @@
+//! A running reading thread, as the rest of the program holds it: the one that reads files and the one of standard input.
+//!
+//! Comes in: what the thread does. Goes out: commands to it, and its reports. Always holds: nobody waits longer than he
+//! says for a thread that hangs in a file system; such a thread is left behind, and stops by itself when it comes back.
+//!
+//! Tested in `tests/thread.rs` and with standard input.
+
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::thread::{Report, Waker};
+
+/// What a reading thread is told. It looks for commands whenever its waker is called.
+pub(crate) enum Command {
+    /// Read what is there now, to its end, and say so.
+    Drain,
+    /// Tell what was read so far.
+    Report(Sender<Report>),
+    /// End.
+    Stop,
+}
+
+/// A running reading thread: [`HarvestThread`](crate::HarvestThread) or [`StdinThread`](crate::StdinThread) started it.
+pub struct Handle {
+    waker: Waker,
+    commands: Mutex<Sender<Command>>,
+    thread: JoinHandle<Report>,
+}
+
+impl Handle {
+    /// Starts a thread of this name. `run` gets what it is told, and must end after [`Command::Stop`].
+    pub(crate) fn start(
+        name: &str,
+        waker: Waker,
+        run: impl FnOnce(Receiver<Command>) -> Report + Send + 'static,
+    ) -> io::Result<Handle> {
+        let (commands, receiver) = channel();
+        let builder = std::thread::Builder::new().name(name.to_owned()).stack_size(512 * 1024);
+        let thread = builder.spawn(move || run(receiver))?;
+        Ok(Handle { waker, commands: Mutex::new(commands), thread })
+    }
+
+    /// Begins the drain; [`BatchSink::drained`](crate::BatchSink::drained) tells when it is done.
+    pub fn drain(&self) {
+        self.tell(Command::Drain);
+    }
+
+    /// What was read so far; `None` when the thread doesn't answer within `wait` (a file system hangs).
+    pub fn report(&self, wait: Duration) -> Option<Report> {
+        let (reply, answer) = channel();
+        self.tell(Command::Report(reply));
+        answer.recv_timeout(wait).ok()
+    }
+
+    /// Stops reading and gives the last report; `None` when the thread doesn't answer within `wait`: it is left behind.
+    pub fn stop(self, wait: Duration) -> Option<Report> {
+        let (reply, answer) = channel();
+        self.tell(Command::Report(reply));
+        self.tell(Command::Stop);
+        let report = answer.recv_timeout(wait).ok()?;
+        self.thread.join().ok().or(Some(report))
+    }
+
+    fn tell(&self, command: Command) {
+        // A thread that is gone has nothing to be told.
+        let _ = self.commands.lock().unwrap_or_else(PoisonError::into_inner).send(command);
+        self.waker.wake();
+    }
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").field("thread", &self.thread.thread().name()).finish_non_exhaustive()
+    }
+}
