@@ -6,7 +6,6 @@
 //! Maven Central don't have, and ships nothing.
 
 pub(crate) mod lumber;
-mod reference;
 mod search;
 
 use std::time::Instant;
@@ -46,7 +45,7 @@ impl Score {
     }
 }
 
-/// `--server NAME` (a search server, `go-lumber` or `filebeat`), `--case NAME`.
+/// `--server NAME` (a search server or `go-lumber`), `--case NAME`.
 pub(crate) fn run(words: &[&str]) -> Outcome {
     let mut args = Args::new(words);
     let server = args.value("--server")?;
@@ -70,9 +69,6 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
     }
     if server.as_ref().is_none_or(|s| s == "go-lumber") {
         lumber::suite(&mut score, &shipper);
-    }
-    if server.as_ref().is_none_or(|s| s == "filebeat") {
-        reference::suite(&mut score, &shipper);
     }
     println!("{} passed, {} failed, {} skipped", score.passed, score.failed, score.skipped);
     if score.failed == 0 && score.passed > 0 { Ok(()) } else { Err("not all endpoints are served".into()) }

@@ -27,9 +27,12 @@ pub(super) struct Deliberate {
 }
 
 const MARK: &str = "a byte order mark begins a file; within a file U+FEFF is the application's text, and is shipped";
+const ZONE: &str =
+    "Filebeat 7.17 takes the index's date in the line's own time zone; Pillion takes that of `@timestamp`, in UTC";
 const SKIPPED: &str = "the offset is where the line begins; Filebeat's is that of the lines left out before it";
 
-/// All differences that are meant. A row that is no longer seen is an error too.
+/// All differences that are meant. A row that is no longer seen is an error too; one of `action.` can be seen only where
+/// events go to `_bulk`.
 pub(super) const DELIBERATE: &[Deliberate] = &[
     Deliberate {
         case: "unfinished",
@@ -39,6 +42,9 @@ pub(super) const DELIBERATE: &[Deliberate] = &[
     Deliberate { case: "fs-unfinished", field: "events", reason: "as `unfinished`" },
     Deliberate { case: "bom", field: "message", reason: MARK },
     Deliberate { case: "fs-bom", field: "message", reason: MARK },
+    Deliberate { case: "cri", field: "action._index", reason: ZONE },
+    Deliberate { case: "cri-format", field: "action._index", reason: ZONE },
+    Deliberate { case: "few-cri", field: "action._index", reason: ZONE },
     Deliberate { case: "docker-format", field: "log.offset", reason: SKIPPED },
     Deliberate { case: "cri-format", field: "log.offset", reason: SKIPPED },
     Deliberate { case: "container-odd", field: "log.offset", reason: SKIPPED },
