@@ -4,7 +4,7 @@
 
 use crate::peer::Check;
 use crate::servers::{self, Kind};
-use crate::{Outcome, endpoints, filebeat, golumber, loss, oldtls, peer};
+use crate::{Outcome, container, endpoints, filebeat, golumber, loss, oldtls, peer};
 
 /// Runs a suite.
 pub(crate) fn run(words: &[&str]) -> Outcome {
@@ -21,6 +21,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
             Ok(())
         }
         ["endpoints", rest @ ..] => endpoints::run(rest),
+        ["image", rest @ ..] => container::run(rest),
         ["tls", rest @ ..] => oldtls::run(rest),
         ["differential", rest @ ..] => peer::run(Check::Differential, rest),
         ["golumber", rest @ ..] => golumber::run(rest),

@@ -13,12 +13,14 @@ mod args;
 mod bench;
 mod cache;
 mod child;
+mod container;
 mod dist;
 mod e2e;
 mod endpoints;
 mod filebeat;
 mod golumber;
 mod http;
+mod image;
 mod job;
 mod loss;
 mod oldtls;
@@ -38,6 +40,8 @@ type Outcome<T = ()> = Result<T, String>;
 const USAGE: &str = "\
 usage: cargo xtask CHORE
   dist                 build target/dist/pillion: one static executable
+  image …              the container image as a tar: -o FILE, --tag NAME, --arch amd64|arm64, --binary FILE,
+                       --busybox FILE, --certificates FILE, --layer FILE (the root file system alone)
   tidy                 the project's style, as tests
   bench …              the figures of Pillion and its peers: --only ROW, --shipper NAME, --lines N, --repeat N, --out FOLDER
   e2e servers [NAME…]  build and start each search server once
@@ -49,6 +53,7 @@ usage: cargo xtask CHORE
   e2e swap …           each goes on with the other's registry: --case NAME
   e2e client …         the real Filebeat ships to `pillion receive`: --case NAME
   e2e golumber …       go-lumber's server: settings, a wrong authority, two hosts: --case NAME
+  e2e image …          the image's root file system as a runtime runs it: --image FILE, --case NAME, --trials N
   e2e loss …           lines lost when a Job ends: --shipper pillion|filebeat, --trials N, --parallel N, --target, --end,
                        --write, --input log|filestream, --plain
 ";
@@ -58,6 +63,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
         ["dist"] => dist::run(),
+        ["image", rest @ ..] => image::run(rest),
         ["tidy"] => tidy::run(),
         ["bench", rest @ ..] => bench::run(rest),
         ["e2e", rest @ ..] => e2e::run(rest),

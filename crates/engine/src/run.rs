@@ -95,18 +95,41 @@ pub struct Outcome {
     pub failure: Option<String>,
 }
 
-/// SIGTERM and SIGINT, from the moment that this is made: before it, they end the process.
+/// Tells a shipper that its pod is being ended: SIGURG, which does nothing to a process that doesn't listen to it. The shell
+/// of the image sends it to shippers in its background, whose own end is the script's business; where the script itself
+/// sends SIGTERM, that means what it always means.
+pub const POD_ENDS: rustix::process::Signal = rustix::process::Signal::URG;
+
+/// SIGTERM, SIGINT and [`POD_ENDS`], from the moment that this is made: before it, the first two end the process.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    pod_ends: Signal,
+    /// A background job of a shell without job control: such a shell has it ignore SIGINT. It is listened to all the same.
+    in_background: bool,
 }
 
 impl Signals {
     /// Listens, within a tokio runtime. What comes before [`Run::run`] isn't lost.
-    pub fn listen() -> std::io::Result<Signals> {
-        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    pub fn listen(world: &World) -> std::io::Result<Signals> {
+        let in_background = ignores_interrupt(world);
+        Ok(Signals {
+            in_background,
+            pod_ends: signal(SignalKind::from_raw(POD_ENDS.as_raw()))?,
+            terminate: signal(SignalKind::terminate())?,
+            // The last: who waits for this one to be listened to can rely on the others.
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
+}
+
+/// Whether this process was started with SIGINT ignored.
+fn ignores_interrupt(world: &World) -> bool {
+    let status = world.fs.read(Path::new("/proc/self/status"), 1 << 16).unwrap_or_default();
+    let status = String::from_utf8_lossy(&status);
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 << (rustix::process::Signal::INT.as_raw() - 1) != 0)
 }
 
 /// Everything a run needs.
@@ -193,7 +216,10 @@ impl Run {
                     state.failure = Some(why);
                 }
             },
-            _ = self.signals.terminate.recv() => self.on_terminate(state),
+            _ = self.signals.terminate.recv() => self.on_terminate(state, self.settings.awaits_work),
+            _ = self.signals.pod_ends.recv() => {
+                self.on_terminate(state, self.settings.awaits_work || self.signals.in_background);
+            }
             _ = self.signals.interrupt.recv() => self.on_interrupt(state),
             () = self.ledger.progressed() => {}
             () = async { tokio::time::sleep(sleep.unwrap_or_default()).await }, if sleep.is_some() => {}
@@ -215,17 +241,18 @@ impl Run {
         state.next_receipt.get_or_insert(now.plus(RECEIPT_DELAY));
     }
 
-    fn on_terminate(&self, state: &mut State) {
+    /// The pod ends. `awaits_work`: what it waits for may still write.
+    fn on_terminate(&self, state: &mut State, awaits_work: bool) {
         let now = self.world.clock.mono();
-        if state.terminated {
+        if state.terminated && (awaits_work || state.drain.phase() != Phase::Following) {
             return;
         }
-        state.terminated = true;
-        self.terminated.send_replace(true);
-        state.next_receipt = Some(now);
-        state.kill_at = self.settings.grace.map(|g| now.plus(g.saturating_sub(KILL_MARGIN)));
-        let plan = plan_for_terminate(self.settings.awaits_work, self.settings.grace);
-        match plan {
+        if !std::mem::replace(&mut state.terminated, true) {
+            self.terminated.send_replace(true);
+            state.next_receipt = Some(now);
+            state.kill_at = self.settings.grace.map(|g| now.plus(g.saturating_sub(KILL_MARGIN)));
+        }
+        match plan_for_terminate(awaits_work, self.settings.grace) {
             OnTerminate::DrainNow => self.start(state, Cause::Terminate, None),
             OnTerminate::FollowUntil(delay) => {
                 tracing::info!("SIGTERM: following on until the work's end is seen, since it may write to the last");

@@ -55,17 +55,20 @@ impl AnyOptions {
             )
         };
         let outputs = root.section("output")?.ok_or_else(none)?;
-        let mut enabled = Vec::new();
+        let (mut enabled, mut off) = (Vec::new(), None);
         for (name, section) in outputs.named_sections()? {
-            if section.bool("enabled")?.unwrap_or(true) {
+            // Nothing, as `${ES_HOSTS:+true}` gives without the variable, is a no. Filebeat refuses it.
+            let unset = section.str("enabled").is_ok_and(|text| text.as_deref() == Some(""));
+            if !unset && section.bool("enabled")?.unwrap_or(true) {
                 enabled.push((name, section));
             } else {
                 section.ignore();
+                off.get_or_insert(section);
             }
         }
         let (name, section) = match <[_; 1]>::try_from(enabled) {
             Ok([one]) => one,
-            Err(all) if all.is_empty() => return Err(none()),
+            Err(all) if all.is_empty() => return Err(off.map_or_else(none, |first| none_is_on(&first))),
             Err(all) => {
                 let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
                 let reason = format!("several outputs are enabled: {}", names.join(", "));
@@ -163,6 +166,16 @@ impl AnyOutput {
     }
 }
 
+/// There are outputs, all switched off; this is the first.
+fn none_is_on(first: &Section<'_>) -> Error {
+    first.error(
+        "enabled",
+        "no output is switched on, so nothing says where to ship to",
+        "switch one on, or where a variable does that, set it: ELASTICSEARCH_HOSTS=https://es:9200 or \
+         LOGSTASH_HOSTS=logstash:5044 in the image's own filebeat.yml",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,6 +203,9 @@ mod tests {
         assert_eq!(read("output:\n  console:\n"), Ok("console"));
         assert_eq!(read("output.file.path: /x\noutput.console.enabled: false"), Ok("file"));
         assert!(read("filebeat.inputs: []").unwrap_err().contains("no output"));
+        assert_eq!(read("output.file.path: /x\noutput.console.enabled: ${NO_SUCH_VARIABLE:+true}"), Ok("file"));
+        let off = read("output.file.enabled: false\noutput.console.enabled: ''").unwrap_err();
+        assert!(off.contains("output.file.enabled: no output is switched on"), "{off}");
         assert!(read("output.file.path: /x\noutput.console: {}").unwrap_err().contains("console"));
         assert!(read("output.fiel.path: /x").unwrap_err().contains("no output `fiel`"));
     }

@@ -2,14 +2,17 @@
 //!
 //! - [`cli`]: from arguments to a command.
 //! - [`assemble`]: from a configuration to everything that a run is made of; [`work`]: the run.
+//! - [`sh`] and [`entry`]: called by the name of a shell, or of an image's entry point.
 //! - [`wrapped`]: a command that is wrapped. [`receiving`]: the endpoint for trying things out. [`webhook`]: the
 //!   admission webhook.
 
 pub mod assemble;
 pub mod cli;
 mod demo;
+mod entry;
 mod harvesting;
 mod receiving;
+mod sh;
 mod webhook;
 pub mod work;
 mod wrapped;
@@ -35,8 +38,18 @@ pub fn end_on_panic() {
 }
 
 /// Does what the command line asks for, and returns the exit code.
-pub fn run(process: &Process) -> u8 {
-    let command = match cli::parse(process) {
+pub fn run(process: Process) -> u8 {
+    if sh::is_shell(process.name()) {
+        return sh::run(&process);
+    }
+    let process = match process.name() {
+        entry::NAME => match entry::filebeat(process) {
+            Ok(process) => process,
+            Err(code) => return code,
+        },
+        _ => process,
+    };
+    let command = match cli::parse(&process) {
         Ok(command) => command,
         Err(usage) => {
             complain(&usage.text);
@@ -54,7 +67,7 @@ pub fn run(process: &Process) -> u8 {
             Err(e) => refuse(&[e]),
         },
         Command::Receive(options) => receiving::receive(&options),
-        Command::Webhook(flags) => webhook::webhook(&flags, process),
+        Command::Webhook(flags) => webhook::webhook(&flags, &process),
         Command::Demo(options) => demo::demo(&options),
     }
 }

@@ -7,5 +7,5 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     pillion::end_on_panic();
-    ExitCode::from(pillion::run(&pillion::cli::Process::real()))
+    ExitCode::from(pillion::run(pillion::cli::Process::real()))
 }

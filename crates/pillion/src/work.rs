@@ -81,7 +81,7 @@ fn refuse(why: &str) -> u8 {
 async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> Result<u8, u8> {
     let world = World::real();
     // First of all: a signal during the start drains too.
-    let signals = Signals::listen().map_err(|e| fail(&format!("signals can't be received: {e}")))?;
+    let signals = Signals::listen(&world).map_err(|e| fail(&format!("signals can't be received: {e}")))?;
     let data = &config.paths().data;
     let registry = open_registry(&world, data, &parts.engine)?;
     let queue = Queue::new(parts.engine.queue);

@@ -19,6 +19,27 @@ use std::path::{Path, PathBuf};
 use clap::ArgMatches;
 use pillion_config::{Load, Setting, default_home, nearest};
 
+/// Commands of ours.
+const OWN: &[&str] = &["run", "test", "export", "version", "help", "exec", "receive", "demo", "webhook"];
+/// Words that are commands, here or in Filebeat; what isn't here is refused with a remedy.
+pub(crate) const COMMANDS: &[&str] = &[
+    "run",
+    "test",
+    "export",
+    "version",
+    "help",
+    "exec",
+    "receive",
+    "demo",
+    "webhook",
+    "setup",
+    "keystore",
+    "modules",
+    "enroll",
+    "generate",
+    "completion",
+];
+
 /// What the user wants.
 #[derive(Debug)]
 pub enum Command {
@@ -366,7 +387,6 @@ fn webhook(matches: &ArgMatches) -> Webhook {
 }
 
 fn not_a_command(words: &[&str]) -> Usage {
-    const KNOWN: &[&str] = &["run", "test", "export", "version", "help", "exec", "receive", "demo", "webhook"];
     let first = words.first().copied().unwrap_or("");
     let said = words.join(" ");
     match (first, words.get(1)) {
@@ -387,10 +407,10 @@ fn not_a_command(words: &[&str]) -> Usage {
         ),
         ("exec", _) => Usage::new("the command of `exec` comes after two dashes", "`pillion exec [flags] -- CMD…`"),
         ("demo", _) => Usage::new("the command of `demo` comes after two dashes", "`pillion demo -- CMD…`"),
-        (word, _) if KNOWN.contains(&word) => {
+        (word, _) if OWN.contains(&word) => {
             Usage::new(&format!("`{said}`: `{word}` takes no further words"), "flags begin with a dash; see --help")
         }
-        (word, _) => match nearest(word, KNOWN.iter().copied()) {
+        (word, _) => match nearest(word, OWN.iter().copied()) {
             Some(near) => Usage::new(&format!("`{word}` isn't a command"), &format!("did you mean `{near}`?")),
             None => Usage::new(&format!("`{word}` isn't a command"), "see --help for what there is"),
         },
