@@ -1,5 +1,6 @@
 //! What the registry knows of one file.
 
+use std::num::NonZeroI64;
 use std::sync::Arc;
 
 use pillion_event::{Guard, Incarnation};
@@ -26,7 +27,7 @@ pub struct Entry {
     pub incarnation: Incarnation,
     /// Birth of the inode that `offset` was read from, nanoseconds since 1970: another one under the same inode number
     /// is another file. `None` where the file system doesn't keep it, and in what Filebeat wrote.
-    pub birth_ns: Option<i64>,
+    pub birth_ns: Option<NonZeroI64>,
     /// The bytes just before `offset`: others there are another content. Of no length where nobody knows them.
     pub guard: Guard,
     /// Ranges that may have been sent and aren't acknowledged (`exactly_once`), in the order of their `from`.
@@ -123,5 +124,15 @@ impl Entry {
     /// What tells the file from others: the end of the key.
     pub fn identifier(&self) -> Option<Identifier> {
         key::identifier_of(&self.key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_costs_little() {
+        assert!(size_of::<Entry>() <= 176, "{} bytes", size_of::<Entry>());
     }
 }

@@ -14,6 +14,7 @@
 //! Tested in `tests/real.rs` with records of real Filebeats, and in `tests/hostile.rs`.
 
 use std::io::Write;
+use std::num::NonZeroI64;
 use std::sync::Arc;
 
 use pillion_event::{GUARD, Guard, Incarnation};
@@ -153,7 +154,7 @@ fn finish(
 /// Our own member's content.
 struct Ours {
     incarnation: Incarnation,
-    birth_ns: Option<i64>,
+    birth_ns: Option<NonZeroI64>,
     /// The offset that the guard stands before.
     tail: Option<(u64, Guard)>,
     intents: Vec<Intent>,
@@ -178,7 +179,7 @@ fn decode_ours(ours: &[Value]) -> Option<Ours> {
     all.sort_unstable();
     Some(Ours {
         incarnation: hex.parse().ok()?,
-        birth_ns: born.as_i64(),
+        birth_ns: born.as_i64().and_then(NonZeroI64::new),
         tail: tail.first().and_then(decode_tail),
         intents: all,
     })

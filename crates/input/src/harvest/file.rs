@@ -4,6 +4,7 @@
 //! read and holds no complete event; `len` is the size last seen and never makes a loss smaller.
 
 use std::collections::VecDeque;
+use std::num::NonZeroI64;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
@@ -45,6 +46,43 @@ impl Tally {
     }
 }
 
+/// A [`Tally`] as a file keeps it: what few files have stands elsewhere.
+#[derive(Default)]
+pub(crate) struct Counted {
+    bytes: u64,
+    lines: u64,
+    events: u64,
+    /// The others; its `bytes`, `lines` and `events` are 0.
+    rare: Option<Box<Tally>>,
+}
+
+impl Counted {
+    pub(crate) fn total(&self) -> Tally {
+        let rare = self.rare.as_deref().copied().unwrap_or_default();
+        Tally { bytes: self.bytes, lines: self.lines, events: self.events, ..rare }
+    }
+
+    pub(crate) fn add(&mut self, more: &Tally) {
+        self.bytes += more.bytes;
+        self.lines += more.lines;
+        self.events += more.events;
+        let rare = Tally { bytes: 0, lines: 0, events: 0, ..*more };
+        if rare != Tally::default() {
+            self.rare.get_or_insert_default().add(&rare);
+        }
+    }
+
+    /// Counts bytes that nobody can read any more.
+    pub(crate) fn lose(&mut self, lost: u64) {
+        self.add(&Tally { lost, ..Tally::default() });
+    }
+
+    /// How many bytes an event has on average; `None` while there were fewer than `least` of them.
+    pub(crate) fn bytes_each(&self, least: u64) -> Option<u64> {
+        (self.events >= least.max(1)).then(|| (self.bytes / self.events).max(1))
+    }
+}
+
 /// Where the drain stands with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Drain {
@@ -69,13 +107,14 @@ pub(crate) struct FileState {
     pub(crate) path: FilePath,
     pub(crate) dev: u64,
     pub(crate) ino: u64,
-    pub(crate) birth_ns: Option<i64>,
+    pub(crate) birth_ns: Option<NonZeroI64>,
     pub(crate) mtime_ns: i64,
     /// The registry's key; `None` while it is empty or too short for a fingerprint.
     pub(crate) key: Option<Arc<str>>,
     /// How many bytes a growing fingerprint covers; 0 = it is complete, or there is none.
     pub(crate) fingerprint_len: u32,
     pub(crate) incarnation: Incarnation,
+    /// What the batches on their way share. Let go of once there are none: until then it keeps the memory.
     pub(crate) source: Weak<Source>,
     pub(crate) fd: Option<Box<dyn File>>,
     /// Ranges that may have been sent by an earlier run, to be sent again first.
@@ -86,7 +125,7 @@ pub(crate) struct FileState {
     /// The size when the content was last known to be the one that is read: `len` may be another content's already.
     pub(crate) sure_len: u64,
     pub(crate) guard: Guard,
-    pub(crate) tally: Tally,
+    pub(crate) tally: Counted,
     /// When it is to be looked at, by itself; `None` = only scans and hints do.
     pub(crate) look_at: Option<Mono>,
     /// When an open multiline group is an event as it is.
@@ -162,7 +201,7 @@ impl FileState {
             len: meta.len,
             sure_len: meta.len,
             guard: Guard::default(),
-            tally: Tally::default(),
+            tally: Counted::default(),
             look_at: None,
             group_at: None,
             active: now,
@@ -207,6 +246,13 @@ impl FileState {
         self.dev == meta.dev && self.ino == meta.ino && !differ(self.birth_ns, ns(meta.birth_ns))
     }
 
+    /// Lets go of a description that no batch needs any more.
+    pub(crate) fn forget_source(&mut self) {
+        if self.source.strong_count() == 0 {
+            self.source = Weak::new();
+        }
+    }
+
     /// On a network file system a descriptor's size may be older than that of its opening.
     pub(crate) fn not_older(&self, meta: Meta) -> Meta {
         let len = if self.network && self.fd.is_some() { meta.len.max(self.opened_len) } else { meta.len };
@@ -229,12 +275,36 @@ impl FileState {
     }
 }
 
-/// Times in 64 bits: they last until 2262.
-pub(crate) fn ns(t: Option<i128>) -> Option<i64> {
-    t.map(|t| t as i64)
+/// Times in 64 bits: they last until 2262. The beginning of 1970 stands for none.
+pub(crate) fn ns(t: Option<i128>) -> Option<NonZeroI64> {
+    NonZeroI64::new(t? as i64)
 }
 
 /// Whether both births are known and not the same.
-pub(crate) fn differ(a: Option<i64>, b: Option<i64>) -> bool {
+pub(crate) fn differ(a: Option<NonZeroI64>, b: Option<NonZeroI64>) -> bool {
     matches!((a, b), (Some(a), Some(b)) if a != b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_costs_little() {
+        assert!(size_of::<FileState>() <= 320, "{} bytes", size_of::<FileState>());
+    }
+
+    #[test]
+    fn what_is_counted_comes_out_whole() {
+        let all = Tally { bytes: 1, lines: 2, events: 3, empty: 4, filtered: 5, malformed: 6, lost: 7 };
+        let mut counted = Counted::default();
+        counted.add(&Tally { lost: 0, malformed: 0, empty: 0, filtered: 0, ..all });
+        assert!(counted.rare.is_none());
+        counted.add(&all);
+        counted.lose(10);
+        let sum = Tally { bytes: 2, lines: 4, events: 6, empty: 4, filtered: 5, malformed: 6, lost: 17 };
+        assert_eq!(counted.total(), sum);
+        assert_eq!((counted.bytes_each(7), counted.bytes_each(0)), (None, Some(1)));
+        assert_eq!(Counted::default().bytes_each(0), None);
+    }
 }

@@ -60,7 +60,7 @@ impl Harvester {
         f.drain = if f.drain == Drain::No { Drain::No } else { Drain::Done };
         f.replays = None;
         if f.len > f.pos {
-            f.tally.lost += f.len - f.pos;
+            f.tally.lose(f.len - f.pos);
             let (path, pos, len) = (f.path.clone(), f.pos, f.len);
             (f.len, f.sure_len) = (f.pos, f.pos);
             f.scanned_to = f.pos;

@@ -232,7 +232,7 @@ impl Harvester {
             (f.pos, f.scanned_to, f.guard) = (0, 0, Guard::default());
             if beyond > entry.offset {
                 // It may have arrived, or not: nobody can send it again.
-                f.tally.lost += beyond - entry.offset;
+                f.tally.lose(beyond - entry.offset);
                 self.books.lose(&f.path, entry.offset, beyond, super::LossCause::Truncated);
             }
         } else {
@@ -450,7 +450,7 @@ impl Harvester {
                 let group = self.inputs.iter().map(|i| i.group).collect::<BTreeSet<_>>();
                 let id = group.into_iter().find_map(|g| self.table.by_path(g, &former.path));
                 if let Some(f) = id.and_then(|id| self.table.get_mut(id)) {
-                    f.tally.lost += former.len - former.pos;
+                    f.tally.lose(former.len - former.pos);
                 }
             }
         }

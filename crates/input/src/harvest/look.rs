@@ -221,6 +221,7 @@ impl Harvester {
     /// Judges what is seen of a file and does what follows.
     pub(crate) fn judge_and_act(&mut self, id: FileId, meta: &Meta, now: Mono) {
         let Some(f) = self.table.get_mut(id) else { return };
+        f.forget_source();
         let verdict = judge(f, meta);
         if verdict != Verdict::Doubtful {
             f.doubted = false;
@@ -295,7 +296,7 @@ impl Harvester {
             self.search_now(input);
         } else {
             if lost > 0 {
-                f.tally.lost += lost;
+                f.tally.lose(lost);
                 self.books.lose(&path, pos, len, cause);
             }
             self.write_entry(id);

@@ -307,7 +307,7 @@ impl Harvester {
             unlisted_losses: self.books.unlisted(),
         };
         for (_, f) in self.table.iter() {
-            stats.tally.add(&f.tally);
+            stats.tally.add(&f.tally.total());
             stats.unread += f.len.saturating_sub(f.pos);
         }
         stats
@@ -379,7 +379,7 @@ fn account_of(f: &file::FileState) -> FileAccount {
         incarnation: f.incarnation,
         pos: f.pos,
         len: f.len,
-        tally: f.tally,
+        tally: f.tally.total(),
         gone: f.gone,
         denied: f.denied && f.len > f.pos,
     }

@@ -16,7 +16,7 @@ use pillion_world::{File, Meta, Mono};
 
 use crate::harvest::Harvester;
 use crate::harvest::account::LossCause;
-use crate::harvest::file::{Drain, FileState};
+use crate::harvest::file::{Drain, FileState, Tally};
 use crate::harvest::identity::read_exactly;
 use crate::harvest::table::FileId;
 use crate::parse::{Chain, Chunk, Flush, Open, Parsed};
@@ -146,10 +146,9 @@ impl Harvester {
     fn turn(&self, f: &FileState, budget: Budget, meta: &Meta, now: Mono) -> Turn {
         let max_events = self.limits.events.min(budget.events).max(1);
         let mut want = self.limits.chunk.min(budget.bytes.max(4096));
-        if f.tally.events >= 64 {
+        if let Some(each) = f.tally.bytes_each(64) {
             // Short lines: more than the events that may be made needn't be read.
-            let each = (f.tally.bytes / f.tally.events).max(1) as usize;
-            want = want.min((each + 1).saturating_mul(max_events).saturating_mul(5) / 4).max(4096);
+            want = want.min((each as usize + 1).saturating_mul(max_events).saturating_mul(5) / 4).max(4096);
         }
         want = want.checked_shl(u32::from(f.grow)).unwrap_or(usize::MAX).min(LONG + 1);
         let floor = f.floor();
@@ -379,13 +378,16 @@ impl Harvester {
 }
 
 fn add(f: &mut FileState, taken: &Taken) {
-    let (t, p) = (&mut f.tally, &taken.parsed);
-    t.bytes += p.consumed;
-    t.lines += p.lines;
-    t.events += taken.events.len() as u64;
-    t.empty += p.empty;
-    t.filtered += p.filtered;
-    t.malformed += p.malformed.lines;
+    let p = &taken.parsed;
+    f.tally.add(&Tally {
+        bytes: p.consumed,
+        lines: p.lines,
+        events: taken.events.len() as u64,
+        empty: p.empty,
+        filtered: p.filtered,
+        malformed: p.malformed.lines,
+        lost: 0,
+    });
 }
 
 /// The bytes before `pos`, compared with what is remembered of them.

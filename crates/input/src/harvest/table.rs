@@ -19,7 +19,45 @@ pub(crate) type FileId = u32;
 /// A hasher with a fixed key, so that one seed replays a run.
 type Fixed = BuildHasherDefault<DefaultHasher>;
 
-type Files = Vec<Option<Box<FileState>>>;
+/// How many files lie beside each other.
+const BLOCK: usize = 32;
+
+/// The files in blocks of [`BLOCK`], which never move: of a burst's short-lived memory nothing lies between them, and so
+/// no holes stay there. All blocks but the last are full of places.
+#[derive(Default)]
+struct Files(Vec<Vec<Option<FileState>>>);
+
+impl Files {
+    fn place(&mut self, id: FileId) -> Option<&mut Option<FileState>> {
+        self.0.get_mut(id as usize / BLOCK)?.get_mut(id as usize % BLOCK)
+    }
+
+    fn get(&self, id: FileId) -> Option<&FileState> {
+        self.0.get(id as usize / BLOCK)?.get(id as usize % BLOCK)?.as_ref()
+    }
+
+    /// How many places there are.
+    fn len(&self) -> usize {
+        self.0.last().map_or(0, |last| (self.0.len() - 1) * BLOCK + last.len())
+    }
+
+    fn push(&mut self, file: FileState) -> FileId {
+        let id = self.len() as FileId;
+        if self.0.last().is_none_or(|last| last.len() == BLOCK) {
+            self.0.push(Vec::with_capacity(BLOCK));
+        }
+        if let Some(last) = self.0.last_mut() {
+            last.push(Some(file));
+        }
+        id
+    }
+
+    fn put(&mut self, id: FileId, file: FileState) {
+        if let Some(place) = self.place(id) {
+            *place = Some(file);
+        }
+    }
+}
 
 #[derive(Default)]
 pub(crate) struct Table {
@@ -48,10 +86,6 @@ fn same_slot(a: &FileState, b: &FileState) -> bool {
     same && a.by_path == b.by_path && a.group == b.group
 }
 
-fn get(files: &Files, id: FileId) -> Option<&FileState> {
-    files.get(id as usize)?.as_deref()
-}
-
 /// Puts a file into an index, in the place of one that has the same.
 fn enter(
     index: &mut HashTable<FileId>,
@@ -60,9 +94,9 @@ fn enter(
     hash: impl Fn(&FileState) -> u64,
     same: impl Fn(&FileState) -> bool,
 ) {
-    let hash_of = |id: FileId| get(files, id).map_or(0, &hash);
+    let hash_of = |id: FileId| files.get(id).map_or(0, &hash);
     let mine = hash_of(id);
-    match index.find_mut(mine, |other| get(files, *other).is_some_and(&same)) {
+    match index.find_mut(mine, |other| files.get(*other).is_some_and(&same)) {
         Some(place) => *place = id,
         None => drop(index.insert_unique(mine, id, |other| hash_of(*other))),
     }
@@ -86,46 +120,49 @@ impl Table {
     }
 
     pub(crate) fn get(&self, id: FileId) -> Option<&FileState> {
-        get(&self.files, id)
+        self.files.get(id)
     }
 
     pub(crate) fn get_mut(&mut self, id: FileId) -> Option<&mut FileState> {
-        self.files.get_mut(id as usize)?.as_deref_mut()
+        self.files.place(id)?.as_mut()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (FileId, &FileState)> {
-        self.files.iter().enumerate().filter_map(|(i, f)| Some((i as FileId, f.as_deref()?)))
+        (0..).zip(self.files.0.iter().flatten()).filter_map(|(id, file)| Some((id, file.as_ref()?)))
     }
 
     pub(crate) fn insert(&mut self, group: u16, file: FileState) -> FileId {
-        let id = self.free.pop().unwrap_or_else(|| {
-            self.files.push(None);
-            self.files.len() as FileId - 1
-        });
-        self.files[id as usize] = Some(Box::new(FileState { group, ..file }));
+        let file = FileState { group, ..file };
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.files.put(id, file);
+                id
+            }
+            None => self.files.push(file),
+        };
         self.enter_place(id);
         id
     }
 
     pub(crate) fn remove(&mut self, id: FileId) -> Option<FileState> {
         self.leave_place(id);
-        let file = self.files.get_mut(id as usize)?.take()?;
+        let file = self.files.place(id)?.take()?;
         if let Some(key) = &file.key {
             leave(&mut self.keys, hash(&**key), id);
         }
         self.free.push(id);
-        Some(*file)
+        Some(file)
     }
 
     fn enter_place(&mut self, id: FileId) {
-        let Some(file) = get(&self.files, id) else { return };
+        let Some(file) = self.files.get(id) else { return };
         enter(&mut self.slots, &self.files, id, slot_hash, |other| same_slot(file, other));
         let same_path = |other: &FileState| other.group == file.group && *other.path == *file.path;
         enter(&mut self.paths, &self.files, id, |f| path_hash(f.group, &f.path), same_path);
     }
 
     fn leave_place(&mut self, id: FileId) {
-        let Some(file) = get(&self.files, id) else { return };
+        let Some(file) = self.files.get(id) else { return };
         leave(&mut self.slots, slot_hash(file), id);
         leave(&mut self.paths, path_hash(file.group, &file.path), id);
     }
