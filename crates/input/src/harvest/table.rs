@@ -211,7 +211,7 @@ impl Table {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use pillion_event::Incarnation;
     use pillion_world::{FileKind, Meta, Mono};
@@ -219,7 +219,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::path::PathBuf;
 
-    fn file(path: &str, ino: u64, by_path: bool) -> FileState {
+    pub(crate) fn file(path: &str, ino: u64, by_path: bool) -> FileState {
         let meta = Meta {
             kind: FileKind::File,
             len: 1,
