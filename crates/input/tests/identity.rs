@@ -9,6 +9,7 @@ use std::sync::Arc;
 use common::Rig;
 use pillion_event::Guard;
 use pillion_input::Identity;
+use pillion_input::parse::{Chain, ChainOptions, Pattern};
 use pillion_registry::Intent;
 
 const NONE: [&str; 0] = [];
@@ -91,6 +92,60 @@ fn what_may_have_been_sent_is_sent_again_the_same() {
     assert_eq!(batches, [(4, 8, true), (8, 14, true), (14, 19, true), (19, 35, false)]);
     assert_eq!((rig.batches[0].read_ms, rig.batches[2].read_ms), (111, 222));
     assert!(rig.batches.iter().all(|b| b.source.incarnation == entry.incarnation));
+}
+
+/// A file of lines that the input leaves out, of 3 MiB, between two that were about to be sent; then the rest.
+fn long_gap(rig: &mut Rig, intents: impl Fn(u64, u64) -> Vec<(u64, u64)>) -> (u64, Vec<String>) {
+    let shed = "DBG of which nobody hears\n".repeat((3 << 20) / 26);
+    rig.append("a.log", format!("one\n{shed}two\n"));
+    assert_eq!(rig.settle(), ["one", "two"]);
+    let entry = rig.registry.entries().remove(0);
+    let end = 4 + shed.len() as u64;
+    for (from, to) in intents(end, end + 4) {
+        let intent = Intent { from, to, read_ms: from as i64, guard: Guard::default() };
+        assert!(rig.registry.intend(&entry.key, entry.incarnation, intent));
+    }
+    rig.append("a.log", "three\n");
+    rig.restart();
+    (end, rig.settle())
+}
+
+fn without_debug() -> Rig {
+    Rig::with(|spec| {
+        let exclude = vec![Pattern::new("^DBG").unwrap()];
+        let options = ChainOptions { exclude_lines: exclude, max_bytes: 1000, ..ChainOptions::default() };
+        spec.chain = Arc::new(Chain::new(options));
+    })
+}
+
+#[test]
+fn what_lies_between_two_ranges_in_flight_is_read_in_bounded_pieces() {
+    let mut rig = without_debug();
+    let (end, lines) = long_gap(&mut rig, |from, to| vec![(0, 4), (from, to)]);
+    assert_eq!(lines, ["one", "two", "three"]);
+    assert!(rig.batches.iter().all(|b| b.to - b.from <= 1 << 20 && b.data.len() <= 1 << 20));
+    let again: Vec<_> = rig.batches.iter().filter(|b| b.replayed && !b.events.is_empty()).collect();
+    assert_eq!(
+        again.iter().map(|b| (b.from, b.to, b.read_ms)).collect::<Vec<_>>(),
+        [(0, 4, 0), (end, end + 4, end as i64)]
+    );
+    assert_eq!(rig.batches.windows(2).find(|w| w[0].to != w[1].from).map(|w| w[0].to), None);
+}
+
+#[test]
+fn a_range_in_flight_that_no_batch_ever_had_isnt_read_into_memory() {
+    let mut rig = Rig::with(|spec| {
+        spec.chain = Arc::new(Chain::new(ChainOptions { max_bytes: 1000, ..ChainOptions::default() }));
+    });
+    let text = "a line of a file that is long\n".repeat((8 << 20) / 30);
+    rig.append("a.log", &text);
+    let lines = rig.settle().len();
+    let entry = rig.registry.entries().remove(0);
+    let intent = Intent { from: 0, to: text.len() as u64, read_ms: 1, guard: Guard::default() };
+    assert!(rig.registry.intend(&entry.key, entry.incarnation, intent));
+    rig.restart();
+    assert_eq!(rig.settle().len(), lines);
+    assert!(rig.batches.iter().all(|b| !b.replayed && b.data.len() <= 1 << 20));
 }
 
 #[test]

@@ -48,6 +48,8 @@ struct Taken {
     looked_to: u64,
     /// The last bytes consumed, for the guard.
     tail: Vec<u8>,
+    /// It would have taken more memory than a batch may have; what there is of it is no use.
+    too_much: bool,
 }
 
 /// What the bytes before `pos` say.
@@ -110,7 +112,7 @@ impl Harvester {
         (f.len, f.sure_len) = (meta.len, meta.len);
         self.grow_fingerprint(id, now);
         if self.table.get(id).is_some_and(|f| f.replays.is_some()) {
-            return self.replay(id, &meta, &before, now);
+            return self.replay(id, budget, &meta, before, now);
         }
         self.read_on(id, budget, &meta, before, now)
     }
@@ -135,11 +137,7 @@ impl Harvester {
         {
             return Ok(self.no_progress_yet(id, looked, now));
         }
-        let taken = if turn.want > LONG {
-            take_long(&chain, &**fd, &turn, self.limits.chunk)?
-        } else {
-            take(&chain, &**fd, &turn)?
-        };
+        let taken = take_as_wanted(&chain, &**fd, &turn, self.limits.chunk)?;
         Ok(self.took(id, &turn, taken, before, now))
     }
 
@@ -292,23 +290,28 @@ impl Harvester {
     }
 
     /// Sends again what an earlier run may have sent: the same ranges with the same read time. What lies between two
-    /// of them is read as a range of its own.
-    fn replay(&mut self, id: FileId, meta: &Meta, before: &[u8], now: Mono) -> io::Result<Option<Batch>> {
-        let read_ms = self.world.clock.wall().0;
+    /// of them is read chunk by chunk, as if the file ended where the next one begins.
+    fn replay(
+        &mut self,
+        id: FileId,
+        budget: Budget,
+        meta: &Meta,
+        before: Vec<u8>,
+        now: Mono,
+    ) -> io::Result<Option<Batch>> {
         let Some(f) = self.table.get_mut(id) else { return Ok(None) };
         let Some(next) = f.replays.as_mut().and_then(|r| r.pop_front()) else {
             f.replays = None;
             return Ok(None);
         };
         let pos = f.pos;
-        let range = if next.from > pos {
+        if next.from > pos && next.from <= meta.len {
             if let Some(r) = &mut f.replays {
                 r.push_front(next);
             }
-            Intent { from: pos, to: next.from, read_ms, guard: Guard::default() }
-        } else {
-            Intent { from: pos, ..next }
-        };
+            return self.read_between(id, budget, meta, next.from, before, now);
+        }
+        let range = Intent { from: pos, ..next };
         let beyond = f.replays.as_ref().and_then(|r| r.back()).map_or(range.to, |last| last.to.max(range.to));
         if f.replays.as_ref().is_some_and(|r| r.is_empty()) {
             f.replays = None;
@@ -317,7 +320,7 @@ impl Harvester {
             self.consider(id, now);
             return Ok(None);
         }
-        let taken = if range.to > meta.len { Ok(None) } else { self.take_range(id, &range, before) };
+        let taken = if range.to > meta.len { Ok(None) } else { self.take_range(id, &range, &before) };
         match taken {
             Ok(Some((turn, taken, guard))) if range.guard.len == 0 || guard == range.guard => {
                 Ok(self.replayed(id, &turn, taken, guard, now))
@@ -341,7 +344,33 @@ impl Harvester {
         }
     }
 
-    /// Reads a range; `None` = the file is closed.
+    /// Reads a chunk of what lies before the range that is to be sent again at `to`.
+    fn read_between(
+        &mut self,
+        id: FileId,
+        budget: Budget,
+        meta: &Meta,
+        to: u64,
+        mut before: Vec<u8>,
+        now: Mono,
+    ) -> io::Result<Option<Batch>> {
+        let Some(f) = self.table.get(id) else { return Ok(None) };
+        let (Some(fd), Some(input)) = (&f.fd, self.inputs.get(usize::from(f.input))) else { return Ok(None) };
+        let chain = Arc::clone(&input.spec.chain);
+        let turn = Turn { len: to, flush_at_end: Flush::All, ..self.turn(f, budget, meta, now) };
+        let taken = take_as_wanted(&chain, &**fd, &turn, self.limits.chunk)?;
+        if taken.parsed.consumed > 0 {
+            before.extend_from_slice(&taken.tail);
+            return Ok(self.replayed(id, &turn, taken, Guard::of(&before), now));
+        }
+        if let Some(f) = self.table.get_mut(id) {
+            f.grow = f.grow.saturating_add(1).min(20);
+            self.make_ready(id);
+        }
+        Ok(None)
+    }
+
+    /// Reads a range; `None` = the file is closed, or no range of ours.
     fn take_range(&self, id: FileId, range: &Intent, before: &[u8]) -> io::Result<Option<(Turn, Taken, Guard)>> {
         let Some(f) = self.table.get(id) else { return Ok(None) };
         let (Some(fd), Some(input)) = (&f.fd, self.inputs.get(usize::from(f.input))) else { return Ok(None) };
@@ -355,8 +384,11 @@ impl Harvester {
             read_ms: range.read_ms,
             max_events: usize::MAX,
         };
-        let taken =
-            if want > LONG { take_long(&chain, &**fd, &turn, self.limits.chunk)? } else { take(&chain, &**fd, &turn)? };
+        let taken = take_as_wanted(&chain, &**fd, &turn, self.limits.chunk)?;
+        if taken.too_much {
+            // No batch was ever so large: who wrote this range down didn't read it as one.
+            return Ok(None);
+        }
         if !taken.at_end || taken.parsed.consumed != range.to - range.from {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the range could not be read whole"));
         }
@@ -367,7 +399,8 @@ impl Harvester {
     /// Notes what was read again, and makes the batch.
     fn replayed(&mut self, id: FileId, turn: &Turn, taken: Taken, guard: Guard, now: Mono) -> Option<Batch> {
         let f = self.table.get_mut(id)?;
-        (f.pos, f.scanned_to) = (turn.len, turn.len);
+        f.pos += taken.parsed.consumed;
+        (f.scanned_to, f.grow) = (f.pos, 0);
         f.guard = guard;
         f.active = now;
         add(f, &taken);
@@ -445,12 +478,20 @@ fn take(chain: &Chain, fd: &dyn File, turn: &Turn) -> io::Result<Taken> {
     if data.len() == len {
         data.truncate(consumed);
     }
-    Ok(Taken { data, events, parsed, at_end, looked_to, tail })
+    Ok(Taken { data, events, parsed, at_end, looked_to, tail, too_much: false })
+}
+
+/// Reads what a turn wants, at once or by following a long event.
+fn take_as_wanted(chain: &Chain, fd: &dyn File, turn: &Turn, step: usize) -> io::Result<Taken> {
+    if turn.want > LONG { take_long(chain, fd, turn, step) } else { take(chain, fd, turn) }
 }
 
 /// Follows an event that is larger than a chunk may be; keeps only what its text needs.
 fn take_long(chain: &Chain, fd: &dyn File, turn: &Turn, step: usize) -> io::Result<Taken> {
     let mut long = chain.long(turn.from, turn.read_ms);
+    // More than the longest text of the richest parsers, half of it waste, and the short events of the last step.
+    let most = chain.options().max_bytes.saturating_mul(20).saturating_add(4 * LONG);
+    let mut too_much = false;
     let mut at_end = false;
     let mut done = false;
     while !done && !at_end {
@@ -461,6 +502,8 @@ fn take_long(chain: &Chain, fd: &dyn File, turn: &Turn, step: usize) -> io::Resu
         }
         done = long.feed(&bytes) && turn.max_events != usize::MAX;
         at_end = long.next() >= turn.len;
+        too_much = long.kept() > most;
+        done |= too_much;
     }
     let looked_to = long.next();
     let flush = if at_end { turn.flush_at_end } else { Flush::No };
@@ -468,5 +511,5 @@ fn take_long(chain: &Chain, fd: &dyn File, turn: &Turn, step: usize) -> io::Resu
     let end = turn.from + out.parsed.consumed;
     let len = out.parsed.consumed.min(GUARD as u64) as usize;
     let tail = read_exactly(fd, end - len as u64, len)?;
-    Ok(Taken { data: out.data, events: out.events, parsed: out.parsed, at_end, looked_to, tail })
+    Ok(Taken { data: out.data, events: out.events, parsed: out.parsed, at_end, looked_to, tail, too_much })
 }

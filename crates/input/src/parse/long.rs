@@ -68,6 +68,11 @@ impl<'c> Long<'c> {
         self.next
     }
 
+    /// How many bytes of text are kept.
+    pub fn kept(&self) -> usize {
+        self.data.len()
+    }
+
     /// Takes the next chunk, which begins at [`Long::next`]. Gives true when bytes are accounted for, so that
     /// [`Long::finish`] brings the caller on; false asks for more, or for the flush.
     pub fn feed(&mut self, mut chunk: &[u8]) -> bool {
