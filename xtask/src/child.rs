@@ -5,12 +5,14 @@
 //! standard input is a pipe, so that a server can see when the chore itself was killed, and it is killed then.
 
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open};
 
 use crate::Outcome;
@@ -116,14 +118,21 @@ impl Drop for Child {
 }
 
 /// Sleeps until the process ends or the time is up.
-#[expect(unsafe_code, reason = "rustix's poll would widen its features for the whole workspace")]
 fn sleep_until_end(pid: Pid, limit: Duration) -> Outcome {
     let fd = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| format!("pidfd_open: {e}"))?;
-    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    let ms = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX).saturating_add(1);
-    // SAFETY: `poll` is one live, writable entry, and its descriptor stays open during the call.
-    unsafe { libc::poll(&mut poll, 1, ms) };
-    Ok(())
+    poll(fd.as_fd(), limit)
+}
+
+/// Sleeps until the descriptor has something to read or its other side is closed, or the time is up.
+pub(crate) fn poll(fd: BorrowedFd<'_>, limit: Duration) -> Outcome {
+    let limit = Timespec {
+        tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(limit.subsec_nanos()),
+    };
+    match rustix::event::poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&limit)) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(e) => Err(format!("poll: {e}")),
+    }
 }
 
 /// Collects an ended child with its resource usage, without waiting.

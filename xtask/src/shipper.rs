@@ -68,7 +68,17 @@ pub(crate) struct Place {
 impl Place {
     /// A new one.
     pub(crate) fn new() -> Outcome<Place> {
-        let folder = tempfile::Builder::new().prefix("pillion-run").tempdir().map_err(|e| e.to_string())?;
+        Place::below(&std::env::temp_dir())
+    }
+
+    /// A new one in memory, where a sync costs nothing; where the system has no such folder, a usual one.
+    pub(crate) fn in_memory() -> Outcome<Place> {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { Place::below(memory) } else { Place::new() }
+    }
+
+    fn below(folder: &Path) -> Outcome<Place> {
+        let folder = tempfile::Builder::new().prefix("pillion-run").tempdir_in(folder).map_err(|e| e.to_string())?;
         let place = Place { folder };
         for dir in [place.logs(), place.home()] {
             fs::create_dir(dir).map_err(|e| e.to_string())?;

@@ -6,6 +6,7 @@
 
 mod cell;
 mod report;
+mod shell;
 mod trial;
 
 use std::sync::Mutex;
@@ -24,10 +25,13 @@ struct Setup {
     shipper: Shipper,
     input: String,
     exactly_once: bool,
+    /// The shell's look for its flag comes at most so many ms after the last line.
+    aim_ms: u64,
 }
 
 /// `--shipper NAME`, `--trials N` of each cell, `--parallel N`, `--target bulk|lumberjack`, `--end NAME`, `--write NAME`,
-/// `--input log|filestream`, `--plain` (without `exactly_once`).
+/// `--input log|filestream`, `--plain` (without `exactly_once`), `--aim MS` (the kills of shell trials are spread over so many
+/// ms after the last line, instead of over the whole second that the shell sleeps).
 pub(crate) fn run(words: &[&str]) -> Outcome {
     let mut args = Args::new(words);
     let shipper = Shipper::named(&args.value("--shipper")?.unwrap_or_else(|| "pillion".into()))?;
@@ -35,6 +39,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
     let parallel = args.number("--parallel", 8)?.max(1);
     let (target, end, write) = (args.value("--target")?, args.value("--end")?, args.value("--write")?);
     let input = args.value("--input")?.unwrap_or_else(|| "log".into());
+    let aim_ms = args.number("--aim", 1000)?.min(1000) as u64;
     let exactly_once = shipper.pillion && !args.switch("--plain");
     if let Some(odd) = args.rest()?.first() {
         return Err(format!("what is {odd}?"));
@@ -54,7 +59,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         child::run(probe.args(["--pid", "--fork", "--mount-proc", "true"]))
             .map_err(|e| format!("the shell trials need a pid namespace: {e}"))?;
     }
-    let setup = Setup { shipper, input, exactly_once };
+    let setup = Setup { shipper, input, exactly_once, aim_ms };
     println!("{}: {trials} trials of {} cells", setup.shipper.name(), cells.len());
     let rows: Vec<Row> = cells.iter().map(|&cell| run_cell(&setup, cell, trials, parallel)).collect();
     report::write(&setup, trials, &rows)?;
@@ -63,6 +68,9 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
 
 fn run_cell(setup: &Setup, cell: Cell, trials: usize, parallel: usize) -> Row {
     let next = AtomicUsize::new(0);
+    // Where milliseconds decide, trials don't take the processors from each other; most of their time they wait.
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let parallel = if cell.end == End::Shell { parallel.min(2 * cores) } else { parallel };
     let row = Mutex::new(Row::new(cell));
     std::thread::scope(|scope| {
         for _ in 0..parallel.min(trials) {
