@@ -30,13 +30,6 @@ fn fates() {
         ("pillion.compat: 8", &[][..]),
         ("processors: []\nsetup.kibana:\nhttp.enabled: false\noutput.kafka: {enabled: false, hosts: [a]}", &[]),
         (
-            "processors:\n  - add_host_metadata: ~",
-            &[
-                "+ filebeat.yml:1:1: processors: processors aren't supported yet: events would reach the target unprocessed; remove the \
-               option if you can do without it",
-            ],
-        ),
-        (
             "setup.kibana.host: h\nsetup.template.settings:\n  index.number_of_shards: 1",
             &[
                 "- filebeat.yml:1:1: setup: has no effect: nothing is set up in Elasticsearch or Kibana: do that once with the tool of \

@@ -40,6 +40,9 @@ pub struct Counts {
     pub dropped: u64,
     /// Bytes that were destroyed before they could be read (truncated, or deleted beyond the descriptor limit).
     pub lost_bytes: u64,
+    /// Lines and events that the configuration left out (`include_lines`, `exclude_lines`, processors): read, and
+    /// not to be delivered.
+    pub filtered: u64,
 }
 
 impl Counts {
@@ -51,6 +54,7 @@ impl Counts {
         self.dead_lettered += more.dead_lettered;
         self.dropped += more.dropped;
         self.lost_bytes += more.lost_bytes;
+        self.filtered += more.filtered;
     }
 
     /// Events that nobody has decided about.
@@ -174,6 +178,11 @@ impl Accounts {
     /// Bytes of a file were destroyed before they could be read.
     pub fn lost(&mut self, path: &str, bytes: u64) {
         self.add(&path.into(), &Counts { lost_bytes: bytes, ..Counts::default() });
+    }
+
+    /// The configuration left lines or events of a file out.
+    pub fn filtered(&mut self, path: &str, count: u64) {
+        self.add(&Arc::from(path), &Counts { filtered: count, ..Counts::default() });
     }
 
     /// All files together.

@@ -145,6 +145,9 @@ impl Receipt {
         if c.duplicates > 0 {
             let _ = write!(s, " ({} of them were there already)", c.duplicates);
         }
+        if c.filtered > 0 {
+            let _ = write!(s, ", {} more left out by the configuration", c.filtered);
+        }
         for reason in self.reasons() {
             s.push_str("; ");
             s.push_str(&reason);
@@ -265,6 +268,7 @@ fn counts_json(c: &Counts) -> Value {
         "dropped": c.dropped,
         "unacknowledged": c.unacked(),
         "lost_bytes": c.lost_bytes,
+        "filtered": c.filtered,
     })
 }
 

@@ -52,6 +52,8 @@ pub struct ReadingReport {
     pub unreadable: Vec<Unread>,
     /// What was destroyed before it could be read.
     pub lost: Vec<Unread>,
+    /// Paths, and how many of their lines and events the configuration left out.
+    pub filtered: Vec<(String, u64)>,
 }
 
 /// What ends a run, beside signals.
@@ -317,6 +319,9 @@ impl Run {
         let reading = self.reading.report();
         for lost in &reading.lost {
             accounts.lost(&lost.path, lost.to.saturating_sub(lost.from));
+        }
+        for (path, count) in &reading.filtered {
+            accounts.filtered(path, *count);
         }
         let settled = state.drain.phase() == Phase::Committed;
         let mut unread = reading.unreadable;

@@ -51,6 +51,8 @@ pub struct Flags {
 /// What a parser or processor changed of one event beyond its text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overlay {
+    /// `fields` are all that the event has beside `@timestamp`, `@metadata` and its text: nothing is merged into it.
+    pub whole: bool,
     /// The event has no `message` (JSON without `message_key`).
     pub no_message: bool,
     /// Fields of the event by their top-level name, merged deeply over the built-in ones (an object into an object;
@@ -58,6 +60,8 @@ pub struct Overlay {
     pub fields: Map<String, Value>,
     /// Fields of `@metadata`, such as `_id` from `json.document_id`.
     pub metadata: Map<String, Value>,
+    /// About how many bytes of memory its maps hold; 0 = a few hundred.
+    pub weight: u32,
 }
 
 /// One event: a range of the file and what is sent for it.
@@ -117,8 +121,9 @@ impl Batch {
 
     /// About how many bytes of memory it holds: what queue and budgets count.
     pub fn weight(&self) -> usize {
-        let overlays = self.events.iter().filter(|e| e.overlay.is_some()).count();
-        size_of::<Batch>() + self.data.capacity() + self.events.capacity() * size_of::<Event>() + overlays * 512
+        let overlays = self.events.iter().filter_map(|e| e.overlay.as_deref());
+        let overlays = overlays.map(|o| (o.weight as usize).max(512)).sum::<usize>();
+        size_of::<Batch>() + self.data.capacity() + self.events.capacity() * size_of::<Event>() + overlays
     }
 
     /// What always holds of a batch; an error names what doesn't. For tests and debug builds.

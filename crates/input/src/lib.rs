@@ -5,7 +5,7 @@
 //! - [`Harvester`]: finds files, reads them fairly, makes batches; a synchronous object over the world.
 //! - [`HarvestThread`]: drives a harvester in real time, with inotify.
 //! - [`StdinThread`]: the input `stdin`. [`Handle`]: either thread, running.
-//! - [`parse`]: from the bytes of a chunk to events.
+//! - [`parse`]: from the bytes of a chunk to events; what processors do to them then is in the crate `process`.
 
 mod handle;
 mod harvest;

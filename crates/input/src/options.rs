@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use pillion_config::{Compat, Error, Section};
 use pillion_event::{InputDesc, InputKind};
+use pillion_process::{Processors, Steps};
 use serde_json::{Map, Value};
 
 use crate::parse::{Chain, ChainOptions, Pattern};
@@ -23,6 +24,7 @@ struct Globals {
     tags: Vec<String>,
     fields: Map<String, Value>,
     under_root: bool,
+    steps: Steps,
 }
 
 /// The enabled inputs of a configuration: `filebeat.inputs`, or `filebeat.prospectors` in 5.6.
@@ -43,6 +45,7 @@ pub fn specs(globals: &Section<'_>, root: &Section<'_>) -> Result<Vec<InputSpec>
         tags: globals.strings("tags")?,
         fields: object(globals, "fields")?,
         under_root: globals.bool("fields_under_root")?.unwrap_or(false),
+        steps: Steps::from_section(globals)?,
     };
     let key = if v5 { "filebeat.prospectors" } else { "filebeat.inputs" };
     let mut specs: Vec<InputSpec> = Vec::new();
@@ -89,9 +92,10 @@ fn from_section(s: &Section<'_>, globals: &Globals) -> Result<InputSpec, Error> 
     check_encoding(s)?;
     let desc = Arc::new(desc(s, kind, globals)?);
     let chain = Arc::new(Chain::new(ChainOptions::from_section(s, kind)?));
+    let processors = Processors::new(s.compat(), Steps::from_section(s)?, globals.steps.clone());
     if kind == InputKind::Stdin {
         // What is about files has no meaning here, and Filebeat takes it all the same.
-        let mut spec = InputSpec::new(desc, chain, Vec::new());
+        let mut spec = InputSpec { processors, ..InputSpec::new(desc, chain, Vec::new()) };
         log_options(s, &mut spec)?;
         return Ok(spec);
     }
@@ -101,7 +105,7 @@ fn from_section(s: &Section<'_>, globals: &Globals) -> Result<InputSpec, Error> 
     } else {
         s.bool("recursive_glob.enabled")?.unwrap_or(s.compat() != Compat::V5)
     };
-    let mut spec = InputSpec::new(desc, chain, globs(s, recursive)?);
+    let mut spec = InputSpec { processors, ..InputSpec::new(desc, chain, globs(s, recursive)?) };
     spec.ignore_older = s.duration("ignore_older")?.filter(|d| !d.is_zero());
     if filestream {
         filestream_options(s, &mut spec)?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pillion_event::{InputDesc, InputKind};
+use pillion_process::{Pipeline, Processors, Shape};
 
 use crate::parse::{Chain, Pattern};
 use crate::scan::Glob;
@@ -67,6 +68,10 @@ pub struct InputSpec {
     pub desc: Arc<InputDesc>,
     /// How bytes become events.
     pub chain: Arc<Chain>,
+    /// What is done to its events then, until [`InputSpec::bind`].
+    pub processors: Processors,
+    /// The same, bound; `None` = nothing has to look at an event.
+    pub pipeline: Option<Arc<Pipeline>>,
     /// What it reads.
     pub paths: Vec<Glob>,
     /// Files that aren't read: matched against the whole path.
@@ -106,6 +111,8 @@ impl InputSpec {
         InputSpec {
             desc,
             chain,
+            processors: Processors::default(),
+            pipeline: None,
             paths,
             exclude_files: Vec::new(),
             include_files: Vec::new(),
@@ -122,6 +129,11 @@ impl InputSpec {
             tail: false,
             buffer_size: 16 * 1024,
         }
+    }
+
+    /// Makes the processors ready for events of this shape.
+    pub fn bind(&mut self, shape: &Arc<dyn Shape>) {
+        (self.desc, self.pipeline) = self.processors.bind(&self.desc, shape);
     }
 
     /// Whether it keeps `filestream` entries in the registry.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use pillion_event::{Batch, BatchId, FileStat, Guard, Incarnation, Source};
+use pillion_process::Pipeline;
 use pillion_world::{Mono, World};
 
 use crate::handle::{Command, Handle};
@@ -27,6 +28,7 @@ const CHUNK: usize = 64 * 1024;
 /// Turns a stream into batches.
 struct Stream {
     chain: Arc<Chain>,
+    pipeline: Option<Arc<Pipeline>>,
     source: Arc<Source>,
     /// What isn't in a batch yet.
     buf: Vec<u8>,
@@ -55,6 +57,7 @@ impl Stream {
         };
         Stream {
             chain: Arc::clone(&spec.chain),
+            pipeline: spec.pipeline.clone(),
             source: Arc::new(source),
             buf: Vec::new(),
             pos: 0,
@@ -153,7 +156,7 @@ impl Stream {
         let (mut data, mut events) = (data, events);
         data.shrink_to_fit();
         events.shrink_to_fit();
-        Batch {
+        let mut batch = Batch {
             id: BatchId(self.batches),
             source: Arc::clone(&self.source),
             from,
@@ -163,7 +166,13 @@ impl Stream {
             data,
             events,
             replayed: false,
+        };
+        if let Some(pipeline) = &self.pipeline {
+            let dropped = pipeline.run(&mut batch);
+            self.tally.events -= dropped;
+            self.tally.filtered += dropped;
         }
+        batch
     }
 
     fn report(&self) -> Report {

@@ -151,6 +151,8 @@ fn add(said: &mut ReadingReport, report: &Report) {
         let list = if f.denied { &mut said.unreadable } else { &mut said.unread };
         list.push(part(&f.path, f.pos, f.len));
     }
+    let filtered = report.files.iter().filter(|f| f.tally.filtered > 0);
+    said.filtered.extend(filtered.map(|f| (f.path.to_string_lossy().into_owned(), f.tally.filtered)));
     if report.stats.refused > 0 {
         let path = format!("({} files beyond the limit of the table)", report.stats.refused);
         said.unreadable.push(Unread { path, from: 0, to: 0 });

@@ -27,7 +27,9 @@ use pillion_engine::trigger::work::Work;
 use pillion_event::InputKind;
 use pillion_input::InputSpec;
 use pillion_output::any::AnyOptions;
+use pillion_output::render::{RenderOptions, Renderer, Target};
 use pillion_output::{Agent, OutputContext, Requests, Stats};
+use pillion_process::Shape;
 use pillion_queue::{AckSink, Queue};
 use pillion_registry::Registry;
 use pillion_world::World;
@@ -89,20 +91,17 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> Result<u8
     let registrar = registrar_thread(&ledger, parts.engine.registry_flush);
     let context = context(&world, config, &parts, registry.agent_id());
     let (stats, hurry) = (Arc::clone(&context.stats), Arc::clone(&context.hurry));
+    let shape = shape(config, &context);
     let Assembled { engine, inputs, output, .. } = parts;
-    tracing::info!(
-        output = output.name(),
-        inputs = inputs.len(),
-        compat = config.compat().name(),
-        "started; {}",
-        config.compat_reason()
-    );
+    let (compat, why) = (config.compat().name(), config.compat_reason());
+    tracing::info!(output = output.name(), inputs = inputs.len(), compat, "started; {why}");
     let (tell, endings) = mpsc::channel(8);
     start_output(output, context, &queue, &ledger, &tell)?;
     let stdin = inputs.iter().any(|i| i.desc.kind == InputKind::Stdin);
     // The registry knows files by absolute paths.
     let spool_dir = std::path::absolute(data).unwrap_or_else(|_| data.clone()).join("exec");
-    let inputs = with_spool(config, inputs, flags, &spool_dir)?;
+    let mut inputs = with_spool(config, inputs, flags, &spool_dir)?;
+    inputs.iter_mut().for_each(|input| input.bind(&shape));
     let own = own_files(config, &engine, flags.command.is_none().then_some(spool_dir.as_path()));
     let place = harvesting::Place { world: &world, registry: &registry, ledger: &ledger, queue: &queue, tell: &tell };
     let harvesting = Harvesting::start(&place, inputs, &own);
@@ -216,6 +215,12 @@ fn context(world: &World, config: &Config, parts: &Assembled, agent_id: &str) ->
         stats: Arc::new(Stats::default()),
         hurry: Arc::default(),
     }
+}
+
+/// What events look like before any processor: what the outputs would write.
+fn shape(config: &Config, context: &OutputContext) -> Arc<dyn Shape> {
+    let options = RenderOptions::new(Target::Elasticsearch, config.compat());
+    Arc::new(Renderer::new(options, Arc::clone(&context.agent)))
 }
 
 /// `test output`: tries the way to the target, step by step.

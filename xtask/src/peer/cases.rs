@@ -276,10 +276,111 @@ pub(super) const FEW: &[Case] = &[
     container("few-cri", "", &[("a.log", CRI)]),
 ];
 
+const PROCESSED: &[u8] = br#"{"a":1,"f":1.5,"s":"abcd\u00e9f","d":"one two","num":"42","arr":["q",""],"o":{"p":1},"b":true,"nul":null,"ip":"10.0.0.1","e":"","t":"2020-01-02T03:04:05Z"}
+{"a":2,"s":"xyz","d":"one","num":"x42","arr":"q","ip":"8.8.8.8","t":"yesterday","o":"text"}
+not json at all
+{"zz":{"y":[1,{"w":null}]},"message":"own","@timestamp":"2021-01-01T00:00:00.5Z"}
+DROP me
+"#;
+
+/// Inputs with processors of their own, under global ones.
+pub(super) const PROCESSORS: &[Case] = &[
+    log("p-none", "", &[("a.log", PROCESSED)]),
+    log(
+        "p-add",
+        "tags: [own], fields: {x: 1}, processors: [{add_fields: {fields: {x: 2, q: {z: 3}}}}, {add_tags: {tags: [p]}}, {add_labels: {labels: {l.m: v, num: 1}}}, {add_fields: {target: '', fields: {top: 1, host: {own: h}}}}]",
+        &[("a.log", PROCESSED)],
+    ),
+    log(
+        "p-when",
+        "processors: [{add_tags: {tags: [m], when: {contains.message: one}}}, {add_fields: {target: c, fields: {hit: 1}, when: {not: {regexp.message: '^[{]'}}}}]",
+        &[("a.log", PROCESSED)],
+    ),
+    log(
+        "p-late",
+        "processors: [{drop_fields: {fields: [agent, input.type, log.offset]}}, {add_tags: {tags: [seen], when: {has_fields: [agent]}}}]",
+        &[("a.log", PROCESSED)],
+    ),
+    log(
+        "p-decode",
+        "processors: [{decode_json_fields: {fields: [message], target: j, add_error_key: false}}, {drop_fields: {fields: [message], when: {has_fields: [j]}}}]",
+        &[("a.log", PROCESSED)],
+    ),
+    log(
+        "p-root",
+        "processors: [{decode_json_fields: {fields: [message], target: '', overwrite_keys: true}}]",
+        &[("a.log", PROCESSED)],
+    ),
+    log("p-root-keep", "processors: [{decode_json_fields: {fields: [message], target: ''}}]", &[("a.log", PROCESSED)]),
+    log(
+        "p-moves",
+        "processors: [{decode_json_fields: {fields: [message], target: j}}, {rename: {fields: [{from: j.a, to: r.a}], ignore_missing: true}}, {copy_fields: {fields: [{from: j.s, to: c.s}], fail_on_error: false}}, {rename: {fields: [{from: j.zz, to: r.zz}]}}]",
+        &[("a.log", PROCESSED)],
+    ),
+    log(
+        "p-convert",
+        "processors: [{decode_json_fields: {fields: [message], target: j}}, {convert: {fields: [{from: j.num, to: x, type: integer}, {from: j.f, type: string}, {from: j.ip, to: i, type: ip}], ignore_missing: true, fail_on_error: false}}]",
+        &[("a.log", PROCESSED)],
+    ),
+    log(
+        "p-dissect",
+        "processors: [{dissect: {tokenizer: '%{k1} %{k2}', target_prefix: di}}, {dissect: {tokenizer: '%{+all} %{+all} %{}', field: message, target_prefix: ap, ignore_failure: true}}]",
+        &[("a.log", PROCESSED)],
+    ),
+    log(
+        "p-cut",
+        "processors: [{truncate_fields: {fields: [message], max_bytes: 7}}, {decode_json_fields: {fields: [message]}}]",
+        &[("a.log", PROCESSED)],
+    ),
+    log(
+        "p-array",
+        "processors: [{decode_json_fields: {fields: [message], target: j}}, {extract_array: {field: j.arr, mappings: {w.z: 0}, ignore_missing: true}}]",
+        &[("a.log", PROCESSED)],
+    ),
+    log(
+        "p-time",
+        "processors: [{decode_json_fields: {fields: [message], target: j}}, {timestamp: {field: j.t, layouts: ['2006-01-02T15:04:05Z'], ignore_missing: true}}]",
+        &[("a.log", PROCESSED)],
+    ),
+    log(
+        "p-if",
+        "processors: [{if: {contains.message: '{'}, then: [{decode_json_fields: {fields: [message], target: j}}, {add_tags: {tags: [then]}}], else: {add_tags: {tags: [else]}}}]",
+        &[("a.log", PROCESSED)],
+    ),
+    log(
+        "p-range",
+        "processors: [{decode_json_fields: {fields: [message], target: j}}, {add_tags: {tags: [r], when: {range: {j.a: {gte: 1, lt: 2}}}}}, {add_tags: {tags: [n], when: {network.j.ip: private}}}, {add_tags: {tags: [b], when: {equals.j.b: true}}}]",
+        &[("a.log", PROCESSED)],
+    ),
+    log("p-include", "processors: [{include_fields: {fields: [message, log.file]}}]", &[("a.log", PROCESSED)]),
+    log(
+        "p-json",
+        "json: {keys_under_root: true, add_error_key: true}, processors: [{add_tags: {tags: [x], when: {equals.a: 2}}}, {drop_fields: {fields: [s, zz]}}]",
+        &[("a.log", PROCESSED)],
+    ),
+    stream(
+        "p-stream",
+        "parsers: [{ndjson: {target: doc, add_error_key: true}}], processors: [{rename: {fields: [{from: doc, to: d2}]}}]",
+        &[("a.log", PROCESSED)],
+    ),
+    container("p-cri", "processors: [{add_tags: {tags: [err], when: {equals.stream: stderr}}}]", &[("a.log", CRI)]),
+];
+
 /// Settings that hold for all: their name, the inputs, the settings.
 pub(super) const RUNS: &[(&str, &[Case], &str)] = &[
     ("log", LOG, ""),
     ("filestream", STREAM, ""),
     ("global-fields", FEW, "name: shipper-1\ntags: [global, x]\nfields: {team: global, a: {c: 3}}\n"),
+    (
+        "processors",
+        PROCESSORS,
+        "processors: [{drop_event: {when: {contains.message: 'DROP'}}}, {add_fields: {target: 'global', fields: {of: '%{x}'}}}, \
+         {drop_fields: {fields: [agent.ephemeral_id, ecs]}}]\n",
+    ),
+    (
+        "processors-constant",
+        FEW,
+        "processors: [{add_fields: {fields: {of: all, team: p}}}, {add_tags: {tags: [last]}}]\n",
+    ),
     ("global-root", FEW, "fields: {team: global, level: root}\nfields_under_root: true\n"),
 ];

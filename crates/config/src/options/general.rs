@@ -25,7 +25,7 @@ pub(super) const GENERAL: &[Row] = &[
     Row("fields", ALL, T),
     Row("fields.**", ALL, T),
     Row("fields_under_root", ALL, T),
-    Row("processors", ALL, R("processors aren't supported yet: events would reach the target unprocessed")),
+    Row("processors", ALL, T),
     Row("max_procs", ALL, H("the few threads there are don't depend on it")),
     Row("gc_percent", NEW, H("there is no garbage collector")),
     Row("timestamp.precision", NEW, R("time stamps have milliseconds")),

@@ -72,6 +72,12 @@ impl Counted {
         }
     }
 
+    /// Events that were counted turn out to be filtered.
+    pub(crate) fn filter(&mut self, events: u64) {
+        self.events = self.events.saturating_sub(events);
+        self.add(&Tally { filtered: events, ..Tally::default() });
+    }
+
     /// Counts bytes that nobody can read any more.
     pub(crate) fn lose(&mut self, lost: u64) {
         self.add(&Tally { lost, ..Tally::default() });

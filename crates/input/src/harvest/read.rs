@@ -248,7 +248,7 @@ impl Harvester {
         data.shrink_to_fit();
         events.shrink_to_fit();
         let to = turn.from + parsed.consumed;
-        let batch = Batch {
+        let mut batch = Batch {
             id: self.new_batch_id(),
             source,
             from: turn.from,
@@ -259,8 +259,19 @@ impl Harvester {
             events,
             replayed: false,
         };
+        self.process(id, &mut batch);
         debug_assert_eq!(batch.check(), Ok(()));
         Some(batch)
+    }
+
+    /// What processors drop is filtered, as lines that the options of the input leave out.
+    fn process(&mut self, id: FileId, batch: &mut Batch) {
+        let Some(f) = self.table.get_mut(id) else { return };
+        let Some(pipeline) = self.inputs.get(usize::from(f.input)).and_then(|i| i.spec.pipeline.as_deref()) else {
+            return;
+        };
+        let dropped = pipeline.run(batch);
+        f.tally.filter(dropped);
     }
 
     /// The description that the batches of a file share, as long as one of them is on its way.

@@ -123,7 +123,8 @@ impl<'c> Emit<'c> {
         let extra = m.extra.take().map(|e| *e);
         if self.options.shape == Shape::Filestream {
             let no_message = m.text.is_empty();
-            let mut overlay = extra.map(|e| Overlay { no_message, fields: e.fields, metadata: e.metadata });
+            let mut overlay =
+                extra.map(|e| Overlay { no_message, fields: e.fields, metadata: e.metadata, ..Overlay::default() });
             if let Some(o) = overlay.as_mut().filter(|_| !no_message) {
                 // Filestream writes the text last, over whatever parsers have put there.
                 o.fields.remove("message");
@@ -135,7 +136,7 @@ impl<'c> Emit<'c> {
             };
         }
         let mut extra = extra?;
-        let mut overlay = Overlay { no_message: false, fields: extra.fields, metadata: extra.metadata };
+        let mut overlay = Overlay { fields: extra.fields, metadata: extra.metadata, ..Overlay::default() };
         if let Some(decoded) = extra.json.take() {
             json::merge(decoded, self.options, m, data, &mut overlay);
         }

@@ -1,6 +1,6 @@
 use pillion_config::Compat;
 use pillion_event::{InputKind, Overlay};
-use serde_json::{Map, json};
+use serde_json::json;
 
 use super::*;
 use crate::render::tests::{agent, batch, input};
@@ -108,7 +108,7 @@ fn a_selector_remembers_only_what_can_not_differ() {
     let day_later = |b: &mut Batch| b.events[1].time_ms += 86_400_000;
     let overlay = |b: &mut Batch| {
         let fields = json!({"json": {"team": "y"}}).as_object().unwrap().clone();
-        b.events[1].overlay = Some(Box::new(Overlay { no_message: false, fields, metadata: Map::new() }));
+        b.events[1].overlay = Some(Box::new(Overlay { fields, ..Overlay::default() }));
     };
     for (format, change, want) in [
         ("i-%{+yyyy.MM.dd}", &day_later as &dyn Fn(&mut Batch), ("i-2017.10.25", "i-2017.10.26", true)),

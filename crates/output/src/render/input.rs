@@ -185,7 +185,7 @@ impl InputRender {
 
 impl RenderOptions {
     pub(super) fn style(&self) -> Style {
-        Style { sorted: self.compat == Compat::V5, html: self.escape_html }
+        Style { sorted: self.compat == Compat::V5, html: self.escape_html, nulls: false }
     }
 
     /// What is said of a file: 5.6's `source`, later `log.file`.

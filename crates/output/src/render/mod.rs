@@ -4,7 +4,7 @@
 //! What is the same for all events of an input is rendered once; of a file only its own piece is kept (`Source.render`).
 //! An event without overlay is then written as a few ready pieces with time, text and offset between them: the pieces
 //! that repeat are contiguous, which is what a compressor likes. An event with an overlay goes the long way, through a
-//! tree into which its fields are merged.
+//! tree into which its fields are merged. The same tree is what processors get to see ([`Shape`]).
 //!
 //! Always holds: the output is valid JSON whatever the bytes of the line; writing the same event again gives the same
 //! bytes; both ways give the same JSON. Facts: Beats v5.6.16 `filebeat/input/event.go`, `libbeat/publisher/client.go`,
@@ -20,8 +20,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pillion_config::Compat;
-use pillion_event::{Batch, Event, EventId, InputDesc, Source};
-use serde_json::Value;
+use pillion_event::{Batch, Event, EventId, InputDesc, Overlay, Source};
+use pillion_process::Shape;
+use serde_json::{Map, Value};
 
 use crate::contract::Agent;
 use crate::format::{Format, FormatError};
@@ -29,7 +30,7 @@ pub use escape::escape;
 use input::{InputRender, Variant};
 pub use time::{Civil, write_timestamp};
 use time::{write_hex, write_u64};
-use tree::{Node, Var, View};
+use tree::{Node, Style, Var, View};
 
 /// Where events go: decides about `@metadata`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -127,7 +128,8 @@ impl Renderer {
                     out.extend_from_slice(template.bytes.get(at..).unwrap_or_default());
                 }
                 _ => self.view(source, variant, batch, event, |view| {
-                    view.write(self.options.style(), out, &mut |var, out| {
+                    let nulls = event.overlay.as_ref().is_some_and(|o| o.whole);
+                    view.write(Style { nulls, ..self.options.style() }, out, &mut |var, out| {
                         self.write_var(var, source, batch, event, out);
                     });
                 }),
@@ -184,6 +186,9 @@ impl Renderer {
         use_it: impl FnOnce(View<'_>),
     ) {
         let file = self.options.file_node(&self.agent, &batch.source);
+        if let Some(overlay) = event.overlay.as_deref().filter(|o| o.whole) {
+            return use_it(self.whole_view(variant, overlay, &file));
+        }
         let mut view = View::Node(&variant.tree);
         let desc = &source.input.desc;
         let new = self.options.compat != Compat::V5;
@@ -211,6 +216,27 @@ impl Renderer {
             view.set("tags", View::Value(tags), &file);
         }
         use_it(view);
+    }
+
+    /// An event whose fields processors have settled: only its time, its metadata and its text are still to be added.
+    fn whole_view<'a>(&self, variant: &'a Variant, overlay: &'a Overlay, file: &'a Node) -> View<'a> {
+        let built_in = |name: &str| match name {
+            "message" => !overlay.no_message,
+            "@timestamp" | "@metadata" => true,
+            _ => false,
+        };
+        let members: &[(String, Node)] = if let Node::Object(members) = &variant.tree { members } else { &[] };
+        let kept =
+            members.iter().filter(|(name, _)| built_in(name)).map(|(name, node)| (name.as_str(), View::Node(node)));
+        let settled = overlay.fields.iter().map(|(name, value)| (name.as_str(), View::Value(value)));
+        let mut view = View::Object(kept.chain(settled).collect());
+        if let Some(meta) = view.member("@metadata", file) {
+            meta.merge(&overlay.metadata, true, file);
+            if let (Compat::V5, Some(own)) = (self.options.compat, overlay.fields.get("type").and_then(Value::as_str)) {
+                meta.set("type", View::Text(own), file);
+            }
+        }
+        view
     }
 
     fn write_var(&self, var: Var, source: &SourceRender, batch: &Batch, event: &Event, out: &mut Vec<u8>) {
@@ -269,6 +295,37 @@ impl Renderer {
         let new = Arc::new(InputRender::new(Arc::clone(desc)));
         inputs.push(Arc::clone(&new));
         new
+    }
+}
+
+/// What processors see of an event before they change it.
+impl Shape for Renderer {
+    fn fields(&self, batch: &Batch, event: &Event) -> Map<String, Value> {
+        let mut out = Map::new();
+        self.with_source(&batch.source, |source| {
+            let variant = source.input.variant(event, &self.options, &self.agent);
+            let file = self.options.file_node(&self.agent, &batch.source);
+            self.view(source, variant, batch, event, |view| {
+                let var = |var: Var| match var {
+                    Var::Offset => Some(Value::from(event.offset)),
+                    Var::End => Some(Value::from(event.offset + u64::from(event.len))),
+                    Var::File => View::Node(&file).to_value(&|_| None),
+                    Var::Time | Var::Message | Var::Id | Var::RawIndex => None,
+                };
+                if let Some(Value::Object(fields)) = view.to_value(&var) {
+                    out = fields;
+                }
+            });
+        });
+        out.remove("@metadata");
+        out
+    }
+
+    fn late(&self) -> &'static [&'static str] {
+        match self.options.compat {
+            Compat::V5 => &["beat", "tags", "fields"],
+            _ => &["ecs", "host", "agent"],
+        }
     }
 }
 

@@ -2,7 +2,7 @@ use std::sync::{Arc, OnceLock};
 
 use pillion_event::{BatchId, FileStat, Flags, Incarnation, InputKind, Overlay, Stream};
 use proptest::prelude::*;
-use serde_json::{Map, json};
+use serde_json::json;
 
 use super::*;
 
@@ -208,6 +208,7 @@ fn overlays_merge_deeply() {
             .unwrap()
             .clone(),
         metadata: json!({"_id": "own"}).as_object().unwrap().clone(),
+        ..Overlay::default()
     }));
     let mut options = RenderOptions::new(Target::Codec, Compat::V8);
     options.event_ids = true;
@@ -219,12 +220,11 @@ fn overlays_merge_deeply() {
     assert_eq!(got["@metadata"]["_id"], "own");
 
     b.events[0].overlay = Some(Box::new(Overlay {
-        no_message: false,
         fields: json!({"message": "from json", "type": "t", "json": {"b": 1, "a": {"d": 1, "c": 2}}})
             .as_object()
             .unwrap()
             .clone(),
-        metadata: Map::new(),
+        ..Overlay::default()
     }));
     let r = renderer(Target::Logstash, Compat::V5, "5.6.16");
     assert_eq!(
@@ -325,5 +325,44 @@ proptest! {
         // The long way gives the same, byte for byte.
         b.events[0].overlay = Some(Box::default());
         prop_assert_eq!(text(&r, &b, &b.events[0]), fast);
+    }
+}
+
+#[test]
+fn what_processors_see_is_what_is_written() {
+    let object = |value: Value| value.as_object().unwrap().clone();
+    for (compat, version) in
+        [(Compat::V5, "5.6.16"), (Compat::V7, "7.17.29"), (Compat::V8, "8.19.3"), (Compat::V9, "9.1.0")]
+    {
+        for kind in [InputKind::Log, InputKind::Filestream, InputKind::Container] {
+            let mut desc = input(kind);
+            desc.tags = vec!["t".into()];
+            desc.fields = object(json!({"team": "a", "none": null}));
+            desc.root_fields = object(json!({"level": "x", "log": {"file": {"line": 1}}}));
+            let mut b = batch(desc, 100, &[b"plain \xff", b"{}"]);
+            b.events[1].overlay = Some(Box::new(Overlay {
+                no_message: true,
+                fields: object(json!({"tags": ["s"], "fields": {"n": {"o": null}}, "json": {"b": [null, 1]}})),
+                metadata: object(json!({"_id": "own"})),
+                ..Overlay::default()
+            }));
+            for target in [Target::Elasticsearch, Target::Codec, Target::Logstash] {
+                let r = renderer(target, compat, version);
+                for event in &b.events {
+                    let before: Value = serde_json::from_str(&text(&r, &b, event)).unwrap();
+                    let no_message = event.overlay.as_ref().is_some_and(|o| o.no_message);
+                    let whole = Overlay {
+                        whole: true,
+                        no_message,
+                        fields: r.fields(&b, event),
+                        metadata: event.overlay.as_ref().map(|o| o.metadata.clone()).unwrap_or_default(),
+                        weight: 0,
+                    };
+                    let event = Event { overlay: Some(Box::new(whole)), ..event.clone() };
+                    let after: Value = serde_json::from_str(&text(&r, &b, &event)).unwrap();
+                    assert_eq!(before, after, "{compat:?} {kind:?} {target:?}");
+                }
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! copied on the way: a [`View`] points into the tree and into the maps.
 //!
 //! Always holds: an object merges into an object, anything else replaces; a key is written once; a null isn't a member
-//! of an object (Beats' `GenericEventConverter`; in lists it stays). Tested through `render/mod.rs`.
+//! of an object (Beats' `GenericEventConverter`; in lists it stays), unless a processor has put it there. Tested through `render/mod.rs`.
 
 use serde_json::{Map, Value};
 
@@ -70,6 +70,8 @@ pub(crate) struct Style {
     pub(crate) sorted: bool,
     /// `<`, `>` and `&` as `\u00XX`.
     pub(crate) html: bool,
+    /// Nulls that processors have put into objects stay there.
+    pub(crate) nulls: bool,
 }
 
 impl<'a> View<'a> {
@@ -145,6 +147,24 @@ impl<'a> View<'a> {
         found.clone().find(tail, file)
     }
 
+    /// As a value of its own; `var` gives that of a variable, or nothing: then the member is left out.
+    pub(crate) fn to_value(&self, var: &impl Fn(Var) -> Option<Value>) -> Option<Value> {
+        match self {
+            View::Node(Node::Var(v)) => var(*v),
+            View::Node(Node::Value(value)) => Some(without_nulls(value)),
+            View::Value(value) => Some(without_nulls(value)),
+            View::Text(s) => Some(Value::from(*s)),
+            View::Node(Node::Object(members)) => {
+                let each = |(k, v): &(String, Node)| Some((k.clone(), View::Node(v).to_value(var)?));
+                Some(Value::Object(members.iter().filter_map(each).collect()))
+            }
+            View::Object(members) => {
+                let each = |(k, v): &(&str, View<'_>)| Some(((*k).to_owned(), v.to_value(var)?));
+                Some(Value::Object(members.iter().filter_map(each).collect()))
+            }
+        }
+    }
+
     /// Writes JSON; `var` writes the whole JSON value of a variable.
     pub(crate) fn write(&self, style: Style, out: &mut Vec<u8>, var: &mut impl FnMut(Var, &mut Vec<u8>)) {
         match self {
@@ -162,6 +182,18 @@ impl<'a> View<'a> {
                 write_object(&mut refs, style, out, |v, out| v.write(style, out, var));
             }
         }
+    }
+}
+
+/// A copy as it is written.
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let members = map.iter().filter(|(_, v)| !v.is_null());
+            Value::Object(members.map(|(k, v)| (k.clone(), without_nulls(v))).collect())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(without_nulls).collect()),
+        other => other.clone(),
     }
 }
 
@@ -206,8 +238,9 @@ pub(crate) fn write_value(value: &Value, style: Style, out: &mut Vec<u8>) {
             out.push(b']');
         }
         Value::Object(map) => {
+            let stays = |v: &Value| style.nulls || !v.is_null();
             let mut refs: Vec<(&str, &Value)> =
-                map.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.as_str(), v)).collect();
+                map.iter().filter(|(_, v)| stays(v)).map(|(k, v)| (k.as_str(), v)).collect();
             write_object(&mut refs, style, out, |v, out| write_value(v, style, out));
         }
     }

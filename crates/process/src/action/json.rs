@@ -1,0 +1,222 @@
+//! decode_json_fields.
+
+use pillion_config::{Error, Section};
+use serde_json::{Map, Value, json};
+
+use crate::action::time::rfc3339_ms;
+use crate::action::{Action, Done, required_list};
+use crate::doc::{Doc, to_text};
+use crate::tree;
+
+#[derive(Debug)]
+struct DecodeJson {
+    fields: Vec<String>,
+    max_depth: u32,
+    process_array: bool,
+    /// `None`: the field itself. Empty: the root.
+    target: Option<String>,
+    overwrite_keys: bool,
+    add_error_key: bool,
+    expand_keys: bool,
+    document_id: Option<String>,
+}
+
+/// Why a text isn't decoded.
+enum Refused {
+    /// It is a list, and lists aren't wanted: not an error within another value.
+    List(Value),
+    Broken(String),
+}
+
+impl DecodeJson {
+    fn decode(&self, text: &str, depth: u32) -> Result<Value, Refused> {
+        let mut value: Value = serde_json::from_str(text).map_err(|e| Refused::Broken(e.to_string()))?;
+        numbers(&mut value);
+        if depth <= 1 {
+            return Ok(value);
+        }
+        let deeper = |value: &mut Value| {
+            let Value::String(text) = value else { return };
+            match self.decode(text, depth - 1) {
+                Ok(decoded) | Err(Refused::List(decoded)) => *value = decoded,
+                Err(Refused::Broken(_)) => {}
+            }
+        };
+        match &mut value {
+            Value::Object(map) => map.values_mut().for_each(deeper),
+            Value::Array(_) if !self.process_array => return Err(Refused::List(value)),
+            Value::Array(items) => items.iter_mut().for_each(deeper),
+            _ => {}
+        }
+        Ok(value)
+    }
+
+    fn one(&self, doc: &mut Doc<'_>, field: &str) -> Result<(), String> {
+        let text = match doc.get(field) {
+            Err(e) if e == tree::NOT_FOUND => return Ok(()),
+            Err(e) => return Err(e),
+            Ok(got) => match got.text() {
+                None => return Ok(()),
+                Some(text) => to_text(text),
+            },
+        };
+        let mut output = match self.decode(&text, self.max_depth) {
+            Ok(output) | Err(Refused::List(output)) => output,
+            Err(Refused::Broken(e)) => {
+                self.error(doc, &format!("parsing input as JSON: {e}"), Some((text, field)));
+                return Err(e);
+            }
+        };
+        let id = self.document_id.as_ref().and_then(|key| {
+            let map = output.as_object_mut()?;
+            let id = tree::get(map, key).ok()?.as_str()?.to_owned();
+            tree::delete(map, key).ok().map(|_| id)
+        });
+        match (self.target.as_deref().unwrap_or(field), output) {
+            ("", Value::Object(map)) => self.write_keys(doc, map)?,
+            ("", _) => return Err("failed to add target to root".to_owned()),
+            (target, output) => doc.put(target, self.expanded(output))?,
+        }
+        if let Some(id) = id {
+            doc.put("@metadata._id", Value::String(id))?;
+        }
+        Ok(())
+    }
+
+    fn error(&self, doc: &mut Doc<'_>, message: &str, data: Option<(String, &str)>) {
+        if self.add_error_key {
+            let error = match data {
+                Some((data, field)) => json!({"message": message, "data": data, "field": field}),
+                None => json!({"message": message, "type": "json"}),
+            };
+            // `error` may be a text of the event's own: then that stays.
+            let _ = doc.put("error", error);
+        }
+    }
+
+    fn expanded(&self, value: Value) -> Value {
+        match value {
+            Value::Object(map) if self.expand_keys => {
+                let mut out = Map::new();
+                for (key, value) in map {
+                    let value = self.expanded(value);
+                    let mut one = Map::new();
+                    if tree::put(&mut one, &key, value).is_ok() {
+                        tree::merge(&mut out, one, true);
+                    }
+                }
+                Value::Object(out)
+            }
+            other => other,
+        }
+    }
+
+    /// Beats' `WriteJSONKeys`.
+    fn write_keys(&self, doc: &mut Doc<'_>, map: Map<String, Value>) -> Result<(), String> {
+        let Value::Object(mut map) = self.expanded(Value::Object(map)) else { return Ok(()) };
+        let (time, metadata) = (map.remove("@timestamp"), map.remove("@metadata"));
+        if !self.overwrite_keys {
+            doc.merge(map, false);
+            return Ok(());
+        }
+        match time {
+            None => {}
+            Some(Value::String(text)) => match rfc3339_ms(&text) {
+                Some(ms) => doc.set_time(ms),
+                None => self.error(doc, &format!("@timestamp not overwritten (parse error on {text})"), None),
+            },
+            Some(_) => self.error(doc, "@timestamp not overwritten (not string)", None),
+        }
+        match metadata {
+            None => {}
+            Some(metadata @ Value::Object(_)) => {
+                doc.merge([("@metadata".to_owned(), metadata)].into_iter().collect(), true);
+            }
+            Some(_) => self.error(doc, "failed to update @metadata", None),
+        }
+        match map.remove("type") {
+            None => {}
+            Some(Value::String(t)) if t.is_empty() || t.starts_with('_') => {
+                self.error(doc, &format!("type not overwritten (invalid value [{t}])"), None);
+            }
+            Some(t @ Value::String(_)) => doc.put("type", t)?,
+            Some(_) => self.error(doc, "type not overwritten (not string)", None),
+        }
+        doc.merge(map, true);
+        Ok(())
+    }
+}
+
+/// As Filebeat has numbers: a float without a fraction is written as an integer, and an integer beyond 64 bits with a
+/// sign is a float.
+fn numbers(value: &mut Value) {
+    match value {
+        Value::Number(n) if n.is_f64() => {
+            if let Some(f) = n.as_f64().filter(|f| f.fract() == 0.0 && f.abs() <= 9_007_199_254_740_992.0) {
+                *n = (f as i64).into();
+            }
+        }
+        Value::Number(n) if n.as_i64().is_none() => {
+            if let Some(f) = n.as_f64().and_then(serde_json::Number::from_f64) {
+                *n = f;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(numbers),
+        Value::Object(map) => map.values_mut().for_each(numbers),
+        _ => {}
+    }
+}
+
+impl Action for DecodeJson {
+    fn run(&self, doc: &mut Doc<'_>) -> Result<Done, String> {
+        let errors: Vec<String> = self.fields.iter().filter_map(|field| self.one(doc, field).err()).collect();
+        if errors.is_empty() { Ok(Done::Keep) } else { Err(errors.join(", ")) }
+    }
+}
+
+pub(super) fn read(s: &Section<'_>) -> Result<Box<dyn Action>, Error> {
+    let flag = |key| Ok(s.bool(key)?.unwrap_or(false));
+    let max_depth = s.u64_in("max_depth", 1..=64)?.unwrap_or(1);
+    Ok(Box::new(DecodeJson {
+        fields: required_list(s, "fields")?,
+        max_depth: u32::try_from(max_depth).unwrap_or(1),
+        process_array: flag("process_array")?,
+        target: s.str("target")?,
+        overwrite_keys: flag("overwrite_keys")?,
+        add_error_key: flag("add_error_key")?,
+        expand_keys: flag("expand_keys")?,
+        document_id: s.str("document_id")?.filter(|id| !id.is_empty()),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::pipeline::testing::processed;
+    use serde_json::json;
+
+    #[test]
+    fn as_filebeat() {
+        let line = r#"{"a":1.0,"s":"{\"q\":2}","l":"[1]","id":"I","a.b":3,"message":"own","@timestamp":"2020-01-02T03:04:05Z"}"#;
+        let event = json!({"message": line, "a": 0});
+        for (options, path, want) in [
+            ("target: j", "/j/a", json!(1)),
+            ("target: j", "/j/s", json!("{\"q\":2}")),
+            ("target: j, max_depth: 2", "/j/s", json!({"q": 2})),
+            ("target: j, max_depth: 3", "/j/l", json!([1])),
+            ("target: j, document_id: id", "/@metadata", json!({"_id": "I"})),
+            ("target: ''", "/a", json!(0)),
+            ("target: ''", "/message", json!(line)),
+            ("target: '', overwrite_keys: true", "/message", json!("own")),
+            ("target: '', overwrite_keys: true", "/@timestamp", json!(1_577_934_245_000_i64)),
+        ] {
+            let got = processed(&format!("[{{decode_json_fields: {{fields: [message], {options}}}}}]"), event.clone());
+            assert_eq!(got.pointer(path), Some(&want), "{options}: {got}");
+        }
+        let got = processed("[{decode_json_fields: {fields: [message]}}]", json!({"message": "{\"a\":[1]}"}));
+        assert_eq!(got, json!({"message": {"a": [1]}}));
+        let broken = json!({"message": "no json"});
+        assert_eq!(processed("[{decode_json_fields: {fields: [message, zz]}}]", broken.clone()), broken);
+        let got = processed("[{decode_json_fields: {fields: [message], add_error_key: true}}]", broken);
+        assert_eq!(got.pointer("/error/field"), Some(&json!("message")));
+    }
+}

@@ -1,0 +1,433 @@
+//! timestamp: times in Go's layouts.
+//!
+//! Comes in: layouts such as `2006-01-02T15:04:05Z07:00`, then texts and numbers. Goes out: `@timestamp`, or another
+//! field. Always holds: where a layout has no year, it is that of the event's read time, so that the same line gives the
+//! same time again. Tested below and against Filebeat.
+
+use pillion_config::{Error, Section};
+use pillion_world::{UnixMillis, rfc3339};
+use serde_json::Value;
+
+use crate::action::{Action, Done, required, required_list};
+use crate::doc::{Doc, to_text};
+use crate::tree;
+
+/// One element of a layout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Literal(String),
+    Year,
+    ShortYear,
+    /// A number of one or two digits.
+    Month,
+    MonthName,
+    Day,
+    DayName,
+    Hour,
+    HalfDayHour,
+    Minute,
+    Second,
+    Fraction,
+    HalfDay,
+    /// `Z` is allowed, and a colon is wanted.
+    Zone {
+        z: bool,
+        colon: bool,
+        minutes: bool,
+    },
+    ZoneName,
+}
+
+/// How a time is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Layout {
+    Unix,
+    UnixMs,
+    Parts(Vec<Part>),
+}
+
+/// Go's elements, the longer ones first.
+const ELEMENTS: &[(&str, Part)] = &[
+    ("January", Part::MonthName),
+    ("Jan", Part::MonthName),
+    ("Monday", Part::DayName),
+    ("Mon", Part::DayName),
+    ("MST", Part::ZoneName),
+    ("2006", Part::Year),
+    ("Z07:00", Part::Zone { z: true, colon: true, minutes: true }),
+    ("Z0700", Part::Zone { z: true, colon: false, minutes: true }),
+    ("Z07", Part::Zone { z: true, colon: false, minutes: false }),
+    ("-07:00", Part::Zone { z: false, colon: true, minutes: true }),
+    ("-0700", Part::Zone { z: false, colon: false, minutes: true }),
+    ("-07", Part::Zone { z: false, colon: false, minutes: false }),
+    ("01", Part::Month),
+    ("02", Part::Day),
+    ("03", Part::HalfDayHour),
+    ("04", Part::Minute),
+    ("05", Part::Second),
+    ("06", Part::ShortYear),
+    ("_2", Part::Day),
+    ("15", Part::Hour),
+    ("PM", Part::HalfDay),
+    ("pm", Part::HalfDay),
+    ("1", Part::Month),
+    ("2", Part::Day),
+    ("3", Part::HalfDayHour),
+    ("4", Part::Minute),
+    ("5", Part::Second),
+];
+
+impl Layout {
+    fn new(text: &str) -> Layout {
+        match text {
+            "UNIX" => return Layout::Unix,
+            "UNIX_MS" => return Layout::UnixMs,
+            _ => {}
+        }
+        let mut parts: Vec<Part> = Vec::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            if let Some(after) = fraction(rest) {
+                parts.push(Part::Fraction);
+                rest = after;
+            } else if let Some((word, part)) = ELEMENTS.iter().find(|(word, _)| rest.starts_with(word)) {
+                parts.push(part.clone());
+                rest = rest.get(word.len()..).unwrap_or_default();
+            } else if let Some(c) = rest.chars().next() {
+                match parts.last_mut() {
+                    Some(Part::Literal(text)) => text.push(c),
+                    _ => parts.push(Part::Literal(c.to_string())),
+                }
+                rest = rest.get(c.len_utf8()..).unwrap_or_default();
+            }
+        }
+        Layout::Parts(parts)
+    }
+
+    /// Milliseconds since 1970; `offset_ms`: of the zone when the text has none; `year`: when the layout has none.
+    fn parse(&self, text: &str, offset_ms: i64, year: i64) -> Option<i64> {
+        match self {
+            Layout::Unix => unix(text, 1000.0),
+            Layout::UnixMs => unix(text, 1.0),
+            Layout::Parts(parts) => parse(parts, text, offset_ms, year),
+        }
+    }
+}
+
+/// `.000`, `,999` and the like behind seconds: what follows them.
+fn fraction(text: &str) -> Option<&str> {
+    let body = text.strip_prefix(['.', ','])?;
+    let digit = body.chars().next().filter(|c| matches!(c, '0' | '9'))?;
+    let after = body.trim_start_matches(digit);
+    (!after.starts_with(|c: char| c.is_ascii_digit())).then_some(after)
+}
+
+fn unix(text: &str, scale: f64) -> Option<i64> {
+    let ms = text.trim().parse::<f64>().ok().filter(|f| f.is_finite())? * scale;
+    (ms.abs() < 9.0e15).then(|| ms.floor() as i64)
+}
+
+#[derive(Default)]
+struct Fields {
+    year: Option<i64>,
+    month: i64,
+    day: i64,
+    hour: i64,
+    minute: i64,
+    second: i64,
+    ms: i64,
+    afternoon: Option<bool>,
+    offset_ms: Option<i64>,
+}
+
+const MONTHS: [&str; 12] = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+];
+const DAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
+
+fn parse(parts: &[Part], text: &str, offset_ms: i64, year: i64) -> Option<i64> {
+    let mut f = Fields { month: 1, day: 1, ..Fields::default() };
+    let mut rest = text;
+    for (i, part) in parts.iter().enumerate() {
+        rest = match part {
+            Part::Literal(literal) => rest.strip_prefix(literal.as_str())?,
+            Part::Year => number(rest, 4, 4, |n| f.year = Some(n))?,
+            Part::ShortYear => number(rest, 2, 2, |n| f.year = Some(if n >= 69 { n + 1900 } else { n + 2000 }))?,
+            Part::Month => number(rest, 1, 2, |n| f.month = n)?,
+            Part::Day => number(rest.trim_start_matches(' '), 1, 2, |n| f.day = n)?,
+            Part::Hour | Part::HalfDayHour => number(rest, 1, 2, |n| f.hour = n)?,
+            Part::Minute => number(rest, 1, 2, |n| f.minute = n)?,
+            Part::Second => {
+                let after = number(rest, 1, 2, |n| f.second = n)?;
+                // Go takes a fraction behind the seconds though the layout has none.
+                match parts.get(i + 1) {
+                    Some(Part::Fraction) => after,
+                    _ => take_fraction(after, &mut f.ms).unwrap_or(after),
+                }
+            }
+            Part::Fraction => take_fraction(rest, &mut f.ms)?,
+            Part::MonthName => {
+                let (n, after) = name(rest, &MONTHS)?;
+                f.month = n + 1;
+                after
+            }
+            Part::DayName => name(rest, &DAYS)?.1,
+            Part::HalfDay => {
+                let (word, after) = rest.split_at_checked(2)?;
+                f.afternoon = Some(word.eq_ignore_ascii_case("pm"));
+                (word.eq_ignore_ascii_case("pm") || word.eq_ignore_ascii_case("am")).then_some(after)?
+            }
+            Part::Zone { z, colon, minutes } => zone(rest, *z, *colon, *minutes, &mut f.offset_ms)?,
+            Part::ZoneName => {
+                let end = rest.find(|c: char| !c.is_ascii_uppercase()).unwrap_or(rest.len());
+                let (word, after) = rest.split_at(end);
+                if matches!(word, "UTC" | "GMT") {
+                    f.offset_ms = Some(0);
+                }
+                (3..=4).contains(&word.len()).then_some(after)?
+            }
+        };
+    }
+    if !rest.is_empty() {
+        return None;
+    }
+    f.time(offset_ms, year)
+}
+
+impl Fields {
+    fn time(mut self, offset_ms: i64, year: i64) -> Option<i64> {
+        if let Some(afternoon) = self.afternoon {
+            self.hour = self.hour % 12 + if afternoon { 12 } else { 0 };
+        }
+        let year = self.year.filter(|y| *y != 0).unwrap_or(year);
+        let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let days = match self.month {
+            2 if leap => 29,
+            2 => 28,
+            4 | 6 | 9 | 11 => 30,
+            1..=12 => 31,
+            _ => return None,
+        };
+        let fits = (1..=days).contains(&self.day) && self.hour < 24 && self.minute < 60 && self.second < 60;
+        let ms = ((days_since_1970(year, self.month, self.day) * 24 + self.hour) * 60 + self.minute) * 60 + self.second;
+        fits.then(|| ms * 1000 + self.ms - self.offset_ms.unwrap_or(offset_ms))
+    }
+}
+
+/// Days since 1970 of a date of the Gregorian calendar (Howard Hinnant's `days_from_civil`).
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let y = if month <= 2 { year - 1 } else { year };
+    let era = y.div_euclid(400);
+    let of_era = y.rem_euclid(400);
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
+/// A number of so many digits; what follows it.
+fn number(text: &str, least: usize, most: usize, take: impl FnOnce(i64)) -> Option<&str> {
+    let digits = text.bytes().take(most).take_while(u8::is_ascii_digit).count();
+    let (number, after) = text.split_at(digits);
+    take(number.parse().ok().filter(|_| digits >= least)?);
+    Some(after)
+}
+
+fn take_fraction<'t>(text: &'t str, ms: &mut i64) -> Option<&'t str> {
+    let body = text.strip_prefix(['.', ','])?;
+    let digits = body.bytes().take_while(u8::is_ascii_digit).count();
+    let (fraction, after) = body.split_at(digits);
+    let first: String = fraction.chars().chain("000".chars()).take(3).collect();
+    *ms = first.parse().ok().filter(|_| digits > 0)?;
+    Some(after)
+}
+
+/// Which of the names a text begins with, whole or by its first three letters.
+fn name<'t>(text: &'t str, names: &[&str]) -> Option<(i64, &'t str)> {
+    let begins = |part: &str| text.get(..part.len()).is_some_and(|t| t.eq_ignore_ascii_case(part));
+    for (i, name) in names.iter().enumerate() {
+        for form in [*name, name.get(..3)?] {
+            if begins(form) {
+                return Some((i as i64, text.get(form.len()..)?));
+            }
+        }
+    }
+    None
+}
+
+fn zone<'t>(text: &'t str, z: bool, colon: bool, minutes: bool, offset: &mut Option<i64>) -> Option<&'t str> {
+    if z && let Some(after) = text.strip_prefix('Z') {
+        *offset = Some(0);
+        return Some(after);
+    }
+    let sign = if text.starts_with('-') { -1 } else { 1 };
+    let rest = text.strip_prefix(['+', '-'])?;
+    let (mut hours, mut mins) = (0, 0);
+    let mut rest = number(rest, 2, 2, |n| hours = n)?;
+    if minutes {
+        if colon {
+            rest = rest.strip_prefix(':')?;
+        }
+        rest = number(rest, 2, 2, |n| mins = n)?;
+    }
+    *offset = (hours <= 24 && mins < 60).then_some(sign * (hours * 60 + mins) * 60_000);
+    offset.map(|_| rest)
+}
+
+/// RFC 3339 to milliseconds since 1970.
+pub(crate) fn rfc3339_ms(text: &str) -> Option<i64> {
+    let zone = Part::Zone { z: true, colon: true, minutes: true };
+    let dash = || Part::Literal("-".to_owned());
+    let colon = || Part::Literal(":".to_owned());
+    let parts = [
+        Part::Year,
+        dash(),
+        Part::Month,
+        dash(),
+        Part::Day,
+        Part::Literal("T".to_owned()),
+        Part::Hour,
+        colon(),
+        Part::Minute,
+        colon(),
+        Part::Second,
+        zone,
+    ];
+    parse(&parts, text, 0, 1970)
+}
+
+#[derive(Debug)]
+struct Timestamp {
+    field: String,
+    target: String,
+    layouts: Vec<Layout>,
+    offset_ms: i64,
+    ignore_missing: bool,
+    ignore_failure: bool,
+}
+
+impl Timestamp {
+    fn time(&self, doc: &mut Doc<'_>) -> Result<Option<i64>, String> {
+        let year = match doc.get("@timestamp") {
+            Ok(crate::doc::Got::Time(ms)) => {
+                rfc3339(UnixMillis(ms)).get(..4).and_then(|y| y.parse().ok()).unwrap_or(1970)
+            }
+            _ => 1970,
+        };
+        let text = match doc.get(&self.field) {
+            Err(e) if self.ignore_missing && e == tree::NOT_FOUND => return Ok(None),
+            Err(e) => return Err(format!("failed to get time field {}: {e}", self.field)),
+            Ok(got) => match (got.text(), got.to_value()) {
+                (Some(text), _) => to_text(text),
+                (None, Value::Number(n)) => n.to_string(),
+                (None, other) => return Err(format!("unexpected type {} for time field", tree::go_type(&other))),
+            },
+        };
+        let parsed = self.layouts.iter().find_map(|layout| layout.parse(&text, self.offset_ms, year));
+        parsed.map(Some).ok_or_else(|| format!("failed parsing time field {}", self.field))
+    }
+}
+
+impl Action for Timestamp {
+    fn run(&self, doc: &mut Doc<'_>) -> Result<Done, String> {
+        match self.time(doc) {
+            Ok(None) => {}
+            Ok(Some(ms)) if self.target == "@timestamp" => doc.set_time(ms),
+            Ok(Some(ms)) => doc.put(&self.target, Value::String(rfc3339(UnixMillis(ms))))?,
+            Err(_) if self.ignore_failure => {}
+            Err(e) => return Err(e),
+        }
+        Ok(Done::Keep)
+    }
+}
+
+pub(super) fn read(s: &Section<'_>) -> Result<Box<dyn Action>, Error> {
+    let layouts: Vec<Layout> = required_list(s, "layouts")?.iter().map(|l| Layout::new(l)).collect();
+    let offset_ms = match s.str("timezone")?.as_deref() {
+        None | Some("" | "UTC" | "Etc/UTC" | "GMT" | "Z") => 0,
+        Some(text) => {
+            let mut offset = None;
+            let whole = |colon, minutes, offset: &mut _| zone(text, true, colon, minutes, offset) == Some("");
+            let fits =
+                whole(true, true, &mut offset) || whole(false, true, &mut offset) || whole(false, false, &mut offset);
+            offset.filter(|_| fits).ok_or_else(|| {
+                s.error(
+                    "timezone",
+                    "named time zones aren't known here",
+                    "give a distance to UTC such as +0200, or UTC",
+                )
+            })?
+        }
+    };
+    for (i, test) in s.strings("test")?.iter().enumerate() {
+        if !layouts.iter().any(|l| l.parse(test, offset_ms, 2000).is_some()) {
+            return Err(s.error(
+                "test",
+                format!("test {i} fits none of the layouts"),
+                "correct the layouts or the test",
+            ));
+        }
+    }
+    Ok(Box::new(Timestamp {
+        field: required(s, "field")?,
+        target: s.str("target_field")?.filter(|t| !t.is_empty()).unwrap_or_else(|| "@timestamp".to_owned()),
+        layouts,
+        offset_ms,
+        ignore_missing: s.bool("ignore_missing")?.unwrap_or(false),
+        ignore_failure: s.bool("ignore_failure")?.unwrap_or(false),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::testing::processed;
+    use serde_json::json;
+
+    #[test]
+    fn layouts_as_go_reads_them() {
+        for (layout, text, want) in [
+            ("2006-01-02T15:04:05Z07:00", "2024-02-29T12:00:00+02:00", Some(1_709_200_800_000)),
+            ("2006-01-02T15:04:05Z", "2020-01-02T03:04:05Z", Some(1_577_934_245_000)),
+            ("2006-01-02T15:04:05.999Z07:00", "2020-01-02T03:04:05.678Z", Some(1_577_934_245_678)),
+            ("2006-01-02 15:04:05,000", "2020-01-02 03:04:05,678", Some(1_577_934_245_678)),
+            ("2006-01-02 15:04:05", "2020-01-02 03:04:05.6", Some(1_577_934_245_600)),
+            ("02/Jan/2006:15:04:05 -0700", "02/Jan/2020:04:04:05 +0100", Some(1_577_934_245_000)),
+            ("Mon Jan _2 15:04:05 MST 2006", "Thu Jan  2 03:04:05 UTC 2020", Some(1_577_934_245_000)),
+            ("Jan 2 15:04:05", "Jan 2 03:04:05", Some(1_577_934_245_000)),
+            ("January 2, 2006 3:04 PM", "January 2, 2020 3:04 PM", Some(1_577_977_440_000)),
+            ("UNIX", "42", Some(42_000)),
+            ("UNIX", "1.5", Some(1500)),
+            ("UNIX_MS", "1500", Some(1500)),
+            ("2006-01-02", "2023-02-29", None),
+            ("2006-01-02", "2023-02-28 x", None),
+            ("UNIX", "x", None),
+        ] {
+            assert_eq!(Layout::new(layout).parse(text, 0, 2020), want, "{layout}: {text}");
+        }
+    }
+
+    #[test]
+    fn as_filebeat() {
+        let event = json!({"message": "m", "num": "42", "f": 1.5, "s": "x"});
+        for (options, path, want) in [
+            ("field: num, layouts: [UNIX]", "/@timestamp", Some(json!(42_000))),
+            ("field: f, layouts: [UNIX]", "/@timestamp", Some(json!(1500))),
+            ("field: s, layouts: [UNIX]", "/@timestamp", None),
+            ("field: zz, layouts: [UNIX]", "/@timestamp", None),
+            ("field: num, target_field: t, layouts: [UNIX]", "/t", Some(json!("1970-01-01T00:00:42.000Z"))),
+        ] {
+            let got = processed(&format!("[{{timestamp: {{{options}}}}}]"), event.clone());
+            assert_eq!(got.pointer(path), want.as_ref(), "{options}: {got}");
+        }
+    }
+}

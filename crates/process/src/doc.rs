@@ -1,0 +1,336 @@
+//! One event while processors look at it.
+//!
+//! Comes in: an event of a batch as it was read. Goes out: the same event, with an overlay when something was changed.
+//!
+//! Always holds: the fields are made only when something asks for one that isn't at hand (`message`, the file's path, the
+//! stream); an event that was only looked at is given back as it was. The text isn't copied unless it is changed.
+//! Tested with the pipeline.
+
+use pillion_event::{Batch, Event, Overlay};
+use pillion_world::{UnixMillis, rfc3339};
+use serde_json::{Map, Value};
+
+use crate::action::time::rfc3339_ms;
+use crate::tree;
+
+/// How an event looks before processors: the renderer of the outputs tells.
+pub trait Shape: Send + Sync {
+    /// All fields by their top-level names, without `@timestamp` and `@metadata`, and without `message` as long as that
+    /// is the event's text.
+    fn fields(&self, batch: &Batch, event: &Event) -> Map<String, Value>;
+
+    /// The top-level names that an input's own processors don't see yet: what Filebeat adds after them, where they have
+    /// put nothing themselves.
+    fn late(&self) -> &'static [&'static str];
+}
+
+/// Whose processors look at the event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The input's own.
+    Input,
+    /// Those at the top of the configuration.
+    Global,
+}
+
+/// A value that was found.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Got<'a> {
+    /// A text as it was read: perhaps not valid UTF-8.
+    Text(&'a [u8]),
+    /// A field.
+    Value(&'a Value),
+    /// `@timestamp`, milliseconds since 1970.
+    Time(i64),
+}
+
+impl Got<'_> {
+    /// Its bytes, when it is a text.
+    pub fn text(&self) -> Option<&[u8]> {
+        match self {
+            Got::Text(text) => Some(text),
+            Got::Value(Value::String(s)) => Some(s.as_bytes()),
+            _ => None,
+        }
+    }
+
+    /// As a value of its own.
+    pub fn to_value(&self) -> Value {
+        match self {
+            Got::Text(text) => Value::String(to_text(text)),
+            Got::Value(value) => (*value).clone(),
+            Got::Time(ms) => Value::String(rfc3339(UnixMillis(*ms))),
+        }
+    }
+}
+
+/// Bytes as text, with U+FFFD for each byte that isn't part of valid UTF-8, as Go's encoders write it.
+pub(crate) fn to_text(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        out.push_str(chunk.valid());
+        out.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+    }
+    out
+}
+
+/// See the module's header.
+pub struct Doc<'b> {
+    shape: &'b dyn Shape,
+    batch: &'b Batch,
+    event: &'b Event,
+    stage: Stage,
+    /// Everything but the text; `None` = nobody has asked yet.
+    fields: Option<Map<String, Value>>,
+    /// What comes after the input's own processors.
+    late: Map<String, Value>,
+    metadata: Map<String, Value>,
+    /// `message` isn't the event's text: it is among the fields, or there is none.
+    no_message: bool,
+    time_ms: i64,
+    changed: bool,
+}
+
+const MESSAGE: &str = "message";
+const TIMESTAMP: &str = "@timestamp";
+const METADATA: &str = "@metadata";
+
+/// The path below `@metadata`.
+fn below_metadata(path: &str) -> Option<&str> {
+    path.strip_prefix(METADATA)?.strip_prefix('.')
+}
+
+impl<'b> Doc<'b> {
+    /// An event of a batch.
+    pub fn new(shape: &'b dyn Shape, batch: &'b Batch, event: &'b Event) -> Doc<'b> {
+        let overlay = event.overlay.as_deref();
+        Doc {
+            shape,
+            batch,
+            event,
+            stage: Stage::Input,
+            fields: None,
+            late: Map::new(),
+            metadata: overlay.map(|o| o.metadata.clone()).unwrap_or_default(),
+            no_message: overlay.is_some_and(|o| o.no_message || o.fields.contains_key(MESSAGE)),
+            time_ms: event.time_ms,
+            changed: false,
+        }
+    }
+
+    /// The input's own processors are done.
+    pub fn enter(&mut self, stage: Stage) {
+        if stage == Stage::Global && self.stage == Stage::Input {
+            let late = std::mem::take(&mut self.late);
+            if let Some(fields) = &mut self.fields {
+                tree::merge(fields, late, false);
+            }
+        }
+        self.stage = stage;
+    }
+
+    /// The event's range in its file: the same whenever it is read.
+    pub(crate) fn id(&self) -> pillion_event::EventId {
+        self.batch.event_id(self.event)
+    }
+
+    /// Whether the text is `message` as it was read.
+    fn has_text(&self) -> bool {
+        !self.no_message && !self.batch.source.input.root_fields.contains_key(MESSAGE)
+    }
+
+    /// What is at hand without making the fields.
+    fn at_hand(&self, path: &str) -> Option<Got<'b>> {
+        if path == MESSAGE && self.has_text() {
+            return Some(Got::Text(self.batch.text(self.event)));
+        }
+        let input = &self.batch.source.input;
+        if self.fields.is_some() || self.event.overlay.is_some() || !input.root_fields.is_empty() {
+            return None;
+        }
+        match path {
+            "log.file.path" if !self.shape.late().contains(&"beat") => {
+                Some(Got::Text(self.batch.source.path.as_bytes()))
+            }
+            "stream" => self.event.stream.as_str().map(|s| Got::Text(s.as_bytes())),
+            _ => None,
+        }
+    }
+
+    fn fields(&mut self) -> &mut Map<String, Value> {
+        if self.fields.is_none() {
+            let mut fields = self.shape.fields(self.batch, self.event);
+            if self.batch.source.input.root_fields.contains_key(MESSAGE) {
+                self.no_message = true;
+            }
+            if self.stage == Stage::Input {
+                for name in self.shape.late() {
+                    if let Some(value) = fields.remove(*name) {
+                        self.late.insert((*name).to_owned(), value);
+                    }
+                }
+            }
+            self.fields = Some(fields);
+        }
+        self.fields.get_or_insert_default()
+    }
+
+    /// The value at a dotted path.
+    ///
+    /// # Errors
+    /// Beats' words for why there is none.
+    pub fn get(&mut self, path: &str) -> Result<Got<'_>, String> {
+        if let Some(got) = self.at_hand(path) {
+            return Ok(got);
+        }
+        if path == TIMESTAMP {
+            return Ok(Got::Time(self.time_ms));
+        }
+        if let Some(below) = below_metadata(path) {
+            return tree::get(&self.metadata, below).map(Got::Value);
+        }
+        if self.has_text() && path.starts_with("message.") {
+            return Err("expected map but type is string".to_owned());
+        }
+        tree::get(self.fields(), path).map(Got::Value)
+    }
+
+    /// The text at a path; `None` when there is none, or it isn't a text.
+    pub fn text(&mut self, path: &str) -> Option<String> {
+        self.get(path).ok()?.text().map(to_text)
+    }
+
+    /// Sets the value at a dotted path. `@timestamp` takes a time alone: see [`Doc::set_time`].
+    ///
+    /// # Errors
+    /// Beats' words for why not.
+    pub fn put(&mut self, path: &str, value: Value) -> Result<(), String> {
+        if path == TIMESTAMP {
+            let Some(ms) = value.as_str().and_then(rfc3339_ms) else {
+                return Err("timestamp is not a time".to_owned());
+            };
+            self.set_time(ms);
+            return Ok(());
+        }
+        if let Some(below) = below_metadata(path) {
+            tree::put(&mut self.metadata, below, value)?;
+            self.changed = true;
+            return Ok(());
+        }
+        if self.has_text() && path.starts_with("message.") {
+            return Err("expected map but type is string".to_owned());
+        }
+        tree::put(self.fields(), path, value)?;
+        self.no_message |= path == MESSAGE;
+        self.changed = true;
+        Ok(())
+    }
+
+    /// Sets `@timestamp`, milliseconds since 1970.
+    pub fn set_time(&mut self, ms: i64) {
+        self.time_ms = ms;
+    }
+
+    /// Takes the value at a dotted path away.
+    ///
+    /// # Errors
+    /// Beats' words for why there is none.
+    pub fn delete(&mut self, path: &str) -> Result<Value, String> {
+        let value = if let Some(below) = below_metadata(path) {
+            tree::delete(&mut self.metadata, below)?
+        } else if path == MESSAGE && self.has_text() {
+            self.fields();
+            self.no_message = true;
+            Value::String(to_text(self.batch.text(self.event)))
+        } else {
+            tree::delete(self.fields(), path)?
+        };
+        self.changed = true;
+        Ok(value)
+    }
+
+    /// Merges fields over the event's, deeply.
+    pub fn merge(&mut self, fields: Map<String, Value>, overwrite: bool) {
+        let had_text = self.has_text();
+        let mut fields = fields;
+        if had_text && !overwrite {
+            fields.remove(MESSAGE);
+        }
+        if let Some(Value::Object(metadata)) = fields.remove(METADATA) {
+            tree::merge(&mut self.metadata, metadata, overwrite);
+        }
+        self.no_message |= fields.contains_key(MESSAGE);
+        tree::merge(self.fields(), fields, overwrite);
+        self.changed = true;
+    }
+
+    /// All dotted paths that have a value, the text's among them.
+    pub(crate) fn paths(&mut self) -> Vec<String> {
+        let mut out: Vec<String> = tree::flatten(self.fields()).into_iter().map(|(path, _)| path).collect();
+        if self.has_text() {
+            out.push(MESSAGE.to_owned());
+        }
+        out
+    }
+
+    /// Replaces all fields by these; `text`: the event's own text stays.
+    pub(crate) fn replace(&mut self, fields: Map<String, Value>, text: bool) {
+        let text = text && self.has_text();
+        self.fields();
+        self.fields = Some(fields);
+        self.no_message = !text;
+        self.changed = true;
+    }
+
+    /// A copy of what can change, to go back to.
+    pub(crate) fn keep(&mut self) -> Kept {
+        self.fields();
+        Kept {
+            fields: self.fields.clone(),
+            metadata: self.metadata.clone(),
+            no_message: self.no_message,
+            time_ms: self.time_ms,
+            changed: self.changed,
+        }
+    }
+
+    /// Goes back to what was kept.
+    pub(crate) fn restore(&mut self, kept: Kept) {
+        let Kept { fields, metadata, no_message, time_ms, changed } = kept;
+        (self.fields, self.metadata, self.no_message) = (fields, metadata, no_message);
+        (self.time_ms, self.changed) = (time_ms, changed);
+    }
+
+    /// Whether the text is still the one that was read.
+    pub(crate) fn text_is_own(&self) -> bool {
+        self.has_text()
+    }
+
+    /// What became of the event: its time, and an overlay when more than that was changed.
+    pub fn finish(mut self) -> (i64, Option<Overlay>) {
+        if !self.changed {
+            return (self.time_ms, None);
+        }
+        self.enter(Stage::Global);
+        self.fields();
+        let fields = self.fields.take().unwrap_or_default();
+        let weight = fields.iter().chain(&self.metadata).map(|(k, v)| 64 + k.len() + tree::weight(v)).sum::<usize>();
+        let overlay = Overlay {
+            whole: true,
+            no_message: self.no_message,
+            weight: u32::try_from(weight).unwrap_or(u32::MAX),
+            fields,
+            metadata: self.metadata,
+        };
+        (self.time_ms, Some(overlay))
+    }
+}
+
+/// What a document was.
+pub(crate) struct Kept {
+    fields: Option<Map<String, Value>>,
+    metadata: Map<String, Value>,
+    no_message: bool,
+    time_ms: i64,
+    changed: bool,
+}
