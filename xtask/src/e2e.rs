@@ -4,7 +4,7 @@
 
 use crate::peer::Check;
 use crate::servers::{self, Kind};
-use crate::{Outcome, container, endpoints, filebeat, golumber, loss, oldtls, peer};
+use crate::{Outcome, container, endpoints, filebeat, golumber, helm, loss, oldtls, peer};
 
 /// Runs a suite.
 pub(crate) fn run(words: &[&str]) -> Outcome {
@@ -25,6 +25,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         ["tls", rest @ ..] => oldtls::run(rest),
         ["differential", rest @ ..] => peer::run(Check::Differential, rest),
         ["golumber", rest @ ..] => golumber::run(rest),
+        ["helm", rest @ ..] => helm::run(rest),
         ["swap", rest @ ..] => peer::run(Check::Swap, rest),
         ["client", rest @ ..] => peer::run(Check::Client, rest),
         ["loss", rest @ ..] => loss::run(rest),

@@ -19,6 +19,7 @@ mod e2e;
 mod endpoints;
 mod filebeat;
 mod golumber;
+mod helm;
 mod http;
 mod image;
 mod job;
@@ -54,6 +55,7 @@ usage: cargo xtask CHORE
   e2e client …         the real Filebeat ships to `pillion receive`: --case NAME
   e2e golumber …       go-lumber's server: settings, a wrong authority, two hosts: --case NAME
   e2e image …          the image's root file system as a runtime runs it: --image FILE, --case NAME, --trials N
+  e2e helm …           the Helm chart, linted and rendered by the real helm; the plain manifests: --write
   e2e loss …           lines lost when a Job ends: --shipper pillion|filebeat, --trials N, --parallel N, --target, --end,
                        --write, --input log|filestream, --plain
 ";
