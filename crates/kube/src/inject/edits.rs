@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 /// One change, at a JSON pointer (RFC 6901).
 #[derive(Clone, Debug, PartialEq)]
 pub enum Edit {
-    /// A new key of a mapping, or a new last item of a list (the pointer ends with `/-`). What holds it is there.
+    /// A new key of a mapping, a new last item of a list (the pointer ends with `/-`), or one before the item of that
+    /// number. What holds it is there.
     Add {
         /// Where.
         at: String,
@@ -76,6 +77,11 @@ fn differ(at: String, before: &Value, after: &Value, edits: &mut Vec<Edit>) {
             let added = b.iter().skip(a.len());
             edits.extend(added.map(|value| Edit::Add { at: format!("{at}/-"), value: value.clone() }));
         }
+        // Words before those that are there, which keep what stands beside them.
+        (Value::Array(a), Value::Array(b)) if !a.is_empty() && b.len() > a.len() && b.ends_with(a) => {
+            let added = b.iter().take(b.len() - a.len()).enumerate();
+            edits.extend(added.map(|(i, value)| Edit::Add { at: format!("{at}/{i}"), value: value.clone() }));
+        }
         (_, value) => edits.push(Edit::Replace { at, value: value.clone() }),
     }
 }
@@ -96,7 +102,7 @@ pub(crate) fn escape(key: &str) -> String {
 }
 
 /// The parts of a JSON pointer, unescaped.
-pub(crate) fn parts(pointer: &str) -> impl Iterator<Item = String> + '_ {
+pub(crate) fn pointer_parts(pointer: &str) -> impl Iterator<Item = String> + '_ {
     pointer.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~"))
 }
 
@@ -107,10 +113,14 @@ pub fn apply(object: &mut Value, edits: &[Edit]) -> Option<()> {
         Edit::Replace { at, value } => object.pointer_mut(at).map(|old| *old = value.clone()),
         Edit::Add { at, value } => {
             let (parent, _) = at.rsplit_once('/')?;
-            let key = parts(at).last()?;
+            let key = pointer_parts(at).last()?;
             match object.pointer_mut(parent)? {
                 Value::Object(map) => drop(map.insert(key, value.clone())),
                 Value::Array(list) if key == "-" => list.push(value.clone()),
+                Value::Array(list) => {
+                    let index = key.parse().ok().filter(|i| *i <= list.len())?;
+                    list.insert(index, value.clone());
+                }
                 _ => return None,
             }
             Some(())
@@ -127,7 +137,7 @@ mod tests {
         let before = json!({"a": {"b/c": 1, "gone": 1}, "list": [{"x": 1}], "words": ["a"], "empty": []});
         for after in [
             json!({"a": {"b/c": 2, "gone": 1, "new~": {}}, "list": [{"x": 1, "y": []}, {}], "words": ["a", "b"], "empty": [1]}),
-            json!({"a": {"b/c": 1}, "list": [], "words": [], "empty": {}}),
+            json!({"a": {"b/c": 1}, "list": [], "words": ["x", "y", "a"], "empty": {}}),
             json!([]),
             before.clone(),
         ] {

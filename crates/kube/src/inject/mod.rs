@@ -27,6 +27,7 @@ use std::fmt;
 
 use serde_json::Value;
 
+pub(crate) use edits::pointer_parts;
 pub use edits::{Edit, apply};
 pub use options::{ConfigSource, KubeVersion, OnIncomplete, Options, Output, OutputKind, Resources, Way};
 pub use settings::{SETTINGS, Setting};
