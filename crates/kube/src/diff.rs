@@ -17,7 +17,8 @@ enum Line {
 
 /// A unified diff; empty when both are the same.
 pub fn unified(name: &str, before: &str, after: &str) -> String {
-    let (a, b): (Vec<&str>, Vec<&str>) = (before.split_inclusive('\n').collect(), after.split_inclusive('\n').collect());
+    let (a, b): (Vec<&str>, Vec<&str>) =
+        (before.split_inclusive('\n').collect(), after.split_inclusive('\n').collect());
     let head = a.iter().zip(&b).take_while(|(x, y)| x == y).count();
     let rest = a.len().min(b.len()) - head;
     let tail = a.iter().rev().zip(b.iter().rev()).take(rest).take_while(|(x, y)| x == y).count();
@@ -134,7 +135,9 @@ mod tests {
         );
         assert_eq!(unified("f", before, before), "");
         assert_eq!(unified("f", "", "a\n"), "--- f\n+++ f\n@@ -0,0 +1,1 @@\n+a\n");
-        assert!(unified("f", before, "1").ends_with("-9\n\\ No newline at end of file\n+1\n\\ No newline at end of file\n"));
+        assert!(
+            unified("f", before, "1").ends_with("-9\n\\ No newline at end of file\n+1\n\\ No newline at end of file\n")
+        );
     }
 
     proptest! {

@@ -3,14 +3,15 @@
 //! - [`cli`]: from arguments to a command.
 //! - [`assemble`]: from a configuration to everything that a run is made of; [`work`]: the run.
 //! - [`sh`] and [`entry`]: called by the name of a shell, or of an image's entry point.
-//! - [`wrapped`]: a command that is wrapped. [`receiving`]: the endpoint for trying things out. [`webhook`]: the
-//!   admission webhook.
+//! - [`wrapped`]: a command that is wrapped. [`receiving`]: the endpoint for trying things out. [`injecting`]:
+//!   manifests. [`webhook`]: the admission webhook.
 
 pub mod assemble;
 pub mod cli;
 mod demo;
 mod entry;
 mod harvesting;
+mod injecting;
 mod receiving;
 mod sh;
 mod webhook;
@@ -67,6 +68,7 @@ pub fn run(process: Process) -> u8 {
             Err(e) => refuse(&[e]),
         },
         Command::Receive(options) => receiving::receive(&options),
+        Command::Inject(flags) => injecting::inject(&flags),
         Command::Webhook(flags) => webhook::webhook(&flags, &process),
         Command::Demo(options) => demo::demo(&options),
     }

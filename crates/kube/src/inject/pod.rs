@@ -140,39 +140,41 @@ impl<'a> Pod<'a> {
         if windows {
             return Err(self.refuse("", "a pod for Windows", "Pillion runs on Linux; leave this pod out"));
         }
-        if self.place.shape == Shape::Argo {
-            return match options.way {
-                Way::Auto | Way::Signal => Ok(Way::Signal),
-                way => Err(self.refuse(
-                    "",
-                    format!("the way `{}` isn't for workflows", way.as_str()),
-                    "Argo ends sidecars itself when the work is done: leave the way to `auto`",
-                )),
-            };
+        match (self.place.shape, options.way) {
+            (Shape::Argo, Way::Auto | Way::Signal) => Ok(Way::Signal),
+            (Shape::Argo, way) => Err(self.refuse(
+                "",
+                format!("the way `{}` isn't for workflows", way.as_str()),
+                "Argo ends sidecars itself when the work is done: leave the way to `auto`",
+            )),
+            (Shape::Pod, Way::Auto) => Ok(self.best_way(options, notes)),
+            (Shape::Pod, way) => self.fitting(way, options),
         }
-        let native = options.kube_version.is_none_or(|version| version >= KubeVersion::NATIVE);
-        match options.way {
-            Way::Auto if native => {
-                if options.kube_version.is_none() {
-                    notes.push("taken for a cluster of version 1.29 or later; else say `--kube-version`".into());
-                }
-                Ok(Way::Native)
+    }
+
+    fn best_way(&self, options: &Options, notes: &mut Vec<String>) -> Way {
+        if has_native(options) {
+            if options.kube_version.is_none() {
+                notes.push("taken for a cluster of version 1.29 or later; else say `--kube-version`".into());
             }
-            Way::Auto
-                if self.restart == Restart::Always
-                    && self.spec["containers"]
-                        .as_array()
-                        .is_some_and(|list| list.iter().any(|container| !container["command"].is_array())) =>
-            {
-                notes.push(
-                    "Pillion ends at the same SIGTERM as the work, whose last lines may miss it: write down the \
-                     containers' `command`"
-                        .into(),
-                );
-                Ok(Way::Signal)
-            }
-            Way::Auto => Ok(Way::Flag),
-            Way::Native if !native => Err(self.refuse(
+            return Way::Native;
+        }
+        let unknown = |list: &Vec<Value>| list.iter().any(|container| !container["command"].is_array());
+        if self.restart == Restart::Always && self.spec["containers"].as_array().is_some_and(unknown) {
+            notes.push(
+                "Pillion ends at the same SIGTERM as the work, whose last lines may miss it: write down the \
+                 containers' `command`"
+                    .into(),
+            );
+            return Way::Signal;
+        }
+        Way::Flag
+    }
+
+    /// A way that was asked for, if it fits.
+    fn fitting(&self, way: Way, options: &Options) -> Result<Way, Refusal> {
+        match way {
+            Way::Native if !has_native(options) => Err(self.refuse(
                 "",
                 "this version of Kubernetes has no native sidecars: the pod would never get beyond its init containers",
                 "take the way `auto` or `flag`",
@@ -182,12 +184,11 @@ impl<'a> Pod<'a> {
                 "the way `signal` is for pods that run until they are deleted: this one would never end",
                 "take the way `auto`",
             )),
-            Way::Process | Way::Exec if self.restart == Restart::OnFailure && options.way == Way::Process => Err(self
-                .refuse(
-                    "/restartPolicy",
-                    "the way `process` takes the end of a failed try for the end of the work",
-                    "take the way `native` or `flag`, or restartPolicy Never",
-                )),
+            Way::Process if self.restart != Restart::Never => Err(self.refuse(
+                "/restartPolicy",
+                "the way `process` takes the end of one try for the end of the work",
+                "take the way `native` or `flag`, or restartPolicy Never",
+            )),
             Way::Process if self.spec["shareProcessNamespace"] != true => Err(self.refuse(
                 "/shareProcessNamespace",
                 "the way `process` needs containers that see each other's processes",
@@ -337,6 +338,11 @@ impl<'a> Pod<'a> {
         let name = name.trim_end_matches('-');
         if name.is_empty() { "pillion".into() } else { format!("{name}-pillion") }
     }
+}
+
+/// Whether the cluster has native sidecars, as far as is known.
+fn has_native(options: &Options) -> bool {
+    options.kube_version.is_none_or(|version| version >= KubeVersion::NATIVE)
 }
 
 /// The command of a container, for a way that runs it itself.

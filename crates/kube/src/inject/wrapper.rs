@@ -46,12 +46,15 @@ for o in $all; do [ -e "$d/begun.$o" ] || a=; done
 "#;
 
 /// Runs the command in the background, since a shell looks at signals only between foreground commands. A `wait` that a
-/// signal has interrupted is repeated; 127 then means that the status was already given.
+/// signal has interrupted is repeated; 127 then means that the status was already given. A background command would
+/// have no input.
 const WORK: &str = r#"p= s= c=
 for n in TERM INT HUP QUIT USR1 USR2; do
   trap "s=$n; [ -z \"\$p\" ] || kill -$n \"\$p\" 2>/dev/null" $n
 done
-"$@" <&0 & p=$!
+exec 8<&0
+"$@" <&8 8<&- & p=$!
+exec 8<&-
 [ -z "$s" ] || kill -$s "$p" 2>/dev/null
 s=; wait "$p"; c=$?
 while [ -n "$s" ]; do s=; wait "$p"; n=$?; [ $n = 127 ] || c=$n; done

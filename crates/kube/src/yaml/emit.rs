@@ -164,7 +164,7 @@ fn is_plain(text: &str, in_flow: bool) -> bool {
         && !text.ends_with([' ', ':'])
         && !text.contains(": ")
         && !text.contains("  ")
-        && !(in_flow && text.contains(':'))
+        && (!in_flow || !text.contains(':'))
         && !text.starts_with("---")
         && !text.starts_with("...")
         && !is_doubtful(text)

@@ -198,16 +198,26 @@ impl Writer<'_> {
         format!("{}{new}{}", &self.text()[..from], &self.text()[to..])
     }
 
-    /// Lines after the line in which a block node ends.
-    fn lines_after(&self, node: &Node, lines: &[String]) -> String {
+    /// Lines, indented by `column`, after the line in which a block node ends; comments below it that are indented no
+    /// less are taken for its own.
+    fn lines_after(&self, node: &Node, column: usize, lines: &[String]) -> String {
         let newline = self.newline();
         let new = lines.join(newline);
+        let is_own = |line: &str| {
+            let text = line.trim_start_matches(' ');
+            column > 0 && text.starts_with('#') && line.len() - text.len() >= column
+        };
         if node.ends_with_block_scalar() {
             let begin = if self.text()[..node.end].ends_with('\n') { "" } else { newline };
             let end = if begin.is_empty() { newline } else { "" };
             return self.with(node.end, node.end, &format!("{begin}{new}{end}"));
         }
         let mut at = self.document.line_end(node.end);
+        while let Some(line) = self.text()[at..].strip_prefix('\n')
+            && is_own(line)
+        {
+            at = self.document.line_end(at + 1);
+        }
         if self.text()[..at].ends_with('\r') {
             at -= 1;
         }
@@ -222,8 +232,9 @@ impl Writer<'_> {
             return self.add_between(slot.node, &nodes, nodes.len(), &format!("{key}{colon}"), value);
         }
         let (first, _) = entries.first().ok_or("an empty mapping without brackets")?;
-        let lines = emit::block(&json!({ key: value }), self.document.column(first.start), self.style);
-        Ok(self.lines_after(slot.node, &lines))
+        let column = self.document.column(first.start);
+        let lines = emit::block(&json!({ key: value }), column, self.style);
+        Ok(self.lines_after(slot.node, column, &lines))
     }
 
     /// After an entry between brackets, its colon included.
@@ -248,7 +259,10 @@ impl Writer<'_> {
         let column = self.document.column(slot.node.body);
         let lines = emit::block(&json!([value]), column, self.style);
         match index.checked_sub(1) {
-            Some(before) => Ok(self.lines_after(items.get(before).ok_or("there is no such place")?, &lines)),
+            Some(before) => {
+                let before = items.get(before).ok_or("there is no such place")?;
+                Ok(self.lines_after(before, column, &lines))
+            }
             None => {
                 let new = lines.join(self.newline());
                 let new = format!("{}{}{}", &new[column..], self.newline(), " ".repeat(column));

@@ -15,6 +15,7 @@ pub(super) enum Kind {
     Receive,
     Demo,
     Webhook,
+    Inject,
 }
 
 /// Flags that are settings over the configuration: the flag and the option.
@@ -63,6 +64,7 @@ pub(super) fn command(kind: Kind) -> Command {
     let command = Command::new("pillion").no_binary_name(false).disable_help_flag(true).disable_version_flag(true);
     match kind {
         Kind::Receive => receive(command),
+        Kind::Inject => super::inject::command(command),
         Kind::Webhook => webhook(command),
         Kind::Demo => command.arg(switch_arg("keep", "Leave the folder with all files behind and say where it is")),
         Kind::Exec => life(config(command)).arg(value_arg(
@@ -209,7 +211,7 @@ fn webhook(command: Command) -> Command {
         .arg(switch_arg("v", "Log at level debug").short('v'))
 }
 
-fn value_arg(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+pub(super) fn value_arg(name: &'static str, value: &'static str, help: &'static str) -> Arg {
     Arg::new(name)
         .long(name)
         .value_name(value)
@@ -220,7 +222,7 @@ fn value_arg(name: &'static str, value: &'static str, help: &'static str) -> Arg
 }
 
 /// A switch as Go has it: `--once`, `--once=false`.
-fn switch_arg(name: &'static str, help: &'static str) -> Arg {
+pub(super) fn switch_arg(name: &'static str, help: &'static str) -> Arg {
     let arg = Arg::new(name)
         .action(ArgAction::Set)
         .overrides_with(name)

@@ -23,6 +23,7 @@ Commands:
   test output      Connect to the output and say what works
   export config    Print the configuration after merging and expansion, secrets masked
   receive          An endpoint for trying things out: Lumberjack and _bulk
+  inject -f FILE   Put Pillion beside the work in Kubernetes manifests; comments and order stay
   webhook          Give pods their sidecar when a cluster creates them (mutating admission)
   demo [-- CMD]    See it work, with a receiver and a job of its own, or with your command
   version, help    `help COMMAND` tells more
@@ -51,6 +52,7 @@ One dash or two are the same: -path.home, --path.home.
 
 /// `help COMMAND`, `COMMAND --help`.
 pub(super) fn of(name: &str, kind: Kind) -> String {
+    let injection = super::inject::more();
     let (usage, about, more) = match kind {
         Kind::Run => return overview(name),
         Kind::TestConfig => (
@@ -82,6 +84,12 @@ pub(super) fn of(name: &str, kind: Kind) -> String {
             "Listens as Logstash (Lumberjack) and as Elasticsearch (_bulk) do, and writes what arrives as NDJSON.\nFor trying things \
              out, not for production: nothing is synced to the disk. Stop it with Ctrl-C.",
             "Examples:\n  pillion receive\n  pillion receive --lumberjack 127.0.0.1:5044 --to arrived/ --delay 200ms --reject-every 10\n",
+        ),
+        Kind::Inject => (
+            "inject -f FILE [FLAGS]",
+            "Adds the sidecar to every Job, CronJob, Pod, Deployment, StatefulSet, DaemonSet, ReplicaSet, ScaledJob and Argo \
+             Workflow\nof the manifests, and leaves all else as it is. Running it twice changes nothing.",
+            injection.as_str(),
         ),
         Kind::Webhook => (
             "webhook [FLAGS]",
@@ -115,6 +123,7 @@ pub(super) fn topic(name: &str, words: &[&str]) -> Result<String, Usage> {
         ["exec"] => Kind::Exec,
         ["receive"] => Kind::Receive,
         ["demo"] => Kind::Demo,
+        ["inject"] => Kind::Inject,
         ["webhook"] => Kind::Webhook,
         _ => {
             return Err(Usage::new(

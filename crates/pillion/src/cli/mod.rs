@@ -10,6 +10,7 @@
 
 mod flags;
 mod help;
+mod inject;
 mod split;
 
 use std::collections::BTreeMap;
@@ -17,10 +18,11 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
+pub use inject::Inject;
 use pillion_config::{Load, Setting, default_home, nearest};
 
 /// Commands of ours.
-const OWN: &[&str] = &["run", "test", "export", "version", "help", "exec", "receive", "demo", "webhook"];
+const OWN: &[&str] = &["run", "test", "export", "version", "help", "exec", "receive", "demo", "inject", "webhook"];
 /// Words that are commands, here or in Filebeat; what isn't here is refused with a remedy.
 pub(crate) const COMMANDS: &[&str] = &[
     "run",
@@ -31,6 +33,7 @@ pub(crate) const COMMANDS: &[&str] = &[
     "exec",
     "receive",
     "demo",
+    "inject",
     "webhook",
     "setup",
     "keystore",
@@ -67,6 +70,8 @@ pub enum Command {
     Receive(Receive),
     /// `demo [-- CMD]`.
     Demo(Demo),
+    /// `inject`: put Pillion into manifests.
+    Inject(Inject),
     /// `webhook`: a mutating admission webhook.
     Webhook(Webhook),
     /// Print this to standard output and exit 0: `version`, `help`.
@@ -230,6 +235,7 @@ pub fn parse(process: &Process) -> Result<Command, Usage> {
         ["exec"] => flags::Kind::Exec,
         ["receive"] => flags::Kind::Receive,
         ["demo"] => flags::Kind::Demo,
+        ["inject"] => flags::Kind::Inject,
         ["webhook"] => flags::Kind::Webhook,
         words => return Err(not_a_command(words)),
     };
@@ -240,24 +246,10 @@ pub fn parse(process: &Process) -> Result<Command, Usage> {
         .try_get_matches_from(split.flags)
         .map_err(|e| Usage { text: e.render().to_string().trim_end().to_owned(), code: 2 })?;
     let command = split.command;
-    match kind {
-        flags::Kind::Exec if command.is_empty() => {
-            return Err(Usage::new(
-                "`exec` needs a command",
-                "write it after two dashes: `pillion exec -c filebeat.yml -- ./work.sh`",
-            ));
-        }
-        flags::Kind::Exec | flags::Kind::Demo => {}
-        _ if !command.is_empty() => {
-            return Err(Usage::new(
-                "a command after `--` belongs to `exec` or `demo`",
-                "write `pillion exec [flags] -- CMD…`",
-            ));
-        }
-        _ => {}
-    }
+    check_command(kind, &command)?;
     match kind {
         flags::Kind::Receive => receive(&matches).map(Command::Receive),
+        flags::Kind::Inject => inject::read(&matches).map(Command::Inject),
         flags::Kind::Webhook => Ok(Command::Webhook(webhook(&matches))),
         flags::Kind::Demo => Ok(Command::Demo(Demo { command, keep: flags::on(&matches, "keep") })),
         _ => {
@@ -272,6 +264,21 @@ pub fn parse(process: &Process) -> Result<Command, Usage> {
                 _ => Command::Run(run),
             })
         }
+    }
+}
+
+/// What follows `--` is for some commands alone, and `exec` needs it.
+fn check_command(kind: flags::Kind, command: &[OsString]) -> Result<(), Usage> {
+    match kind {
+        flags::Kind::Exec if command.is_empty() => Err(Usage::new(
+            "`exec` needs a command",
+            "write it after two dashes: `pillion exec -c filebeat.yml -- ./work.sh`",
+        )),
+        flags::Kind::Exec | flags::Kind::Demo => Ok(()),
+        _ if !command.is_empty() => {
+            Err(Usage::new("a command after `--` belongs to `exec` or `demo`", "write `pillion exec [flags] -- CMD…`"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -57,10 +57,17 @@ const LONG: &[(&str, bool)] = &[
     ("linger", true),
     ("api-server", true),
     ("set", true),
+    ("filename", true),
+    ("output", true),
+    ("diff", false),
+    ("check", false),
+    ("config", true),
+    ("config-map", true),
+    ("kube-version", true),
 ];
 
 /// Short flags that a value follows.
-const SHORT_WITH_VALUE: &[char] = &['c', 'd', 'E', 'M'];
+const SHORT_WITH_VALUE: &[char] = &['c', 'd', 'E', 'M', 'f', 'o'];
 
 /// All long flags, for "did you mean".
 pub(super) fn long_flags() -> impl Iterator<Item = &'static str> {
