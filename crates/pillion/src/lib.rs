@@ -13,6 +13,7 @@ mod entry;
 mod harvesting;
 mod injecting;
 mod receiving;
+mod rest;
 mod sh;
 mod webhook;
 pub mod work;

@@ -37,6 +37,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::assemble::Assembled;
 use crate::harvesting::{self, Harvesting};
+use crate::rest;
 use crate::wrapped;
 
 /// The exit code of a run that didn't deliver everything.
@@ -108,6 +109,7 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> Result<u8
     let harvesting = harvesting.map_err(|e| fail(&format!("the reading threads can't start: {e}")))?;
     let (terminated, sigterm) = watch::channel(false);
     let flag = watch_work(&world, &engine, &tell, sigterm);
+    tokio::spawn(rest::watch(world.clone(), Arc::clone(&ledger)));
     let place = wrapped::Place { world: &world, dir: &spool_dir, registry: &registry, ledger: &ledger, tell: &tell };
     let spools = flags.command.as_deref().map(|command| start_command(config, &place, command)).transpose()?;
     if flags.once {

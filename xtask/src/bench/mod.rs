@@ -11,6 +11,7 @@ mod run;
 mod throughput;
 mod times;
 
+pub(crate) use memory::check as check_resident;
 use report::Row;
 use run::Plan;
 
@@ -21,13 +22,14 @@ use crate::shipper::Shipper;
 /// A row's name, and what measures it.
 type Measure = (&'static str, fn(&Shipper, &Plan) -> Outcome<Vec<Row>>);
 
-const ROWS: [Measure; 9] = [
+const ROWS: [Measure; 10] = [
     ("bulk", throughput::bulk),
     ("lumberjack", throughput::lumberjack),
     ("file", throughput::file),
     ("many-files", throughput::many_files),
     ("idle", memory::idle),
     ("quiet-files", memory::quiet_files),
+    ("very-many-files", memory::very_many),
     ("latency", times::latency),
     ("start", times::start),
     ("exit", times::exit),
