@@ -80,7 +80,7 @@ pub struct Plan {
     pub identity: Identity,
     /// What the application does.
     pub habits: Habits,
-    /// Whether calls fail now and then, and stats lie.
+    /// Whether calls fail now and then, and, on a network file system, sizes, names and listings lie.
     pub faults: bool,
     /// Whether the logs lie on a network file system.
     pub network: bool,
@@ -107,7 +107,8 @@ impl Plan {
         }
     }
 
-    /// The plan of a seed: a thousand steps, three crashes, and the rest as its bits say.
+    /// The plan of a seed: a thousand steps, three crashes, and the rest as its bits say. Every third one's logs lie on a
+    /// network file system.
     pub fn of(seed: u64) -> Plan {
         let bits = crate::world::Rng::new(seed ^ 0x91a7).draw();
         let one_in = |n: u64, shift: u32| (bits >> shift).is_multiple_of(n);
@@ -119,7 +120,7 @@ impl Plan {
             identity: if one_in(2, 2) { Identity::Native } else { Identity::Fingerprint },
             habits: Habits { gentle: one_in(4, 3), fixed_lines: one_in(4, 5), groups: one_in(4, 7) },
             faults: one_in(2, 9),
-            network: false,
+            network: seed % 3 == 2,
             midnight: one_in(2, 12),
             defect: None,
         }

@@ -23,6 +23,13 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|n| n.parse().expect("a number"))
 }
 
+/// The plan of a seed, but for what the environment asks for: `PILLION_NETWORK=0|1`, `PILLION_FAULTS=0|1`.
+fn plan(seed: u64) -> Plan {
+    let plan = Plan::of(seed);
+    let asked = |name, of_seed| number(name).map_or(of_seed, |n| n != 0);
+    Plan { network: asked("PILLION_NETWORK", plan.network), faults: asked("PILLION_FAULTS", plan.faults), ..plan }
+}
+
 /// Runs plans on all processors, in the order of their seeds as far as it goes.
 fn all(seeds: u64, plan: impl Fn(u64) -> Plan + Sync, each: impl Fn(Result<Report, Failure>) + Sync) {
     let next = AtomicU64::new(0);
@@ -46,14 +53,14 @@ fn all(seeds: u64, plan: impl Fn(u64) -> Plan + Sync, each: impl Fn(Result<Repor
 fn every_line_arrives_whatever_crashes() {
     if let Some(seed) = number("PILLION_SEED") {
         common::print_steps();
-        println!("{:?}", run(Plan::of(seed)).unwrap_or_else(|failure| panic!("{failure}")));
+        println!("{:?}", run(plan(seed)).unwrap_or_else(|failure| panic!("{failure}")));
         return;
     }
     let seeds = number("PILLION_SEEDS").unwrap_or(FEW);
     let [lines, steps, crashes, duplicates] = [const { AtomicU64::new(0) }; 4];
     let begin = std::time::Instant::now();
     let failures = std::sync::Mutex::new(Vec::new());
-    all(seeds, Plan::of, |outcome| match outcome {
+    all(seeds, plan, |outcome| match outcome {
         Ok(report) => {
             assert!(report.crashes >= 3, "{report:?}");
             lines.fetch_add(report.lines, Ordering::Relaxed);
@@ -80,7 +87,10 @@ fn every_line_arrives_whatever_crashes() {
 #[test]
 fn every_planted_defect_is_found() {
     for defect in Defect::ALL {
-        let plan = |seed| Plan { exactly_once: true, ..Plan::of(seed) };
+        let plan = |seed| match Plan::of(seed) {
+            of if defect.needs_network() => Plan { exactly_once: true, network: true, faults: true, ..of },
+            of => Plan { exactly_once: true, ..of },
+        };
         let found = (0..300).find_map(|seed| {
             let broken = run(Plan { defect: Some(defect), ..plan(seed) });
             broken.err().map(|failure| (seed, failure.what))

@@ -1,13 +1,14 @@
 //! Open files: a bounded cache of descriptors, and what happens when a call fails.
 //!
 //! Always holds: a descriptor is of the file that is known (device, inode, birth are compared after the open); there are
-//! never more than the limit, which falls when the system has none left; one that is the only way to a deleted file isn't
+//! never more than the limit (and one that the present step may have opened to ask what is there), which falls when the
+//! system has none left; one that is the only way to a deleted file isn't
 //! closed for another.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use pillion_world::{FileKind, Mono, OpenHow};
+use pillion_world::{FileKind, Meta, Mono};
 
 use crate::harvest::Harvester;
 use crate::harvest::look::missing;
@@ -26,7 +27,7 @@ impl Harvester {
         } else {
             f.errors = f.errors.saturating_add(1);
             f.look_at = Some(now.plus(retry_after(f.errors)));
-            self.close_unless_kept(id);
+            self.close_unless_kept(id, e);
             self.say_once(&path, what, e);
         }
         if self.is_denied(id, e) {
@@ -35,40 +36,45 @@ impl Harvester {
         self.schedule(id, now);
     }
 
-    /// A descriptor may have gone stale: the next try opens the file anew, unless nothing else leads to it.
-    fn close_unless_kept(&mut self, id: FileId) {
-        if self.table.get(id).is_some_and(|f| !f.gone) {
+    /// A descriptor may have gone stale: the next try opens the file anew. Where nothing else leads to it, it is kept until
+    /// it is known to be stale; then a search finds the file elsewhere, or it is lost.
+    fn close_unless_kept(&mut self, id: FileId, e: &io::Error) {
+        let Some(f) = self.table.get(id) else { return };
+        if !f.gone {
             self.close(id);
+        } else if e.raw_os_error() == Some(libc::ESTALE) {
+            let input = usize::from(f.input);
+            self.close(id);
+            self.search_now(input);
         }
     }
 
-    /// Opens a file, and checks that it is the one that is known.
-    pub(crate) fn ensure_open(&mut self, id: FileId, now: Mono) -> io::Result<()> {
-        let Some(f) = self.table.get(id) else { return Ok(()) };
+    /// Opens a file that isn't open, and checks that it is the one that is known. `Some`: it was opened now, and this is
+    /// what it is.
+    pub(crate) fn ensure_open(&mut self, id: FileId, now: Mono) -> io::Result<Option<Meta>> {
+        let Some(f) = self.table.get(id) else { return Ok(None) };
         if f.fd.is_some() {
-            return Ok(());
+            return Ok(None);
         }
         if f.gone {
             return Err(ErrorKind::NotFound.into());
         }
         let follow = self.inputs.get(usize::from(f.input)).is_some_and(|i| i.spec.symlinks);
-        let how = if follow { OpenHow::Read } else { OpenHow::ReadNoFollow };
-        let path = f.path.clone();
+        let (path, network) = (f.path.clone(), f.network);
         if self.open >= self.limits.descriptors {
             self.close_some(id);
         }
-        let opened = match self.world.fs.open(&path, how) {
+        let opened = match self.open_path(&path, follow, network) {
             Err(e) if is_no_descriptor(&e) => {
                 self.limits.descriptors = self.open.saturating_sub(8).max(2);
                 self.say_once(&path, "no descriptors left: fewer files are kept open", &e);
                 self.close_some(id);
-                self.world.fs.open(&path, how)
+                self.open_path(&path, follow, network)
             }
             other => other,
         };
-        let fd = opened?;
-        let meta = fd.stat()?;
-        let Some(f) = self.table.get_mut(id) else { return Ok(()) };
+        let (fd, meta) = opened?;
+        let Some(f) = self.table.get_mut(id) else { return Ok(None) };
         if meta.kind != FileKind::File || !f.is(&meta) {
             // Another file took its place since the look: the next one tells.
             return Err(io::Error::new(ErrorKind::NotFound, "another file is at its path"));
@@ -77,7 +83,13 @@ impl Harvester {
         (f.opened, f.opened_len) = (now, meta.len);
         self.open += 1;
         self.schedule(id, now);
-        Ok(())
+        Ok(Some(meta))
+    }
+
+    /// Opens a file that may be open already once more: on a network file system that tells what it is now.
+    pub(crate) fn open_anew(&mut self, id: FileId, now: Mono) -> io::Result<Meta> {
+        self.close(id);
+        self.ensure_open(id, now)?.ok_or_else(|| ErrorKind::NotFound.into())
     }
 
     /// Closes descriptors until there is room for one: of files that are read first, never of gone ones.

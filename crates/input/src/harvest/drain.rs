@@ -13,6 +13,7 @@ use pillion_world::Mono;
 use crate::harvest::Harvester;
 use crate::harvest::file::{Drain, FileState};
 use crate::harvest::table::FileId;
+use crate::harvest::trust::Seen;
 
 /// How often a file may be refused in a row before the drain goes on without it: 1.5 s.
 const REFUSALS: u8 = 4;
@@ -42,6 +43,8 @@ impl Harvester {
     pub fn drained(&self) -> bool {
         self.draining
             && self.hints.is_empty()
+            // What they still had is taken up by a copy or counted at the end of the next search.
+            && self.former.is_empty()
             && self.inputs.iter().all(|i| i.searched_at_drain)
             && self.table.iter().all(|(_, f)| f.drain == Drain::Done)
     }
@@ -84,24 +87,20 @@ impl Harvester {
     pub(crate) fn settle_at_drain(&mut self, id: FileId, now: Mono) {
         let pending = |f: &&FileState| f.drain == Drain::Pending && !f.queued;
         let Some(f) = self.table.get(id).filter(pending) else { return };
-        if f.network && !f.gone && f.len > 0 {
-            let opened = self.ensure_open(id, now);
-            let seen = self.table.get(id).and_then(|f| f.fd.as_ref()).map(|fd| fd.stat());
-            match (opened, seen) {
-                (Ok(()), Some(Ok(meta))) => {
-                    let meta = self.table.get(id).map_or(meta, |f| f.not_older(meta));
-                    self.judge_and_act(id, &meta, now);
-                }
-                (Err(e), _) | (_, Some(Err(e))) => {
+        if f.network && f.gone {
+            if !self.look_at_gone(id, now) {
+                return;
+            }
+        } else if f.network {
+            match self.open_anew(id, now) {
+                Ok(meta) => self.judge_and_act(id, &Seen { meta, sure: true }, now),
+                Err(e) => {
                     self.failed(id, "a file can't be read; it is tried again", &e, now);
                     return;
                 }
-                (Ok(()), None) => return,
             }
         }
-        let Some(f) = self.table.get_mut(id).filter(|f| f.drain == Drain::Pending && !f.queued && !f.doubted) else {
-            return;
-        };
+        let Some(f) = self.table.get_mut(id).filter(|f| f.drain == Drain::Pending && !f.queued) else { return };
         if f.len <= f.pos && f.replays.is_none() {
             f.drain = Drain::Done;
             self.close(id);

@@ -164,10 +164,6 @@ pub(crate) struct FileState {
     pub(crate) gone_in: u32,
     /// It has no name any more.
     pub(crate) deleted: bool,
-    /// A network file system showed a smaller size once.
-    pub(crate) doubted: bool,
-    /// On a network file system the bytes before `pos` seemed to be others once.
-    pub(crate) mistrusted: bool,
     /// It lies on a network file system.
     pub(crate) network: bool,
     /// Its path is a link: a watch on the link's folder tells nothing of it.
@@ -224,8 +220,6 @@ impl FileState {
             gone: false,
             gone_in: 0,
             deleted: false,
-            doubted: false,
-            mistrusted: false,
             network: false,
             link: false,
             renamed: false,
@@ -276,7 +270,7 @@ impl FileState {
         self.mtime_ns = meta.mtime_ns as i64;
         self.guard = Guard::default();
         self.group_at = None;
-        (self.grow, self.quiet, self.doubted, self.mistrusted) = (0, 0, false, false);
+        (self.grow, self.quiet, self.ending) = (0, 0, false);
         lost
     }
 }

@@ -12,9 +12,13 @@ use crate::harvest::{Harvester, account_of};
 impl Harvester {
     /// A file that a whole walk didn't see.
     pub(crate) fn look_for_missing(&mut self, id: FileId, now: Mono) {
+        let Some(f) = self.table.get(id) else { return };
+        let path = f.path.clone();
+        let symlinks = self.inputs.get(usize::from(f.input)).is_some_and(|i| i.spec.symlinks);
+        let there = self.is_there(&path, symlinks);
         let Some(f) = self.table.get_mut(id) else { return };
-        match self.world.fs.stat(&f.path, true) {
-            Ok(meta) if f.is(&meta) => {}
+        match there {
+            Ok(Some(meta)) if f.is(&meta) => {}
             Err(e) if !missing(&e) => {}
             _ => {
                 f.missed = f.missed.saturating_add(1);
@@ -53,6 +57,27 @@ impl Harvester {
         self.schedule(id, now);
     }
 
+    /// Looks at a file that only its descriptor leads to.
+    /// False: that failed.
+    pub(crate) fn look_at_gone(&mut self, id: FileId, now: Mono) -> bool {
+        if self.table.get(id).is_none_or(|f| f.fd.is_none()) {
+            return true;
+        }
+        match self.now_of(id, now) {
+            Ok(seen) => {
+                if let Some(f) = self.table.get_mut(id) {
+                    f.deleted = seen.meta.nlink == 0;
+                }
+                self.judge_and_act(id, &seen, now);
+                true
+            }
+            Err(e) => {
+                self.failed(id, "a file can't be looked at; it is tried again", &e, now);
+                false
+            }
+        }
+    }
+
     /// What a file still has is lost.
     pub(crate) fn give_up(&mut self, id: FileId, cause: LossCause) {
         self.close(id);
@@ -72,7 +97,7 @@ impl Harvester {
     /// began before a file was gone proves nothing: it may have listed its folder before the file got its new name.
     pub(crate) fn forget_gone(&mut self, input: usize, now: Mono) {
         let Some(i) = self.inputs.get(input) else { return };
-        let (number, unsure) = (i.tour.number, i.tour.is_unsure());
+        let (number, unsure) = (i.tour.number, i.tour.is_unsure() || i.tour.failed);
         let gone: Vec<_> = self
             .table
             .iter()

@@ -19,8 +19,10 @@ use pillion_registry::{Entry, FilestreamState, Identifier, Kind, LogState, LogWo
 use pillion_world::{File, Mono};
 
 use crate::harvest::file::{FileState, Replays, differ};
+use crate::harvest::look::missing;
 use crate::harvest::path::FilePath;
 use crate::harvest::table::FileId;
+use crate::harvest::trust::holds;
 use crate::harvest::{Harvester, Input};
 use crate::spec::{Identity, InputSpec};
 
@@ -314,8 +316,13 @@ impl Harvester {
     /// Whether a file of which nothing is read yet still has the fingerprint that its key says. Later, the bytes before
     /// `pos` tell.
     pub(crate) fn fingerprint_holds(&self, id: FileId) -> io::Result<bool> {
-        let Some(f) = self.table.get(id).filter(|f| f.pos == 0) else { return Ok(true) };
-        let (Some(fd), Some(key)) = (&f.fd, &f.key) else { return Ok(true) };
+        let opened = self.table.get(id).filter(|f| f.pos == 0).and_then(|f| Some((f, f.fd.as_deref()?)));
+        opened.map_or(Ok(true), |(f, fd)| self.has_fingerprint(f, fd))
+    }
+
+    /// Whether this has the fingerprint that a file's key says; so too where its key says none.
+    pub(crate) fn has_fingerprint(&self, f: &FileState, fd: &dyn File) -> io::Result<bool> {
+        let Some(key) = &f.key else { return Ok(true) };
         let spec = self.inputs.get(usize::from(f.input)).map(|i| &i.spec.identity);
         let (Some(Identity::Fingerprint { offset, length, .. }), Some(Identifier::Fingerprint(known))) =
             (spec, pillion_registry::identifier_of(key))
@@ -325,7 +332,7 @@ impl Harvester {
         // A file that is shorter than what the fingerprint skips was taken up by all of its bytes.
         let offset = if f.fingerprint_len > 0 && u64::from(f.fingerprint_len) <= *offset { 0 } else { *offset };
         let len = if f.fingerprint_len > 0 { f.fingerprint_len as usize } else { *length as usize };
-        let raw = read_exactly(&**fd, offset, len)?;
+        let raw = read_exactly(fd, offset, len)?;
         let hash = if f.fingerprint_len > 0 { growing_of(&raw) } else { sha256(&raw) };
         Ok(known.split('~').next() == Some(&*hash))
     }
@@ -393,16 +400,22 @@ impl Harvester {
     }
 
     /// Whether another file is where an entry says that its file is.
-    fn is_elsewhere(&self, source: &str, id: FileId) -> bool {
+    fn is_elsewhere(&mut self, source: &str, id: FileId) -> bool {
         let Some(f) = self.table.get(id) else { return false };
-        matches!(self.world.fs.stat(std::path::Path::new(source), true), Ok(meta) if !f.is(&meta))
+        let symlinks = self.inputs.get(usize::from(f.input)).is_some_and(|i| i.spec.symlinks);
+        let there = self.is_there(std::path::Path::new(source), symlinks);
+        let Some(f) = self.table.get(id) else { return false };
+        match there {
+            Ok(there) => there.is_some_and(|meta| !f.is(&meta)),
+            Err(e) => !missing(&e),
+        }
     }
 
     /// Whether a file can be a copy of what a truncated one was; an entry without a former life may be taken up too.
     fn fits_former(&self, key: &str, id: FileId) -> bool {
         let (Some(former), Some(f)) = (self.former.get(key), self.table.get(id)) else { return true };
         let Some(fd) = &f.fd else { return false };
-        f.len >= former.pos && guard_holds(&**fd, former.pos, former.guard).unwrap_or(false)
+        f.len >= former.pos && (former.guard.len == 0 || holds(&**fd, former.pos, former.guard).unwrap_or(false))
     }
 
     /// The file that was `old` goes on as what was found as `new`.

@@ -12,16 +12,17 @@ use pillion_world::{FileKind, Meta, Mono};
 
 use crate::harvest::Harvester;
 use crate::harvest::account::LossCause;
-use crate::harvest::file::{Drain, FileState, differ};
-use crate::harvest::identity::{Former, guard_holds, replays_of};
+use crate::harvest::file::{Drain, FileState};
+use crate::harvest::identity::{Former, replays_of};
 use crate::harvest::rules::{Verdict, judge};
 use crate::harvest::table::FileId;
+use crate::harvest::trust::{Seen, holds};
 use crate::spec::Identity;
 
 /// How long a deleted file is followed after its end: its writer may still have it open.
 const AFTER_DELETION: Duration = Duration::from_secs(1);
 
-/// When a size or content on a network file system that isn't believed is looked at again.
+/// When what a search didn't see, or couldn't, is looked for again.
 pub(crate) const DOUBT: Duration = Duration::from_secs(1);
 
 /// How seldom quiet files on a network file system are looked at, at most.
@@ -55,8 +56,8 @@ impl Harvester {
             }
             return;
         }
-        let meta = match self.stat_file(&path, symlinks) {
-            Ok(Some(meta)) => meta,
+        let seen = match self.look_up(&path, symlinks, known) {
+            Ok(Some(seen)) => seen,
             Ok(None) => return,
             Err(e) => {
                 if missing(&e) {
@@ -66,29 +67,21 @@ impl Harvester {
                     if let Some(f) = known.and_then(|id| self.table.get_mut(id)) {
                         f.seen = number;
                     }
+                    self.failed_to_see(input, &e);
                     self.say_once(&path, "a file can't be looked at; it is tried again at each search", &e);
                 }
                 return;
             }
         };
-        self.found(input, path, &meta, now);
+        self.found(input, path, &seen, now);
     }
 
     /// A name that was listed is gone already: the file may have another one now, which the listing didn't have.
     fn vanished(&mut self, input: u16, path: &Path) {
-        let is_link = self.world.fs.stat(path, false).is_ok();
+        let is_link = matches!(self.world.fs.stat(path, false), Ok(m) if m.kind == FileKind::Symlink);
         if let Some(i) = self.inputs.get_mut(usize::from(input)).filter(|_| !is_link) {
             i.tour.vanished = true;
         }
-    }
-
-    /// A regular file at a path; `None` = something else, or a link where links aren't followed.
-    fn stat_file(&self, path: &Path, symlinks: bool) -> io::Result<Option<Meta>> {
-        let mut meta = self.world.fs.stat(path, false)?;
-        if meta.kind == FileKind::Symlink && symlinks {
-            meta = self.world.fs.stat(path, true)?;
-        }
-        Ok((meta.kind == FileKind::File).then_some(meta))
     }
 
     fn is_own(&mut self, path: &Path) -> bool {
@@ -115,7 +108,8 @@ impl Harvester {
     }
 
     /// A regular file is at this path.
-    pub(crate) fn found(&mut self, input: u16, path: PathBuf, meta: &Meta, now: Mono) {
+    pub(crate) fn found(&mut self, input: u16, path: PathBuf, seen: &Seen, now: Mono) {
+        let meta = &seen.meta;
         let group = self.group(input);
         let by_path = matches!(self.inputs.get(usize::from(input)).map(|i| &i.spec.identity), Some(Identity::Path));
         let here = self.table.by_path(group, &path);
@@ -125,45 +119,81 @@ impl Harvester {
             _ => self.table.by_inode(group, meta.dev, meta.ino),
         };
         match known {
-            Some(id) => self.seen(id, input, path, meta, now),
+            Some(id) => self.seen(id, input, path, seen, now),
             None => self.newcomer(input, path, meta, here, now),
         }
     }
 
     /// A known file was seen at this path.
-    fn seen(&mut self, id: FileId, input: u16, path: PathBuf, meta: &Meta, now: Mono) {
+    fn seen(&mut self, id: FileId, input: u16, path: PathBuf, seen: &Seen, now: Mono) {
+        let meta = &seen.meta;
         let number = self.inputs.get(usize::from(input)).map_or(0, |i| i.tour.number);
         let Some(f) = self.table.get(id) else { return };
-        if *f.path != *path {
-            let twice = f.seen == number && f.input == input && !f.gone;
-            match self.world.fs.stat(&f.path, true) {
-                // A hard link, or a link to it: one path counts.
-                Ok(there) if f.is(&there) => {
-                    if twice && self.is_another(id, meta, &there) {
-                        self.newcomer_by_path(input, path, meta, now);
-                    }
-                    return;
-                }
-                Err(e) if !missing(&e) => return,
-                _ => {
-                    if differ(f.birth_ns, super::file::ns(meta.birth_ns)) {
-                        // Its inode is another file's: what it still had was lost under its own name.
-                        self.give_up(id, LossCause::Deleted);
-                    }
-                    self.renamed(id, input, path);
-                }
-            }
+        let on = match (*f.path != *path, f.gone) {
+            (true, _) => self.seen_elsewhere(id, input, path, meta, now),
+            (false, true) => self.goes_on_at(id, input, path, meta, now).map(|()| true),
+            (false, false) => Ok(true),
+        };
+        match on {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(e) => return self.failed_to_see(input, &e),
         }
         self.take_back(id);
         let Some(f) = self.table.get_mut(id) else { return };
         if f.input == input {
             f.seen = number;
         }
-        (f.gone, f.missed, f.looked) = (false, 0, now);
+        let (was_gone, network) = (f.gone, f.network);
+        (f.gone, f.missed, f.looked, f.ending) = (false, 0, now, false);
+        if was_gone && network {
+            // Its descriptor is older than whatever took its name.
+            self.close(id);
+        }
+        let Some(f) = self.table.get(id) else { return };
         if f.by_path && (f.dev, f.ino) != (meta.dev, meta.ino) && !self.replaced_at_its_path(id, meta, now) {
             return;
         }
-        self.judge_and_act(id, meta, now);
+        self.judge_and_act(id, seen, now);
+    }
+
+    /// A known file's inode was seen at another path. False: it stays where it was.
+    fn seen_elsewhere(&mut self, id: FileId, input: u16, path: PathBuf, meta: &Meta, now: Mono) -> io::Result<bool> {
+        let Some(f) = self.table.get(id) else { return Ok(false) };
+        let number = self.inputs.get(usize::from(input)).map_or(0, |i| i.tour.number);
+        let twice = f.seen == number && f.input == input && !f.gone;
+        let own = f.path.clone();
+        let symlinks = self.inputs.get(usize::from(f.input)).is_some_and(|i| i.spec.symlinks);
+        let there = match self.is_there(&own, symlinks) {
+            Err(e) if !missing(&e) => return Err(e),
+            there => there.unwrap_or_default(),
+        };
+        // A hard link, or a link to it: one path counts.
+        if let Some(there) = there.filter(|there| self.table.get(id).is_some_and(|f| f.is(there))) {
+            if twice && self.is_another(id, meta, &there) {
+                self.newcomer_by_path(input, path, meta, now);
+            }
+            return Ok(false);
+        }
+        self.goes_on_at(id, input, path, meta, now)?;
+        Ok(true)
+    }
+
+    /// A file that isn't at its path, or wasn't, goes on at this one. If its inode is another file's now, what it still had
+    /// is lost under its own name, and that one begins.
+    fn goes_on_at(&mut self, id: FileId, input: u16, path: PathBuf, meta: &Meta, now: Mono) -> io::Result<()> {
+        let another = self.is_another_file(id, &path, meta)?;
+        if another {
+            self.give_up(id, LossCause::Deleted);
+        }
+        if self.table.get(id).is_some_and(|f| *f.path != *path) {
+            self.renamed(id, input, path);
+        }
+        if another {
+            self.close(id);
+            self.begin_anew(id, meta, LossCause::Deleted, now);
+        }
+        Ok(())
     }
 
     /// A file that was given up is there again: what an earlier run may have sent of it is still to be sent first.
@@ -173,12 +203,6 @@ impl Harvester {
         if entry.incarnation == f.incarnation {
             f.replays = replays_of(&entry, f.pos);
         }
-    }
-
-    /// On a network file system whose inode numbers aren't its own, two files can seem one.
-    fn is_another(&self, id: FileId, meta: &Meta, there: &Meta) -> bool {
-        let differs = (meta.len, meta.mtime_ns, meta.birth_ns) != (there.len, there.mtime_ns, there.birth_ns);
-        self.table.get(id).is_some_and(|f| f.network) && meta.nlink <= 1 && differs
     }
 
     fn renamed(&mut self, id: FileId, input: u16, path: PathBuf) {
@@ -219,14 +243,13 @@ impl Harvester {
     }
 
     /// Judges what is seen of a file and does what follows.
-    pub(crate) fn judge_and_act(&mut self, id: FileId, meta: &Meta, now: Mono) {
+    pub(crate) fn judge_and_act(&mut self, id: FileId, seen: &Seen, now: Mono) {
         let Some(f) = self.table.get_mut(id) else { return };
         f.forget_source();
-        let verdict = judge(f, meta);
-        if verdict != Verdict::Doubtful {
-            f.doubted = false;
-        }
-        match verdict {
+        // What isn't sure makes nothing smaller.
+        let (least, least_sure) = if seen.sure { (0, 0) } else { (f.len, f.sure_len) };
+        let meta = &Meta { len: seen.meta.len.max(least), ..seen.meta };
+        match judge(f, meta) {
             Verdict::Same => (f.len, f.sure_len) = (meta.len, meta.len),
             Verdict::Grown => {
                 let news = meta.len > f.len || f.mtime_ns != meta.mtime_ns as i64;
@@ -236,7 +259,7 @@ impl Harvester {
                 }
                 // It takes a while until a read checks what came: a truncation meanwhile destroys it.
                 if news && self.content_is_known(id, now) {
-                    self.table.get_mut(id).into_iter().for_each(|f| f.sure_len = meta.len);
+                    self.table.get_mut(id).into_iter().for_each(|f| f.sure_len = meta.len.max(least_sure));
                 }
             }
             Verdict::Touched => {
@@ -246,7 +269,11 @@ impl Harvester {
                     self.begin_anew(id, meta, LossCause::Truncated, now);
                 }
             }
-            Verdict::Doubtful => self.doubt(id, now),
+            Verdict::Shrunk if f.network && meta.len < f.pos && self.is_all_there(id, now) => {
+                let lags = io::Error::new(ErrorKind::UnexpectedEof, "its size lags behind its data");
+                self.failed(id, "a file's size isn't believed; it is looked at again", &lags, now);
+                return;
+            }
             Verdict::Shrunk => self.begin_anew(id, meta, LossCause::Truncated, now),
             Verdict::Another => {
                 self.close(id);
@@ -254,25 +281,6 @@ impl Harvester {
             }
         }
         self.bind_and_consider(id, now);
-        self.schedule(id, now);
-    }
-
-    /// Whether the bytes before `pos` are those that were read. What can't be read now is checked when it is read.
-    pub(crate) fn content_is_known(&mut self, id: FileId, now: Mono) -> bool {
-        if self.table.get(id).is_none_or(|f| f.guard.len == 0) || self.ensure_open(id, now).is_err() {
-            return true;
-        }
-        let Some(f) = self.table.get(id) else { return true };
-        f.fd.as_ref().is_none_or(|fd| guard_holds(&**fd, f.pos, f.guard).unwrap_or(true))
-    }
-
-    /// Something isn't believed: open anew and look again.
-    pub(crate) fn doubt(&mut self, id: FileId, now: Mono) {
-        self.close(id);
-        if let Some(f) = self.table.get_mut(id) {
-            f.doubted = true;
-            f.look_at = Some(now.plus(DOUBT));
-        }
         self.schedule(id, now);
     }
 
@@ -405,24 +413,21 @@ impl Harvester {
     }
 
     /// On a network file system: whether the file at a path is the one that was there before under another inode.
-    pub(crate) fn took_its_place(&mut self, before: FileId, id: FileId, now: Mono) -> bool {
-        let (Some(old), Some(new)) = (self.table.get(before), self.table.get(id)) else { return false };
+    pub(crate) fn took_its_place(&mut self, before: FileId, id: FileId, now: Mono) -> io::Result<bool> {
+        let (Some(old), Some(new)) = (self.table.get(before), self.table.get(id)) else { return Ok(false) };
         if !old.gone || *old.path != *new.path || new.len < old.floor() || old.key.is_none() {
-            return false;
+            return Ok(false);
         }
-        if self.ensure_open(id, now).is_err() {
-            return false;
-        }
-        let (Some(old), Some(new)) = (self.table.get(before), self.table.get(id)) else { return false };
+        self.ensure_open(id, now)?;
+        let (Some(old), Some(new)) = (self.table.get(before), self.table.get(id)) else { return Ok(false) };
         let same = match &new.fd {
-            Some(fd) => old.guard.len > 0 && guard_holds(&**fd, old.pos, old.guard).unwrap_or(false),
+            Some(fd) => holds(&**fd, old.pos, old.guard)?,
             None => false,
         };
         if same {
             self.merge(before, id, now);
-            return true;
         }
-        false
+        Ok(same)
     }
 
     /// Something may have happened at this path.
@@ -436,7 +441,7 @@ impl Harvester {
             }
             matched = true;
             let symlinks = i.spec.symlinks;
-            match self.stat_file(path, symlinks) {
+            match self.look_up(path, symlinks, known) {
                 Ok(_) => self.look(input as u16, path.to_owned(), 0, now),
                 Err(e) if missing(&e) => {
                     if let Some(id) = known.filter(|id| self.table.get(*id).is_some_and(|f| !f.gone)) {
@@ -480,21 +485,17 @@ impl Harvester {
         let Some(f) = self.table.get_mut(id) else { return };
         f.looked = now;
         if f.gone {
-            let Some(meta) = f.fd.as_ref().and_then(|fd| fd.stat().ok()) else { return };
-            f.deleted = meta.nlink == 0;
-            self.judge_and_act(id, &meta, now);
+            self.look_at_gone(id, now);
             return;
         }
-        match self.world.fs.stat(&f.path, true) {
-            Ok(meta) if meta.kind == FileKind::File => {
-                let (input, path) = (f.input, f.path.to_path_buf());
-                self.found(input, path, &meta, now);
-            }
+        let (input, path) = (f.input, f.path.to_path_buf());
+        let symlinks = self.inputs.get(usize::from(input)).is_some_and(|i| i.spec.symlinks);
+        match self.look_up(&path, symlinks, Some(id)) {
+            Ok(Some(seen)) => self.found(input, path, &seen, now),
             Err(e) if !missing(&e) => self.failed(id, "a file can't be looked at; it is tried again", &e, now),
             _ => {
-                let input = usize::from(f.input);
                 self.lost_its_name(id, now);
-                self.search_now(input);
+                self.search_now(usize::from(input));
             }
         }
     }

@@ -33,6 +33,7 @@ mod rules;
 mod table;
 mod timers;
 mod tour;
+mod trust;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -50,6 +51,7 @@ use crate::harvest::identity::Former;
 use crate::harvest::table::{FileId, Table};
 use crate::harvest::timers::Timers;
 use crate::harvest::tour::Tour;
+use crate::harvest::trust::Asked;
 use crate::spec::{Budget, InputSpec, Limits, Own};
 
 /// What a step did.
@@ -135,6 +137,8 @@ pub struct Harvester {
     books: Books,
     open: usize,
     open_deleted: usize,
+    /// What this step has opened to ask what is there.
+    asked: Option<Asked>,
     /// Where the search for a descriptor to close goes on.
     hand: FileId,
     refused: u64,
@@ -206,6 +210,7 @@ impl Harvester {
             books: Books::new(limits.accounts),
             open: 0,
             open_deleted: 0,
+            asked: None,
             hand: 0,
             refused: 0,
             started_ms,
@@ -219,6 +224,12 @@ impl Harvester {
     /// Does one bounded piece of work: looks at one path, searches one folder or some files of it, or reads one chunk
     /// of one file.
     pub fn step(&mut self, budget: Budget) -> Step {
+        let done = self.do_step(budget);
+        self.asked = None;
+        done
+    }
+
+    fn do_step(&mut self, budget: Budget) -> Step {
         let now = self.world.clock.mono();
         let can_read = !budget.is_empty() && !self.ready.is_empty();
         if !(can_read && self.owed >= OWED) && self.look_around(now) {

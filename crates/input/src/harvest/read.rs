@@ -82,15 +82,14 @@ impl Harvester {
             // It lost its key while it waited for its turn: what it holds is read once it has another.
             return Ok(None);
         }
-        self.ensure_open(id, now)?;
+        let seen = self.now_of(id, now)?;
         let Some(f) = self.table.get_mut(id) else { return Ok(None) };
         let Some(fd) = &f.fd else { return Ok(None) };
-        let meta = fd.stat()?;
+        let meta = seen.meta;
         if meta.len < f.floor() {
-            self.judge_and_act(id, &meta, now);
+            self.judge_and_act(id, &seen, now);
             return Ok(None);
         }
-        let meta = f.not_older(meta);
         let mut before = check_before(&**fd, f)?;
         if !self.fingerprint_holds(id)? {
             before = Before::Other;
@@ -99,17 +98,19 @@ impl Harvester {
         let before = match before {
             Before::Known(bytes) => bytes,
             Before::Other => {
-                if f.network && !std::mem::replace(&mut f.mistrusted, true) {
-                    self.doubt(id, now);
-                } else {
+                if seen.sure {
                     self.begin_anew(id, &meta, LossCause::Truncated, now);
                     self.bind_and_consider(id, now);
+                } else {
+                    // What an open descriptor reads may be cached, too: the next turn opens it anew.
+                    self.close(id);
+                    self.make_ready(id);
                 }
                 return Ok(None);
             }
         };
-        (f.doubted, f.mistrusted) = (false, false);
-        (f.len, f.sure_len) = (meta.len, meta.len);
+        let (least, least_sure) = if seen.sure { (0, 0) } else { (f.len, f.sure_len) };
+        (f.len, f.sure_len) = (meta.len.max(least), meta.len.max(least_sure));
         self.grow_fingerprint(id, now);
         if self.table.get(id).is_some_and(|f| f.replays.is_some()) {
             return self.replay(id, budget, &meta, before, now);

@@ -10,7 +10,9 @@
 //! | copytruncate, new content as long or longer | same size or larger, another mtime | `Touched` or `Grown` | the bytes before `pos` are others: as `Shrunk` |
 //! | inode reused | same inode, another birth | `Another` | new incarnation at 0, descriptor opened anew |
 //! | inode reused, births unknown | smaller, or other bytes before `pos` | `Shrunk`, or `Grown` and the check | as `Shrunk` |
-//! | a lying size on a network file system | smaller, once | `Doubtful` | open anew and look again; believed the second time |
+//!
+//! On a network file system a size that is smaller, or anything else that doesn't agree with what is known, comes here only
+//! after it was asked for again (`trust.rs`).
 //!
 //! What is seen under another path, under another inode, or no longer at all is the business of `look.rs`:
 //!
@@ -22,7 +24,7 @@
 //! | rotation by rename, also within one scan | known inode at the new path, unknown one at the old | both of the above |
 //! | copytruncate with the copy in `paths`, fingerprints | unknown inode with the fingerprint of a file that shrank | the copy goes on with the old incarnation; nothing is lost or doubled |
 //! | deleted, descriptor open | path is gone, no name left | read to its end, then closed |
-//! | deleted, no descriptor | path is gone at the end of a scan (two scans on a network file system) | the unread bytes are lost and counted |
+//! | deleted, no descriptor | path is gone at the end of a scan (a second look on a network file system) | the unread bytes are lost and counted |
 //! | moved to where nobody looks | path is gone, still a name | as deleted |
 //! | another file with the same beginning | unknown inode, known fingerprint, its owner is still there | another file: a key of its own |
 //! | moved between file systems, inode changed under it | unknown inode, known fingerprint (or the same path on a network file system), its owner is gone | goes on where that one was |
@@ -44,8 +46,6 @@ pub(crate) enum Verdict {
     Touched,
     /// It is shorter than what was read: cut off and begun anew.
     Shrunk,
-    /// It seems shorter; on a network file system that isn't believed once.
-    Doubtful,
     /// The inode belongs to another file now.
     Another,
 }
@@ -55,7 +55,7 @@ pub(crate) fn judge(known: &FileState, seen: &Meta) -> Verdict {
     if differ(known.birth_ns, ns(seen.birth_ns)) {
         Verdict::Another
     } else if seen.len < known.floor() {
-        if known.network && !known.doubted { Verdict::Doubtful } else { Verdict::Shrunk }
+        Verdict::Shrunk
     } else if seen.len > known.floor() {
         Verdict::Grown
     } else if known.mtime_ns != seen.mtime_ns as i64 {
@@ -78,12 +78,8 @@ mod tests {
     #[test]
     fn the_table() {
         let born = Some(5);
-        let file = |network, doubted| {
-            let mut f = FileState::new(0, "/a".into(), &meta(100, 7, born), Incarnation(1), Mono(0));
-            (f.pos, f.scanned_to, f.network, f.doubted) = (80, 100, network, doubted);
-            f
-        };
-        let local = file(false, false);
+        let mut file = FileState::new(0, "/a".into(), &meta(100, 7, born), Incarnation(1), Mono(0));
+        (file.pos, file.scanned_to) = (80, 100);
         for (len, mtime, birth, want) in [
             (100, 7, born, Verdict::Same),
             (100, 7, None, Verdict::Same),
@@ -94,9 +90,7 @@ mod tests {
             (100, 7, Some(6), Verdict::Another),
             (500, 7, Some(6), Verdict::Another),
         ] {
-            assert_eq!(judge(&local, &meta(len, mtime, birth)), want, "{len} {mtime} {birth:?}");
+            assert_eq!(judge(&file, &meta(len, mtime, birth)), want, "{len} {mtime} {birth:?}");
         }
-        assert_eq!(judge(&file(true, false), &meta(99, 8, born)), Verdict::Doubtful);
-        assert_eq!(judge(&file(true, true), &meta(99, 8, born)), Verdict::Shrunk);
     }
 }

@@ -15,6 +15,7 @@ use pillion_world::Mono;
 
 use crate::harvest::Harvester;
 use crate::harvest::identity::Bind;
+use crate::harvest::look::{DOUBT, missing};
 use crate::harvest::table::FileId;
 use crate::scan::{Found, Walk};
 
@@ -55,6 +56,8 @@ pub(crate) struct Tour {
     pub(crate) vanished: bool,
     /// Searches in a row in which that happened.
     unsure: u8,
+    /// A call failed: something that is there may not have been seen.
+    pub(crate) failed: bool,
 }
 
 impl Tour {
@@ -173,15 +176,18 @@ impl Harvester {
             i.tour.walk.skip();
             return;
         }
+        // Before it is listed: on a network file system that makes the client forget an old listing (`trust.rs`).
+        let inode = self.world.fs.stat(dir, true).map_or((0, 0), |m| (m.dev, m.ino));
         let Some(listed) = i.tour.walk.step(&*self.world.fs, &i.spec.paths) else { return };
         i.tour.dir.clone_from(&listed.dir);
         i.tour.names = listed.found.into();
-        self.note_folder(dir);
+        self.note_folder(dir, inode);
         match listed.error {
             Some(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 self.folders.remove(dir);
             }
             Some(e) => {
+                self.failed_to_see(input as u16, &e);
                 self.say_once(dir, "a folder can't be listed; its files are looked for again at each search", &e)
             }
             None => {}
@@ -189,8 +195,7 @@ impl Harvester {
     }
 
     /// Another folder can have taken the place of the one that is watched.
-    fn note_folder(&mut self, dir: &Path) {
-        let inode = self.world.fs.stat(dir, true).map_or((0, 0), |m| (m.dev, m.ino));
+    fn note_folder(&mut self, dir: &Path, inode: (u64, u64)) {
         let Some(f) = self.folders.get_mut(dir) else { return };
         f.seen = f.seen.saturating_add(1);
         if f.inode != inode {
@@ -228,22 +233,29 @@ impl Harvester {
     }
 
     fn bind_late(&mut self, input: usize, now: Mono) {
+        let mut again = Vec::new();
         for _ in 0..PIECE {
             let Some((id, before)) = self.inputs[input].tour.late.pop_front() else {
                 self.inputs[input].tour.phase = Phase::Closing;
-                return;
+                break;
             };
             if self.table.get(id).is_none_or(|f| f.key.is_some()) {
                 continue;
             }
-            if let Some(before) = before
-                && self.took_its_place(before, id, now)
-            {
-                continue;
+            match before.map(|before| self.took_its_place(before, id, now)) {
+                Some(Ok(true)) => continue,
+                Some(Err(e)) if !missing(&e) => {
+                    // Whose it is has to be known before it is read: the next search.
+                    self.failed_to_see(input as u16, &e);
+                    again.push((id, before));
+                    continue;
+                }
+                Some(Ok(false) | Err(_)) | None => {}
             }
             let bound = self.bind(id, true, now);
             self.after_bind(id, bound, now);
         }
+        self.inputs[input].tour.late.extend(again);
     }
 
     fn end_search(&mut self, input: usize, now: Mono) {
@@ -252,11 +264,25 @@ impl Harvester {
         tour.unsure = if std::mem::take(&mut tour.vanished) { tour.unsure.saturating_add(1) } else { 0 };
         self.forget_gone(input, now);
         let i = &mut self.inputs[input];
+        let failed = std::mem::take(&mut i.tour.failed);
         i.tours = i.tours.saturating_add(1);
         i.tour.phase = Phase::Resting;
-        i.due = if i.tour.again { now } else { now.plus(i.spec.scan_every) };
-        if self.draining {
+        i.due = match i.tour.again {
+            _ if failed => now.plus(i.spec.scan_every.min(DOUBT)),
+            true => now,
+            false => now.plus(i.spec.scan_every),
+        };
+        if self.draining && !failed {
             self.searched_at_drain(input);
+        }
+    }
+
+    /// A call failed in a search. What it isn't allowed to see it won't see the next time either.
+    pub(crate) fn failed_to_see(&mut self, input: u16, e: &std::io::Error) {
+        if e.kind() != ErrorKind::PermissionDenied
+            && let Some(i) = self.inputs.get_mut(usize::from(input))
+        {
+            i.tour.failed = true;
         }
     }
 

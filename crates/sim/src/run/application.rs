@@ -105,7 +105,8 @@ impl Application {
         sim.advance(TICK);
     }
 
-    /// A new line's text: of a fixed length if the application has that habit, so that offsets repeat.
+    /// A new line's text: of a fixed length if the application has that habit, so that offsets repeat. No 64 bytes of it
+    /// are those of another line: such contents can't be told apart without a birth (docs/simulation.md).
     fn text(&self, sim: &SimWorld) -> String {
         let number = self.lines.len();
         if self.habits.fixed_lines {
@@ -114,7 +115,7 @@ impl Application {
         let times = 1 + sim.below(if sim.below(50) == 0 { 2000 } else { 6 });
         // A line that goes on the event before it, where events have several.
         let indent = if self.habits.groups && sim.below(3) > 0 { "  " } else { "" };
-        format!("{indent}line {number} {}", "abcdefghij".repeat(times as usize))
+        format!("{indent}line {number} {}", format!("abcd{number:06}").repeat(times as usize))
     }
 
     fn content(&mut self, name: &str) -> &mut Content {
@@ -158,7 +159,8 @@ impl Application {
             self.put(name, &text, true, true, &mut bytes);
         }
         let result = self.app.append(name, &bytes);
-        self.done(sim, &format!("append {} to {name}", bytes.len()), &result);
+        let last = self.lines.len().saturating_sub(1);
+        self.done(sim, &format!("append {} to {name}, to line {last}", bytes.len()), &result);
     }
 
     /// Some lines and the beginning of one more, whose rest comes with the next write, or never.

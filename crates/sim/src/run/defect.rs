@@ -2,8 +2,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use crate::run::application::LOGS;
 use pillion_world::{DirEntry, File, Fs, FsKind, Lock, Meta, OpenHow, Random, World};
 
 /// What is broken on purpose.
@@ -17,20 +18,35 @@ pub enum Defect {
     TornTail,
     /// "There already" is believed for any id, and incarnations repeat.
     BelievedConflict,
+    /// A size is believed that isn't the first one that a newly opened file tells: a cache's word.
+    SizeBelieved,
+    /// A folder's attributes are asked for once and then remembered, so that old names and listings stay.
+    FolderNotAsked,
 }
 
 impl Defect {
     /// All of them.
-    pub const ALL: [Defect; 4] =
-        [Defect::CommitBeforeAck, Defect::MissingSync, Defect::TornTail, Defect::BelievedConflict];
+    pub const ALL: [Defect; 6] = [
+        Defect::CommitBeforeAck,
+        Defect::MissingSync,
+        Defect::TornTail,
+        Defect::BelievedConflict,
+        Defect::SizeBelieved,
+        Defect::FolderNotAsked,
+    ];
+
+    /// Whether it can show only where stats and names lie.
+    pub fn needs_network(self) -> bool {
+        matches!(self, Defect::SizeBelieved | Defect::FolderNotAsked)
+    }
 
     /// The world as a program with this defect has it.
     pub(crate) fn world(self, world: World) -> World {
         match self {
             Defect::CommitBeforeAck => world,
             Defect::BelievedConflict => World { random: Arc::new(Repeating), ..world },
-            Defect::MissingSync | Defect::TornTail => {
-                World { fs: Arc::new(BrokenFs { fs: world.fs, defect: self }), ..world }
+            Defect::MissingSync | Defect::TornTail | Defect::SizeBelieved | Defect::FolderNotAsked => {
+                World { fs: Arc::new(BrokenFs { fs: world.fs, defect: self, folder: OnceLock::new() }), ..world }
             }
         }
     }
@@ -47,6 +63,7 @@ impl Random for Repeating {
 struct BrokenFs {
     fs: Arc<dyn Fs>,
     defect: Defect,
+    folder: OnceLock<Meta>,
 }
 
 struct BrokenFile {
@@ -63,10 +80,21 @@ impl Fs for BrokenFs {
             how => how,
         };
         let file = self.fs.open(path, how)?;
+        if self.defect == Defect::SizeBelieved {
+            file.stat()?;
+        }
         Ok(Box::new(BrokenFile { file, defect: self.defect }))
     }
     fn stat(&self, path: &Path, follow: bool) -> io::Result<Meta> {
-        self.fs.stat(path, follow)
+        if self.defect != Defect::FolderNotAsked || path != Path::new(LOGS) {
+            return self.fs.stat(path, follow);
+        }
+        match self.folder.get() {
+            Some(known) => Ok(*known),
+            None => self.fs.stat(path, follow).inspect(|meta| {
+                self.folder.get_or_init(|| *meta);
+            }),
+        }
     }
     fn read_dir(&self, path: &Path, each: &mut dyn FnMut(DirEntry<'_>) -> bool) -> io::Result<()> {
         self.fs.read_dir(path, each)

@@ -165,7 +165,9 @@ impl Stage {
             }
         }
         let (accounts, _) = self.process.ledger.state();
-        Err(format!("the drain doesn't end: {:?}, {:?}", self.process.harvester.stats(), accounts.totals()))
+        let left: Vec<_> = self.process.harvester.accounts().into_iter().filter(|a| a.len > a.pos).collect();
+        let stats = self.process.harvester.stats();
+        Err(format!("the drain doesn't end: {stats:?}, {:?}, {left:?}", accounts.totals()))
     }
 
     /// The promises that hold at any time.

@@ -15,6 +15,7 @@ use std::path::{Component, Path, PathBuf};
 use pillion_world::{FileKind, Meta};
 use rustix::io::Errno;
 
+use super::cache::{Former, NameCache};
 use super::rng::Rng;
 
 pub(super) const ROOT: u64 = 2;
@@ -50,7 +51,7 @@ pub(super) struct Data {
     pub(super) len_before: usize,
 }
 
-type Names = BTreeMap<OsString, u64>;
+pub(super) type Names = BTreeMap<OsString, u64>;
 
 pub(super) enum Content {
     File(Data),
@@ -68,6 +69,7 @@ pub(super) struct Node {
     pub(super) process_handles: u32,
     pub(super) app_handles: u32,
     dev: u64,
+    generation: u64,
 }
 
 /// A change of names that isn't durable yet.
@@ -100,8 +102,9 @@ pub(super) struct Disk {
     free: Vec<u64>,
     next: u64,
     names: Vec<NameChange>,
-    /// What a name on a network file system showed before its last change.
-    before: BTreeMap<(u64, OsString), Option<Meta>>,
+    pub(super) cached: NameCache,
+    /// Counts inodes, whatever their numbers.
+    generations: u64,
     pub(super) network: Vec<PathBuf>,
     /// Local files tell their birth.
     pub(super) births: bool,
@@ -118,7 +121,8 @@ impl Disk {
             free: Vec::new(),
             next: ROOT + 1,
             names: Vec::new(),
-            before: BTreeMap::new(),
+            cached: NameCache::default(),
+            generations: 0,
             network: Vec::new(),
             births: true,
         };
@@ -228,9 +232,10 @@ impl Disk {
         Ok(Meta { kind, len, ino, dev, mtime_ns, birth_ns, mode, uid: 0, gid: 0, nlink })
     }
 
-    /// What the name showed before its last change, where somebody would remember that.
-    pub(super) fn meta_before(&self, place: &Place) -> Option<Option<Meta>> {
-        self.before.get(&(place.dir, place.name.clone())).copied()
+    /// The inode that a cached name leads to, if it still is what it was.
+    pub(super) fn former(&self, former: &Former) -> Option<u64> {
+        let node = self.nodes.get(&former.meta.ino)?;
+        (node.generation == former.generation).then_some(former.meta.ino)
     }
 
     /// Makes an inode under a name that is free.
@@ -251,7 +256,9 @@ impl Disk {
             self.next += 1;
             self.next - 1
         });
-        self.nodes.insert(ino, new_node(content, mode, self.device(&place.real), now_ns));
+        self.generations += 1;
+        let node = new_node(content, mode, self.device(&place.real), now_ns);
+        self.nodes.insert(ino, Node { generation: self.generations, ..node });
         self.link(place.dir, place.name.clone(), ino, by)?;
         Ok(ino)
     }
@@ -305,8 +312,10 @@ impl Disk {
     /// Changes what is to be seen under a name.
     fn set_name(&mut self, dir: u64, name: &OsStr, ino: Option<u64>) -> io::Result<()> {
         let old = self.names(dir)?.get(name).copied();
-        let before = old.and_then(|old| self.meta(old).ok());
-        self.before.insert((dir, name.to_owned()), before);
+        let former =
+            |ino: u64| Some(Former { meta: self.meta(ino).ok()?, generation: self.node(ino).ok()?.generation });
+        let before = old.and_then(former);
+        self.cached.changes(dir, name, before);
         let (now, _) = self.dir_mut(dir)?;
         match ino {
             Some(ino) => now.insert(name.to_owned(), ino),
@@ -473,7 +482,7 @@ impl Disk {
                 self.make_durable(change);
             }
         }
-        self.before.clear();
+        self.cached = NameCache::default();
         for node in self.nodes.values_mut() {
             (node.nlink, node.process_handles, node.app_handles) = (node.durable_links, 0, 0);
             match &mut node.content {
@@ -515,7 +524,18 @@ pub(super) fn new_dir() -> Content {
 
 fn new_node(content: Content, mode: u32, dev: u64, mtime_ns: i128) -> Node {
     let (nlink, durable_links) = (0, 0);
-    Node { content, mode, mtime_ns, birth_ns: mtime_ns, nlink, durable_links, process_handles: 0, app_handles: 0, dev }
+    Node {
+        content,
+        mode,
+        mtime_ns,
+        birth_ns: mtime_ns,
+        nlink,
+        durable_links,
+        process_handles: 0,
+        app_handles: 0,
+        dev,
+        generation: 0,
+    }
 }
 
 fn apply(content: &mut Vec<u8>, write: &Write) {

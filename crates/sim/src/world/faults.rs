@@ -16,16 +16,19 @@ pub struct Faults {
     pub sync_error: u32,
     /// A rename, removal or sync of a directory fails with `EIO`; half of them have taken effect.
     pub dir_error: u32,
-    /// On a network file system: an open file has become stale (`ESTALE`, for good), or opening fails so (once).
+    /// On a network file system: an open file has become stale (`ESTALE`, for good), or opening or listing fails so
+    /// (once).
     pub stale_handle: u32,
     /// On a network file system: a size as it was before the last change, from a path or an open file. The first `stat` of
     /// a newly opened file never lies (close-to-open consistency).
     pub stale_size: u32,
     /// On a network file system: a size ahead of the data that can be read.
     pub size_ahead: u32,
-    /// On a network file system: a path shows what was there before its last change: the old inode, or nothing.
+    /// On a network file system: a path leads to what was there before its last change: the old inode, or nothing, for
+    /// `stat` and `open` alike. Not once the directory itself was looked at after the change.
     pub stale_name: u32,
-    /// On a network file system: a listing leaves out one name.
+    /// On a network file system: a listing is old: it leaves out a name, or shows one that is gone. Not once the directory
+    /// itself was looked at after the change.
     pub stale_dir: u32,
     /// A listing doesn't tell an entry's kind.
     pub unknown_kind: u32,

@@ -25,7 +25,10 @@
 //!
 //! Inode numbers are used again soon after the last name and the last open file are gone, mostly the number freed last.
 //!
-//! Below a path that is marked [`SimWorld::network`], stats lie as attribute caches do: see [`Faults`]. `EINTR` isn't
+//! Below a path that is marked [`SimWorld::network`], births aren't told, and sizes, names and listings lie as a client's
+//! caches do: see [`Faults`]. Two things are true there: what a file that was opened just now tells of itself first, and
+//! names and listings of a directory that was looked at itself after they changed. Data that is read is never old.
+//! docs/decisions/network-file-systems.md tells which real promises these are. `EINTR` isn't
 //! simulated: `pillion_world::Fs` has retried it. Permissions aren't checked, but [`SimWorld::read_only`] makes a
 //! subtree fail with `EROFS`.
 //!
@@ -49,6 +52,7 @@
 //! Tested in `tests.rs`.
 
 mod app;
+mod cache;
 mod disk;
 mod faults;
 mod rng;

@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex};
 use pillion_world::{DirEntry, File, FileKind, Fs, FsKind, Lock, Meta, OpenHow};
 use rustix::io::Errno;
 
-use super::disk::{By, Content, Data, Place, new_dir};
+use super::cache::Former;
+use super::disk::{By, Content, Data, Names, Place, new_dir};
 use super::{Effect, State, lock};
 
 /// The file system of one process.
@@ -88,6 +89,24 @@ impl State {
         disk.make(place, content, mode, now, By::Process, rng)
     }
 
+    /// What a cached name leads to, when the cache is believed: `None` = it isn't, `Some(None)` = to nothing.
+    fn cached(&mut self, place: &Place) -> Option<Option<Former>> {
+        let before = self.disk.cached.before(place.dir, &place.name).filter(|_| self.disk.is_network(&place.real))?;
+        self.rng.chance(self.faults.stale_name).then_some(before)
+    }
+
+    /// Makes a listing an old one: one of its names is what it was before, or one is left out.
+    fn age(&mut self, dir: u64, names: &mut Names) {
+        let changed: Vec<_> = self.disk.cached.names_before(dir).map(|(name, ino)| (name.clone(), ino)).collect();
+        let left_out = names.keys().nth(self.rng.index(names.len().max(1))).cloned();
+        match (changed.get(self.rng.index(changed.len().max(1))), left_out) {
+            (Some((name, Some(ino))), _) if self.rng.chance(5000) => drop(names.insert(name.clone(), *ino)),
+            (Some((name, None)), _) if self.rng.chance(5000) => drop(names.remove(name)),
+            (_, Some(name)) => drop(names.remove(&name)),
+            _ => {}
+        }
+    }
+
     /// A stat with the lies of a network file system's attribute cache.
     fn seen(&mut self, ino: u64) -> io::Result<Meta> {
         let mut meta = self.disk.meta(ino)?;
@@ -113,7 +132,11 @@ impl Fs for SimFs {
         self.step(fault, "open", path, |s, effect| {
             let place = s.disk.find(path, how != OpenHow::ReadNoFollow)?;
             let ino = match how {
-                OpenHow::Read | OpenHow::ReadNoFollow => place.ino.ok_or(Errno::NOENT)?,
+                OpenHow::Read | OpenHow::ReadNoFollow => match s.cached(&place) {
+                    None => place.ino.ok_or(Errno::NOENT)?,
+                    // What is no more makes the client ask for the name.
+                    Some(former) => s.disk.former(&former.ok_or(Errno::NOENT)?).or(place.ino).ok_or(Errno::NOENT)?,
+                },
                 OpenHow::Append(mode) | OpenHow::Truncate(mode) => s.made(&place, mode)?,
             };
             match &s.disk.node(ino)?.content {
@@ -155,49 +178,51 @@ impl Fs for SimFs {
                 if !s.disk.is_network(&place.real) {
                     return s.disk.meta(place.ino.ok_or(Errno::NOENT)?);
                 }
-                if let Some(before) = s.disk.meta_before(&place)
-                    && s.rng.chance(s.faults.stale_name)
-                {
-                    return Ok(before.ok_or(Errno::NOENT)?);
+                if let Some(former) = s.cached(&place) {
+                    return Ok(former.ok_or(Errno::NOENT)?.meta);
                 }
-                s.seen(place.ino.ok_or(Errno::NOENT)?)
+                let ino = place.ino.ok_or(Errno::NOENT)?;
+                s.disk.cached.ask(ino);
+                s.seen(ino)
             },
         )
     }
 
     fn read_dir(&self, path: &Path, each: &mut dyn FnMut(DirEntry<'_>) -> bool) -> io::Result<()> {
-        let entries = self.step(
-            |_| NEVER,
-            "read_dir",
-            path,
-            |s, _| {
-                let place = s.disk.find(path, true)?;
-                let names = s.disk.names(place.ino.ok_or(Errno::NOENT)?)?;
-                let mut entries = Vec::with_capacity(names.len());
-                for (name, ino) in names {
-                    let kind = match s.disk.node(*ino)?.content {
-                        Content::File(_) => FileKind::File,
-                        Content::Dir { .. } => FileKind::Dir,
-                        Content::Link(_) => FileKind::Symlink,
-                    };
-                    entries.push((name.clone(), kind, *ino));
+        let fault = |s: &State| match s.disk.is_network(path) {
+            true => (s.faults.stale_handle, Errno::STALE),
+            false => NEVER,
+        };
+        let entries = self.step(fault, "read_dir", path, |s, _| {
+            let place = s.disk.find(path, true)?;
+            let dir = place.ino.ok_or(Errno::NOENT)?;
+            let stale = s.disk.is_network(&place.real) && !s.disk.cached.is_up_to_date(dir);
+            let mut names = s.disk.names(dir)?.clone();
+            if stale && s.rng.chance(s.faults.stale_dir) {
+                s.age(dir, &mut names);
+            }
+            let mut entries = Vec::with_capacity(names.len());
+            for (name, ino) in names {
+                let kind = match s.disk.node(ino).map(|node| &node.content) {
+                    Ok(Content::File(_)) => FileKind::File,
+                    Ok(Content::Dir { .. }) => FileKind::Dir,
+                    Ok(Content::Link(_)) => FileKind::Symlink,
+                    Err(_) => FileKind::Unknown,
+                };
+                entries.push((name, kind, ino));
+            }
+            if !entries.is_empty() {
+                // A directory has its own order, which isn't the alphabet's.
+                let start = s.rng.index(entries.len());
+                entries.rotate_left(start);
+            }
+            for entry in &mut entries {
+                if s.rng.chance(s.faults.unknown_kind) {
+                    entry.1 = FileKind::Unknown;
                 }
-                if !entries.is_empty() {
-                    // A directory has its own order, which isn't the alphabet's.
-                    let start = s.rng.index(entries.len());
-                    entries.rotate_left(start);
-                    if s.disk.is_network(&place.real) && s.rng.chance(s.faults.stale_dir) {
-                        entries.pop();
-                    }
-                }
-                for entry in &mut entries {
-                    if s.rng.chance(s.faults.unknown_kind) {
-                        entry.1 = FileKind::Unknown;
-                    }
-                }
-                Ok(entries)
-            },
-        )?;
+            }
+            Ok(entries)
+        })?;
         // Outside of the lock: what is called may look at the disk.
         for (name, kind, ino) in &entries {
             if !each(DirEntry { name, kind: *kind, ino: *ino }) {
