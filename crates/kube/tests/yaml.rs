@@ -204,3 +204,10 @@ fn places_are_found() {
     assert_eq!(locate("a:\n  b: 1\n", "/a/x/y"), (1, 1));
     assert_eq!(locate("a:\n  b: 1\n", "/a/b"), (2, 3));
 }
+
+#[test]
+fn a_list_of_maps_between_brackets_grows() {
+    becomes("v:\n- {n: d, e: {}}\n", &[add("/v/-", json!(1))], "v:\n- {n: d, e: {}}\n- 1\n");
+    becomes("v:\n- [a]\n", &[add("/v/-", json!(1))], "v:\n- [a]\n- 1\n");
+    becomes("v:\n  - {n: d}\n", &[add("/v/-", json!(1))], "v:\n  - {n: d}\n  - 1\n");
+}

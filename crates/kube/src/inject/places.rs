@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::Refusal;
-use super::options::Options;
+use super::options::{Options, Way};
 
 /// Folders that are looked for when no path is named; the last one is made when no container has any of them.
 const USUAL: &[&str] = &["/data", "/var/log/app"];
@@ -66,12 +66,13 @@ pub(crate) fn folder_of(path: &str) -> &str {
 }
 
 /// Finds a place for every path.
-pub(crate) fn find(options: &Options, mains: &[Main<'_>], volumes: &[Value]) -> Result<Places, Refusal> {
+pub(crate) fn find(options: &Options, way: Way, mains: &[Main<'_>], volumes: &[Value]) -> Result<Places, Refusal> {
     let mut places = Places { folders: folders(options, mains), ..Places::default() };
     for folder in places.folders.clone() {
         let covering: Vec<(usize, Mount<'_>)> =
             mains.iter().enumerate().filter_map(|(i, main)| Some((i, main.mount_over(&folder)?))).collect();
-        if covering.is_empty() {
+        // What `exec` ships it finds in its own container.
+        if covering.is_empty() && way != Way::Exec {
             places.make(&folder, mains, volumes);
         }
         for (i, mount) in covering {

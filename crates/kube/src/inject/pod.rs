@@ -51,7 +51,7 @@ pub(crate) fn inject(object: &mut Value, place: &Place, options: &Options, plan:
     let way = pod.way(&options, &mut notes)?;
     let mains = pod.mains(&options)?;
     let volumes = pod.volumes();
-    let found = places::find(&options, &mains, &volumes)?;
+    let found = places::find(&options, way, &mains, &volumes)?;
     notes.extend(found.notes.iter().cloned());
     let about = pod.about(&options, way, &mains, &volumes, &found)?;
     let mut change = Change { object, pod: &pod, options: &options, about: &about, mains: &mains, found: &found };

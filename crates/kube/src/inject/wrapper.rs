@@ -33,11 +33,11 @@ pub(crate) enum Restart {
 
 const SHELL: &str = "/bin/sh";
 
-const HOLD_ALONE: &str = r#"rm -f "$d/done" "$d/lock.new"
+const HOLD_ALONE: &str = r#"me=; rm -f "$d/done" "$d/pid" "$d/code" "$d/lock.new"
 { mkfifo -m 644 "$d/lock.new" && exec 9<>"$d/lock.new" && mv -f "$d/lock.new" "$d/lock"; } 2>/dev/null
 "#;
 
-const HOLD_TOGETHER: &str = r#"rm -f "$d/ended.$me"
+const HOLD_TOGETHER: &str = r#"rm -f "$d/ended.$me" "$d/pid$me" "$d/code$me"
 { [ -p "$d/held" ] || mkfifo -m 666 "$d/held"; } 2>/dev/null
 [ -p "$d/held" ] && [ -w "$d/held" ] && exec 9<>"$d/held"
 : >"$d/begun.$me"; a=1
@@ -45,19 +45,22 @@ for o in $all; do [ -e "$d/begun.$o" ] || a=; done
 [ -z "$a" ] || ln "$d/held" "$d/lock" 2>/dev/null
 "#;
 
-/// Runs the command in the background, since a shell looks at signals only between foreground commands. A `wait` that a
-/// signal has interrupted is repeated; 127 then means that the status was already given. A background command would
-/// have no input.
-const WORK: &str = r#"p= s= c=
-for n in TERM INT HUP QUIT USR1 USR2; do
-  trap "s=$n; [ -z \"\$p\" ] || kill -$n \"\$p\" 2>/dev/null" $n
-done
+/// A shell looks at signals only between foreground commands, so the command runs in the background, with the input that
+/// a background command wouldn't have. Between the two is a second shell that no signal reaches: a `wait` that a signal
+/// ends tells no code, and bash's loses it for good when the command ends at that moment.
+const WORK: &str = r#"s=
+pass() {
+  if read -r q <"$d/pid$me"; then kill -$1 "$q"; else s="$s $1"; fi 2>/dev/null
+}
+for n in TERM INT HUP QUIT USR1 USR2; do trap "pass $n" $n; done
 exec 8<&0
-"$@" <&8 8<&- & p=$!
+( "$@" <&8 8<&- & echo $! >"$d/pid$me"; wait $!; echo $? >"$d/code$me" ) & p=$!
 exec 8<&-
-[ -z "$s" ] || kill -$s "$p" 2>/dev/null
-s=; wait "$p"; c=$?
-while [ -n "$s" ]; do s=; wait "$p"; n=$?; [ $n = 127 ] || c=$n; done
+until [ -s "$d/pid$me" ] || [ ! -d "/proc/$p" ]; do sleep 0.01; done
+for n in $s; do pass $n; done
+wait "$p"; c=$?
+while [ -d "/proc/$p" ]; do wait "$p"; c=$?; done
+read -r n <"$d/code$me" && c=$n
 "#;
 
 const TELL_ALONE: &str = "echo $c >\"$d/done\"\n";

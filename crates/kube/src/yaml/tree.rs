@@ -5,6 +5,8 @@
 //! Always holds: joined again, the parts of [`split`] are the text. Nesting is bounded ([`MAX_DEPTH`]).
 //! Tested in `tests/yaml.rs`.
 
+use std::ops::Range;
+
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 
 use super::{Fault, MAX_TEXT};
@@ -272,8 +274,8 @@ impl<'a> Reader<'a> {
                 let end = self.end_of_scalar(body, end, style);
                 Ok(Node { kind: Kind::Scalar { text: text.into_owned(), style, string }, start, body, end, anchor })
             }
-            Event::SequenceStart(anchor, tag) => self.list(start, anchor, tag.is_some(), depth),
-            Event::MappingStart(anchor, tag) => self.map(start, anchor, tag.is_some(), depth),
+            Event::SequenceStart(anchor, tag) => self.list(start..end, anchor, tag.is_some(), depth),
+            Event::MappingStart(anchor, tag) => self.map(start..end, anchor, tag.is_some(), depth),
             _ => Err(Fault::at(self.text, start, "not valid YAML: a value is missing here", "complete it")),
         }
     }
@@ -339,10 +341,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn is_flow(&self, body: usize) -> bool {
-        self.text[body..].starts_with(['[', '{'])
-    }
-
     /// After the bracket that closes what ended at `at` at the earliest.
     fn after_closing(&self, mut at: usize) -> usize {
         loop {
@@ -357,9 +355,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn list(&mut self, start: usize, anchor: usize, tag: bool, depth: usize) -> Result<Node, Fault> {
+    fn list(&mut self, begin: Range<usize>, anchor: usize, tag: bool, depth: usize) -> Result<Node, Fault> {
+        let start = begin.start;
         let body = if anchor > 0 || tag { self.after_props(start) } else { start };
-        let flow = self.is_flow(body);
+        let flow = self.text[begin].ends_with(['[', '{']);
         let mut items = Vec::new();
         let mut end = body + usize::from(flow);
         loop {
@@ -382,9 +381,10 @@ impl<'a> Reader<'a> {
         Ok(Node { kind: Kind::List { flow, items }, start: start.min(body), body, end, anchor })
     }
 
-    fn map(&mut self, start: usize, anchor: usize, tag: bool, depth: usize) -> Result<Node, Fault> {
+    fn map(&mut self, begin: Range<usize>, anchor: usize, tag: bool, depth: usize) -> Result<Node, Fault> {
+        let start = begin.start;
         let body = if anchor > 0 || tag { self.after_props(start) } else { start };
-        let flow = self.is_flow(body);
+        let flow = self.text[begin].ends_with(['[', '{']);
         let mut entries = Vec::new();
         let mut end = body + usize::from(flow);
         loop {
