@@ -205,14 +205,14 @@ fn the_sidecar_fits_the_restricted_policy() {
         *context,
         json!({
             "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": true,
-            "runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}, "runAsUser": 65532,
+            "runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"},
         })
     );
     let user = |change: fn(&mut Value)| sidecar_of(change)["securityContext"]["runAsUser"].clone();
     assert_eq!(user(|t| t["spec"]["containers"][0]["securityContext"] = json!({"runAsUser": 1000})), 1000);
-    assert_eq!(user(|t| t["spec"]["containers"][0]["securityContext"] = json!({"runAsUser": 0})), 65532);
+    assert_eq!(user(|t| t["spec"]["containers"][0]["securityContext"] = json!({"runAsUser": 0})), Value::Null);
     assert_eq!(user(|t| t["spec"]["securityContext"] = json!({"runAsUser": 1000})), Value::Null);
-    assert_eq!(user(|t| t["spec"]["securityContext"] = json!({"runAsUser": 0})), 65532);
+    assert_eq!(user(|t| t["spec"]["securityContext"] = json!({"runAsUser": 0})), 1000);
 }
 
 #[test]

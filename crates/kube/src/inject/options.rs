@@ -45,7 +45,7 @@ pub struct Options {
     pub exactly_once: bool,
     /// A Secret whose keys become variables of the sidecar.
     pub secret: Option<String>,
-    /// The user id of the sidecar, above 0; `None`: the main container's where it is written down, else 65532.
+    /// The user id of the sidecar, above 0; `None`: the main container's where it is written down, else the image's own.
     pub user: Option<u32>,
 }
 

@@ -66,7 +66,7 @@ pub const SETTINGS: &[Setting] = &[
     row(
         "user",
         false,
-        "the container's own, where it is written down; else 65532",
+        "that of the container or the pod, where it is written down; else the image's own, 1000",
         "the user id of the sidecar; not 0",
     ),
     row("opt_in", false, "`false`", "`true`: only pods with `pillion.dev/inject: \"true\"` are injected"),

@@ -19,9 +19,9 @@ pub(crate) const CONFIG: &str = "/etc/pillion";
 /// Where `exec` finds the program.
 pub(crate) const BIN: &str = "/opt/pillion";
 /// The program in our image, for those who need a command.
-const PROGRAM: &str = "/usr/share/filebeat/filebeat";
-/// The user where none is known.
-const NOBODY: u32 = 65532;
+const PROGRAM: &str = "/usr/bin/pillion";
+/// The user of our image.
+const OWN_USER: u32 = 1000;
 
 /// What the container has to know about its pod.
 #[derive(Debug)]
@@ -172,16 +172,12 @@ fn security(user: Option<u32>) -> Value {
     context
 }
 
-/// The user of the sidecar: the one asked for, else that of the container whose files it reads, else nobody.
+/// The user of the sidecar: the one asked for, else that of the container whose files it reads, else what the pod says
+/// for all; `None` where that, or the image's own, holds without a word.
 pub(crate) fn user(options: &Options, of_container: Option<u64>, of_pod: Option<u64>) -> Option<u32> {
-    let known = |user: Option<u64>| user.filter(|u| *u != 0).and_then(|u| u32::try_from(u).ok());
-    match (options.user, of_container) {
-        (Some(user), _) => Some(user),
-        (None, Some(user)) => Some(known(Some(user)).unwrap_or(NOBODY)),
-        // What the pod says for all its containers holds for the sidecar too.
-        (None, None) if known(of_pod).is_some() => None,
-        (None, None) => Some(NOBODY),
-    }
+    let of_container = of_container.filter(|user| *user != 0).and_then(|user| u32::try_from(user).ok());
+    let root_for_all = of_pod == Some(0);
+    options.user.or(of_container).or(root_for_all.then_some(OWN_USER))
 }
 
 /// Mounts beside those of the logs.

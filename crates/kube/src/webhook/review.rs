@@ -254,6 +254,7 @@ mod tests {
             let key = key.replace("~1", "/").replace("~0", "~");
             match object.pointer_mut(parent).unwrap() {
                 Value::Array(list) if key == "-" => list.push(op["value"].clone()),
+                Value::Array(list) if op["op"] == "add" => list.insert(key.parse().unwrap(), op["value"].clone()),
                 Value::Array(list) => list[key.parse::<usize>().unwrap()] = op["value"].clone(),
                 other => other[key.as_str()] = op["value"].clone(),
             }
