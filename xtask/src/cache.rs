@@ -21,12 +21,21 @@ pub(crate) fn folder() -> Outcome<PathBuf> {
     Ok(folder)
 }
 
-/// The folder of `name` built from `texts`; `build` fills a new folder when there is none yet.
-pub(crate) fn built(name: &str, texts: &[&str], build: impl FnOnce(&Path) -> Outcome) -> Outcome<PathBuf> {
+/// Whether `name` is there, built from `texts`.
+pub(crate) fn has(name: &str, texts: &[&str]) -> bool {
+    folder().is_ok_and(|cache| cache.join(key(name, texts)).exists())
+}
+
+fn key(name: &str, texts: &[&str]) -> String {
     let mut hasher = DefaultHasher::new();
     texts.hash(&mut hasher);
+    format!("{name}-{:016x}", hasher.finish())
+}
+
+/// The folder of `name` built from `texts`; `build` fills a new folder when there is none yet.
+pub(crate) fn built(name: &str, texts: &[&str], build: impl FnOnce(&Path) -> Outcome) -> Outcome<PathBuf> {
     let cache = folder()?;
-    let done = cache.join(format!("{name}-{:016x}", hasher.finish()));
+    let done = cache.join(key(name, texts));
     if done.exists() {
         return Ok(done);
     }

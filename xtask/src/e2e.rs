@@ -4,7 +4,7 @@
 
 use crate::peer::Check;
 use crate::servers::{self, Kind};
-use crate::{Outcome, bench, container, endpoints, filebeat, golumber, helm, loss, oldtls, peer};
+use crate::{Outcome, bench, container, endpoints, filebeat, golumber, helm, kubernetes, loss, oldtls, peer};
 
 /// Runs a suite.
 pub(crate) fn run(words: &[&str]) -> Outcome {
@@ -28,6 +28,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         ["helm", rest @ ..] => helm::run(rest),
         ["swap", rest @ ..] => peer::run(Check::Swap, rest),
         ["client", rest @ ..] => peer::run(Check::Client, rest),
+        ["kubernetes", rest @ ..] => kubernetes::run(rest),
         ["loss", rest @ ..] => loss::run(rest),
         ["resident"] => bench::check_resident(),
         _ => Err(crate::USAGE.to_owned()),

@@ -23,6 +23,7 @@ mod helm;
 mod http;
 mod image;
 mod job;
+mod kubernetes;
 mod loss;
 mod oldtls;
 mod peer;
@@ -57,6 +58,7 @@ usage: cargo xtask CHORE
   e2e image …          the image's root file system as a runtime runs it: --image FILE, --case NAME, --trials N
   e2e helm …           the Helm chart, linted and rendered by the real helm; the plain manifests: --write
   e2e resident         what the executable keeps resident at rest is within its limits
+  e2e kubernetes …     on a real one-node Kubernetes: --only NAME, --all, --keep, --list, --jobs N
   e2e loss …           lines lost when a Job ends: --shipper pillion|filebeat, --trials N, --parallel N, --target, --end,
                        --write, --input log|filestream, --plain
 ";

@@ -439,10 +439,11 @@ fn plan_for_terminate(awaits_work: bool, grace: Option<Duration>) -> OnTerminate
 const KILL_MARGIN: Duration = Duration::from_millis(500);
 
 /// A grace period, split into the time to follow and the time to drain: a quarter of it for the drain, at least 2 s
-/// and at most 30 s, less a margin before the kill.
+/// and at most 30 s, less a margin before the kill; where there is hardly any, half of it. SIGTERM can come in the moment
+/// in which the work is killed: what it writes last is still followed.
 fn split_grace(grace: Duration) -> (Duration, Duration) {
     let usable = grace.saturating_sub(KILL_MARGIN);
-    let drain = (grace / 4).clamp(Duration::from_secs(2), Duration::from_secs(30)).min(usable);
+    let drain = (grace / 4).clamp(Duration::from_secs(2), Duration::from_secs(30)).min(usable / 2);
     (usable - drain, drain)
 }
 
@@ -471,7 +472,7 @@ mod tests {
         for secs in [0, 1, 2, 3, 30, 600] {
             let grace = Duration::from_secs(secs);
             let (follow, drain) = split_grace(grace);
-            assert!(follow + drain <= grace, "{grace:?}");
+            assert!(follow + drain <= grace && follow >= drain.min(grace / 4), "{grace:?}");
         }
     }
 }
