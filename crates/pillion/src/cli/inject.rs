@@ -45,8 +45,12 @@ pub(super) fn command(command: Command) -> Command {
         .arg(flags::switch_arg("diff", "Show what would change, and write nothing"))
         .arg(flags::switch_arg("check", "Write nothing; exit with 1 when something would change"))
         .arg(
-            flags::value_arg("set", "NAME=VALUE", "Set one of the settings below; repeat it for more")
-                .action(ArgAction::Append),
+            Arg::new("set")
+                .long("set")
+                .value_name("NAME=VALUE")
+                .action(ArgAction::Append)
+                .allow_hyphen_values(true)
+                .help("Set one of the settings below; repeat it for more"),
         )
         .arg(
             flags::value_arg("config", "FILE", "A filebeat.yml, which is written into a ConfigMap beside each object")
