@@ -6,11 +6,13 @@
 //! Tested in `tests/thread.rs` and with standard input.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::at::At;
 use crate::thread::{Report, Waker};
 
 /// What a reading thread is told. It looks for commands whenever its waker is called.
@@ -28,19 +30,22 @@ pub struct Handle {
     waker: Waker,
     commands: Mutex<Sender<Command>>,
     thread: JoinHandle<Report>,
+    at: At,
 }
 
 impl Handle {
-    /// Starts a thread of this name. `run` gets what it is told, and must end after [`Command::Stop`].
+    /// Starts a thread of this name. `at`: where it notes what it turns to. `run` gets what it is told, and must end
+    /// after [`Command::Stop`].
     pub(crate) fn start(
         name: &str,
         waker: Waker,
+        at: At,
         run: impl FnOnce(Receiver<Command>) -> Report + Send + 'static,
     ) -> io::Result<Handle> {
         let (commands, receiver) = channel();
         let builder = std::thread::Builder::new().name(name.to_owned()).stack_size(512 * 1024);
         let thread = builder.spawn(move || run(receiver))?;
-        Ok(Handle { waker, commands: Mutex::new(commands), thread })
+        Ok(Handle { waker, commands: Mutex::new(commands), thread, at })
     }
 
     /// Begins the drain; [`BatchSink::drained`](crate::BatchSink::drained) tells when it is done.
@@ -53,6 +58,12 @@ impl Handle {
         let (reply, answer) = channel();
         self.tell(Command::Report(reply));
         answer.recv_timeout(wait).ok()
+    }
+
+    /// The file or folder that the thread turned to last: of a thread that doesn't answer, the one whose file system
+    /// hangs. Empty for standard input.
+    pub fn at(&self) -> PathBuf {
+        self.at.get()
     }
 
     /// Stops reading and gives the last report; `None` when the thread doesn't answer within `wait`: it is left behind.

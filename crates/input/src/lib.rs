@@ -7,6 +7,7 @@
 //! - [`StdinThread`]: the input `stdin`. [`Handle`]: either thread, running.
 //! - [`parse`]: from the bytes of a chunk to events; what processors do to them then is in the crate `process`.
 
+mod at;
 mod handle;
 mod harvest;
 mod options;

@@ -16,6 +16,7 @@ use pillion_event::{Batch, BatchId, FileStat, Guard, Incarnation, Source};
 use pillion_process::Pipeline;
 use pillion_world::{Mono, World};
 
+use crate::at::At;
 use crate::handle::{Command, Handle};
 use crate::harvest::{FileAccount, Stats, Tally};
 use crate::parse::{Chain, Chunk, Flush, Open};
@@ -206,7 +207,7 @@ impl StdinThread {
         waker: Waker,
     ) -> io::Result<Handle> {
         let state = Stream::new(&world, spec);
-        Handle::start("stdin", waker.clone(), move |commands| {
+        Handle::start("stdin", waker.clone(), At::default(), move |commands| {
             Driver { world, state, fd: stream, sink, waker, commands, ended: false, draining: false }.run()
         })
     }

@@ -117,7 +117,7 @@ impl HarvestThread {
         waker: Waker,
         watch: bool,
     ) -> io::Result<Handle> {
-        Handle::start("harvest", waker.clone(), move |commands| {
+        Handle::start("harvest", waker.clone(), harvester.at.clone(), move |commands| {
             let watches = Watches::new(watch);
             Driver { world, harvester, sink, waker, commands, watches, told: false, listened: Mono(0) }.run()
         })

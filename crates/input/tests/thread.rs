@@ -3,17 +3,18 @@
 
 mod common;
 
-use std::io::Write;
-use std::sync::Arc;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pillion_event::{Batch, InputKind};
 use pillion_input::parse::{Chain, ChainOptions};
 use pillion_input::{BatchSink, Budget, Glob, HarvestThread, Harvester, InputSpec, Limits, Own};
 use pillion_registry::{Options, Registry};
-use pillion_world::World;
+use pillion_world::{DirEntry, File, Fs, FsKind, Lock, Meta, OpenHow, World};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -51,9 +52,12 @@ struct Running {
 
 /// A thread that searches once an hour: what comes sooner comes by inotify.
 fn running(watch: bool, space: usize) -> Running {
+    running_in(World::real(), watch, space)
+}
+
+fn running_in(world: World, watch: bool, space: usize) -> Running {
     let tmp = tempfile::tempdir().unwrap();
     std::fs::create_dir(tmp.path().join("logs")).unwrap();
-    let world = World::real();
     let glob = Glob::new(tmp.path().join("logs/**/*.log").as_os_str(), true).unwrap();
     let chain = Arc::new(Chain::new(ChainOptions::default()));
     let mut spec = InputSpec::new(common::desc(InputKind::Log, ""), chain, vec![glob]);
@@ -120,5 +124,68 @@ fn without_watches_files_are_looked_at_by_time() {
     r.thread.drain();
     let line = r.seen.recv_timeout(LIMIT).unwrap();
     assert!(matches!(line, Seen::Line(l) if l == "one"));
+    assert!(r.thread.report(LIMIT).is_some());
+}
+
+/// The real file system, in which files named `hung.log` can't be opened until the gate opens.
+struct Hanging {
+    real: Arc<dyn Fs>,
+    gate: Mutex<Receiver<()>>,
+}
+
+impl Fs for Hanging {
+    fn open(&self, path: &Path, how: OpenHow) -> io::Result<Box<dyn File>> {
+        if path.ends_with("hung.log") {
+            let _ = self.gate.lock().unwrap().recv();
+        }
+        self.real.open(path, how)
+    }
+    fn stat(&self, path: &Path, follow: bool) -> io::Result<Meta> {
+        self.real.stat(path, follow)
+    }
+    fn read_dir(&self, path: &Path, each: &mut dyn FnMut(DirEntry<'_>) -> bool) -> io::Result<()> {
+        self.real.read_dir(path, each)
+    }
+    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
+        self.real.canonicalize(path)
+    }
+    fn kind(&self, path: &Path) -> io::Result<FsKind> {
+        self.real.kind(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.real.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.real.remove(path)
+    }
+    fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<()> {
+        self.real.create_dir_all(path, mode)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.real.sync_dir(path)
+    }
+    fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+        self.real.try_lock(path)
+    }
+}
+
+#[test]
+fn a_file_system_that_hangs_is_named_by_the_path() {
+    let (open, gate) = channel();
+    let real = World::real();
+    let fs = Arc::new(Hanging { real: Arc::clone(&real.fs), gate: Mutex::new(gate) });
+    let r = running_in(World { fs, ..real }, true, 1 << 20);
+    r.append("a.log", "one\n");
+    assert_eq!(r.line(), "one");
+    r.append("hung.log", "two\n");
+    let hung = r.tmp.path().join("logs/hung.log");
+    let begin = std::time::Instant::now();
+    // Nobody waits for it longer than he says. It answers as long as it only looks at the file.
+    while r.thread.report(Duration::from_millis(20)).is_some() || r.thread.at() != hung {
+        assert!(begin.elapsed() < LIMIT, "at {}", r.thread.at().display());
+    }
+    // It comes back, and nothing is lost.
+    drop(open);
+    assert_eq!(r.line(), "two");
     assert!(r.thread.report(LIMIT).is_some());
 }

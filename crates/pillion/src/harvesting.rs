@@ -126,16 +126,14 @@ impl Reading for Harvesting {
 
     fn report(&self) -> ReadingReport {
         let mut said = ReadingReport::default();
-        let files = self.files.as_ref().map(|t| t.report(ANSWER));
-        let stdin = self.stdin.as_ref().map(|t| t.report(ANSWER));
-        for (report, last) in [files, stdin].into_iter().zip(&self.last) {
+        for (thread, last) in [&self.files, &self.stdin].into_iter().zip(&self.last) {
+            let Some(thread) = thread else { continue };
             // A thread that doesn't answer any more has said at the end of its drain what became of everything.
-            match (report, last.get()) {
-                (None, _) => {}
-                (Some(Some(report)), _) => add(&mut said, &report),
-                (Some(None), Some(report)) => add(&mut said, report),
-                (Some(None), None) => {
-                    let path = "(unknown: a file system doesn't answer)".to_owned();
+            match (thread.report(ANSWER), last.get()) {
+                (Some(report), _) => add(&mut said, &report),
+                (None, Some(report)) => add(&mut said, report),
+                (None, None) => {
+                    let path = format!("{} (its file system doesn't answer)", thread.at().display());
                     said.unread.push(Unread { path, from: 0, to: 0 });
                 }
             }

@@ -61,6 +61,7 @@ impl Harvester {
         }
         let follow = self.inputs.get(usize::from(f.input)).is_some_and(|i| i.spec.symlinks);
         let (path, network) = (f.path.clone(), f.network);
+        self.at.set(&path);
         if self.open >= self.limits.descriptors {
             self.close_some(id);
         }

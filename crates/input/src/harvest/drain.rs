@@ -87,6 +87,7 @@ impl Harvester {
     pub(crate) fn settle_at_drain(&mut self, id: FileId, now: Mono) {
         let pending = |f: &&FileState| f.drain == Drain::Pending && !f.queued;
         let Some(f) = self.table.get(id).filter(pending) else { return };
+        self.at.set(&f.path);
         if f.network && f.gone {
             if !self.look_at_gone(id, now) {
                 return;

@@ -35,6 +35,7 @@ pub(crate) fn missing(e: &io::Error) -> bool {
 impl Harvester {
     /// Looks at a path that a walk of this input found.
     pub(crate) fn look(&mut self, input: u16, path: PathBuf, listed_ino: u64, now: Mono) {
+        self.at.set(&path);
         let Some(i) = self.inputs.get(usize::from(input)) else { return };
         let (spec, group, number) = (&i.spec, i.group, i.tour.number);
         let bytes = path.as_os_str().as_bytes();
@@ -432,6 +433,7 @@ impl Harvester {
 
     /// Something may have happened at this path.
     pub(crate) fn look_at_hint(&mut self, path: &Path, now: Mono) {
+        self.at.set(path);
         let mut matched = false;
         for input in 0..self.inputs.len() {
             let i = &self.inputs[input];
@@ -483,6 +485,7 @@ impl Harvester {
 
     fn look_again(&mut self, id: FileId, now: Mono) {
         let Some(f) = self.table.get_mut(id) else { return };
+        self.at.set(&f.path);
         f.looked = now;
         if f.gone {
             self.look_at_gone(id, now);

@@ -46,6 +46,7 @@ use pillion_world::{FsKind, Mono, World};
 pub use account::{FileAccount, Loss, LossCause, Stats};
 pub use file::Tally;
 
+use crate::at::At;
 use crate::harvest::account::Books;
 use crate::harvest::identity::Former;
 use crate::harvest::table::{FileId, Table};
@@ -118,6 +119,8 @@ pub(crate) struct Input {
 pub struct Harvester {
     world: World,
     registry: Arc<Registry>,
+    /// What is looked at or read now.
+    pub(crate) at: At,
     limits: Limits,
     own: Own,
     inputs: Vec<Input>,
@@ -195,6 +198,7 @@ impl Harvester {
         Harvester {
             world,
             registry,
+            at: At::default(),
             limits,
             own,
             inputs,
@@ -363,6 +367,7 @@ impl Harvester {
     /// What is known of a folder; looked up once for each search.
     fn folder(&mut self, dir: &Path) -> &Folder {
         if !self.folders.contains_key(dir) {
+            self.at.set(dir);
             let network = !matches!(self.world.fs.kind(dir), Ok(FsKind::Local));
             let real = self.world.fs.canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
             let own = self.own.dirs.iter().any(|d| real.starts_with(d));

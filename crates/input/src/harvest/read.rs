@@ -84,6 +84,7 @@ impl Harvester {
         }
         let seen = self.now_of(id, now)?;
         let Some(f) = self.table.get_mut(id) else { return Ok(None) };
+        self.at.set(&f.path);
         let Some(fd) = &f.fd else { return Ok(None) };
         let meta = seen.meta;
         if meta.len < f.floor() {

@@ -171,6 +171,7 @@ impl Harvester {
 
     fn list(&mut self, input: usize, dir: &Path) {
         let own = self.folder(dir).own;
+        self.at.set(dir);
         let Some(i) = self.inputs.get_mut(input) else { return };
         if own {
             i.tour.walk.skip();

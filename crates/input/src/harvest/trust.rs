@@ -73,6 +73,7 @@ impl Harvester {
     }
 
     fn stat_file(&self, path: &Path, symlinks: bool) -> io::Result<Option<Meta>> {
+        self.at.set(path);
         let mut meta = self.world.fs.stat(path, false)?;
         if meta.kind == FileKind::Symlink && symlinks {
             meta = self.world.fs.stat(path, true)?;
@@ -91,6 +92,7 @@ impl Harvester {
         if let Some(asked) = self.asked.take().filter(|a| a.path == path && a.follow == follow) {
             return Ok((asked.fd, asked.meta));
         }
+        self.at.set(path);
         if network && let Some(dir) = path.parent() {
             // What it says isn't of interest: that it is asked makes the client forget names that have changed. A folder
             // that can't be looked at shows in the open.
@@ -110,6 +112,7 @@ impl Harvester {
         }
         let opened = self.table.get(id).and_then(|f| Some((f, f.fd.as_deref()?)));
         let Some((f, fd)) = opened else { return Err(ErrorKind::NotFound.into()) };
+        self.at.set(&f.path);
         let meta = fd.stat()?;
         if !f.network {
             return Ok(Seen { meta, sure: true });
