@@ -32,6 +32,9 @@ pub const RECEIPT_DELAY: Duration = Duration::from_millis(200);
 /// How long the last receipt may take to be written.
 pub const RECEIPT_LIMIT: Duration = Duration::from_secs(2);
 
+/// How long a command that was killed may take to be gone.
+pub const COMMAND_END: Duration = Duration::from_millis(1500);
+
 /// The readers, as the run sees them.
 pub trait Reading: Send + Sync {
     /// Look at everything once more, read it to its end, hold nothing back.
@@ -150,6 +153,8 @@ pub struct Run {
     pub hurry: Box<dyn Fn() + Send + Sync>,
     /// Told of SIGTERM: a work that has failed isn't started again after it.
     pub terminated: watch::Sender<bool>,
+    /// Ends a wrapped command for good: what it would write in its last moments before the kill could not be delivered.
+    pub end_command: Box<dyn Fn() + Send + Sync>,
     /// The signals.
     pub signals: Signals,
     /// What ends the run beside signals.
@@ -168,6 +173,8 @@ struct State {
     /// SIGTERM came while work is awaited: when the drain must begin, if the grace period is known.
     terminated: bool,
     begin_at: Option<Mono>,
+    /// The wrapped command was ended, since it didn't end by itself.
+    command_ended: bool,
     /// SIGKILL is expected then, less a margin.
     kill_at: Option<Mono>,
     next_receipt: Option<Mono>,
@@ -188,6 +195,7 @@ impl Run {
             started: self.world.clock.wall(),
             terminated: false,
             begin_at: None,
+            command_ended: false,
             kill_at: None,
             next_receipt: None,
             writing: None,
@@ -279,7 +287,16 @@ impl Run {
     fn advance(&self, state: &mut State) {
         let now = self.world.clock.mono();
         if state.begin_at.is_some_and(|at| now >= at) {
-            self.start(state, Cause::Terminate, None);
+            if self.settings.wraps_command && !state.command_ended {
+                tracing::warn!(
+                    "the command hasn't ended after SIGTERM, and the kill is near: ending it to ship its last lines"
+                );
+                (self.end_command)();
+                state.command_ended = true;
+                state.begin_at = Some(now.plus(COMMAND_END));
+            } else {
+                self.start(state, Cause::Terminate, None);
+            }
         }
         if state.drain.phase() != Phase::Following {
             let (read_to_end, flushed) = self.reading.progress();

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use pillion_config::Config;
 use pillion_engine::drain::Cause;
+use pillion_engine::exec::child::Handle;
 use pillion_engine::exec::spool::Spool;
 use pillion_engine::ledger::Ledger;
 use pillion_engine::receipt::Verdict;
@@ -111,7 +112,12 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> Result<u8
     let flag = watch_work(&world, &engine, &tell, sigterm);
     tokio::spawn(rest::watch(world.clone(), Arc::clone(&ledger)));
     let place = wrapped::Place { world: &world, dir: &spool_dir, registry: &registry, ledger: &ledger, tell: &tell };
-    let spools = flags.command.as_deref().map(|command| start_command(config, &place, command)).transpose()?;
+    let command = flags.command.as_deref().map(|command| start_command(config, &place, command)).transpose()?;
+    let (spools, handle) = command.unzip();
+    let end_command = Box::new({
+        let world = world.clone();
+        move || handle.iter().for_each(|handle| handle.kill(&world))
+    });
     if flags.once {
         let _ = tell.send(Ending::Drain(Cause::Once)).await;
     }
@@ -124,6 +130,7 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> Result<u8
         flag,
         hurry: Box::new(move || hurry.begin()),
         terminated,
+        end_command,
         signals,
         endings,
         agent_id: registry.agent_id().to_owned(),
@@ -186,7 +193,11 @@ fn with_spool(
     Ok(inputs)
 }
 
-fn start_command(config: &Config, place: &wrapped::Place<'_>, command: &[OsString]) -> Result<wrapped::Ended, u8> {
+fn start_command(
+    config: &Config,
+    place: &wrapped::Place<'_>,
+    command: &[OsString],
+) -> Result<(wrapped::Ended, Handle), u8> {
     let rule = wrapped::Rule::from_config(config).map_err(|e| fail(&e.to_string()))?;
     wrapped::start(place, command, rule).map_err(|e| {
         tracing::error!(command = ?command.first(), "the command can't be started: {e}");

@@ -73,7 +73,7 @@ pub(crate) struct Place<'a> {
 }
 
 /// Starts the command. Its end starts the drain.
-pub(crate) fn start(place: &Place<'_>, command: &[OsString], rule: Rule) -> io::Result<Ended> {
+pub(crate) fn start(place: &Place<'_>, command: &[OsString], rule: Rule) -> io::Result<(Ended, Handle)> {
     let registry = Arc::clone(place.registry);
     let delivered = move |path: &Path| {
         let path = path.to_string_lossy();
@@ -108,7 +108,7 @@ pub(crate) fn start(place: &Place<'_>, command: &[OsString], rule: Rule) -> io::
     let signals = listen()?; // before there is a command that may be sent one
     let handle = child::start(command, spools, rule.on_full, &on_dropped, on_end)?;
     forward(signals, &handle);
-    Ok(ended)
+    Ok((ended, handle))
 }
 
 fn lost(ledger: &Ledger, dir: &Path, stream: &str, bytes: u64) {

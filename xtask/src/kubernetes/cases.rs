@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::case::{Case, End, Expect, Ride};
 use super::example::Example;
 use super::{api, pods};
-use crate::{Outcome, wait};
+use crate::Outcome;
 
 /// 200 lines, the last of which has no newline.
 const WORK: &str = "for i in $(seq 199); do echo \"@ $(hostname) $i\"; done >>/data/app.log
@@ -296,21 +296,15 @@ fn kill_shipper(ride: &mut Ride<'_>) -> Outcome {
     has_restarted(ride)
 }
 
-/// Leaves the sidecar less memory than it has, so that the kernel kills it.
+/// Takes the sidecar's memory from beside it, and has the kernel choose the sidecar when there is no more.
 fn oom_shipper(ride: &mut Ride<'_>) -> Outcome {
     let pod = ride.pod()?;
     let shipper = ride.shipper();
-    let group = pods::cgroup(&pod, shipper, "memory").ok_or("the sidecar has no cgroup")?;
-    let limits = ["memory.limit_in_bytes", "memory.max"];
-    let limit = limits.iter().map(|f| group.join(f)).find(|f| f.exists()).ok_or("no memory limit")?;
-    let killed = wait::until("the sidecar to be OOM-killed", Duration::from_secs(30), || {
-        // Version 1 refuses a limit that it can't reach at once, and the kernel kills at the next page that is needed.
-        for kib in [2048, 1024, 512, 256, 64] {
-            let _ = std::fs::write(&limit, (kib * 1024).to_string());
-        }
-        Ok((!limit.exists() || pods::processes(&pod, shipper).is_empty()).then_some(()))
-    });
-    killed?;
+    for pid in pods::processes(&pod, shipper) {
+        let path = format!("/proc/{pid}/oom_score_adj");
+        std::fs::write(&path, "1000").map_err(|e| format!("{path}: {e}"))?;
+    }
+    ride.exec(&pod, shipper, &["tail", "/dev/zero"])?;
     has_restarted(ride)?;
     ride.until("the reason", |pods| {
         let end = &pods::status(pods.first()?, shipper)?["lastState"]["terminated"];

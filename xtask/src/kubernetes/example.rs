@@ -3,8 +3,6 @@
 //! Comes in: a file's name. Goes out: its objects, ready to be made in a namespace.
 //! Always holds: only what a case says is changed; the rest is what a user reads.
 
-use std::fs;
-
 use serde_json::{Value, json};
 
 use super::api;
@@ -150,13 +148,4 @@ pub(crate) fn service(namespace: &str, name: &str, port: u16) -> Outcome {
         "endpoints": [{"addresses": [Node::ADDRESS], "conditions": {"ready": true}}], "ports": ports,
     });
     api::create(namespace, &slice).map(drop)
-}
-
-/// The example's names in their order.
-pub(crate) fn names() -> Vec<String> {
-    let all = fs::read_dir(root().join("deploy/examples")).into_iter().flatten().flatten();
-    let mut names: Vec<String> =
-        all.filter_map(|e| Some(e.file_name().to_str()?.strip_suffix(".yml")?.to_owned())).collect();
-    names.sort();
-    names
 }

@@ -16,11 +16,14 @@ use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use pillion_world::World;
 
 use super::spool::{OnFull, Spool};
 
@@ -33,12 +36,45 @@ const FULL_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Clone)]
 pub struct Handle {
     pidfd: Arc<OwnedFd>,
+    pid: i32,
+}
+
+/// The processes below this one, by what /proc says of parents.
+fn descendants(world: &World, root: i32) -> Vec<i32> {
+    let mut parents = Vec::new();
+    let _ = world.fs.read_dir(Path::new("/proc"), &mut |entry| {
+        parents.extend(entry.name.to_str().and_then(|s| s.parse::<i32>().ok()).map(|pid| (pid, 0)));
+        true
+    });
+    for (pid, parent) in &mut parents {
+        let stat = world.fs.read(&PathBuf::from(format!("/proc/{pid}/stat")), 1 << 12).unwrap_or_default();
+        // After the name, which may hold anything: the state, the parent.
+        let rest = String::from_utf8_lossy(stat.rsplit(|b| *b == b')').next().unwrap_or_default()).into_owned();
+        *parent = rest.split_whitespace().nth(1).and_then(|p| p.parse().ok()).unwrap_or(0);
+    }
+    let mut found = vec![root];
+    let mut at = 0;
+    while let Some(&above) = found.get(at) {
+        found.extend(parents.iter().filter(|(_, parent)| *parent == above).map(|(pid, _)| *pid));
+        at += 1;
+    }
+    found.split_off(1)
 }
 
 impl Handle {
     /// Sends it a signal; one that has ended doesn't mind.
     pub fn signal(&self, signal: Signal) {
         let _ = pidfd_send_signal(&*self.pidfd, signal);
+    }
+
+    /// Ends it with all that it has started, as a container's end would: by SIGKILL. What another process has adopted
+    /// isn't found.
+    pub fn kill(&self, world: &World) {
+        let children = descendants(world, self.pid);
+        self.signal(Signal::KILL);
+        for pid in children.into_iter().filter_map(Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
     }
 }
 
@@ -91,7 +127,7 @@ pub fn start(
         let spools = std::mem::take(&mut *waited.unwrap_or_else(PoisonError::into_inner).0);
         on_end(code, spools);
     })?;
-    Ok(Handle { pidfd: Arc::new(pidfd) })
+    Ok(Handle { pidfd: Arc::new(pidfd), pid: pid.as_raw_nonzero().get() })
 }
 
 /// As a shell tells it: the exit code, or 128 and the signal's number.

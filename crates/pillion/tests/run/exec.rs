@@ -149,3 +149,20 @@ fn when_the_spool_is_full_the_command_waits_if_it_shall() {
     assert_eq!((run.out().len(), end.events().len()), (24 << 20, 24577));
     assert_eq!(job.receipt()["verdict"], "complete");
 }
+
+#[test]
+fn a_command_that_does_not_mind_sigterm_is_ended_in_time_for_its_last_lines() {
+    let end = Endpoint::start();
+    let job = job(&end);
+    let script = "trap 'echo still here' TERM; (trap '' TERM; while :; do echo below; sleep 0.02; done) & \
+                  while :; do echo above; sleep 0.02; done";
+    let mut run = exec(&job, &["-E", "pillion.drain.grace_period=3s"], script);
+    end.wait(2);
+    run.signal(Signal::TERM);
+    run.ends_with(137);
+    let printed = run.out().lines().count();
+    assert_eq!(end.messages().len(), printed, "all that was passed through was shipped");
+    assert!(run.out().contains("still here") && run.out().contains("below"), "{}", run.out());
+    let receipt = job.receipt();
+    assert_eq!((&receipt["verdict"], &receipt["work_exit_code"]), (&"complete".into(), &137.into()));
+}
