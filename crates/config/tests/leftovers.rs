@@ -107,3 +107,38 @@ fn what_is_switched_off_is_left_alone() {
     let left = config.leftovers();
     assert!(left.refused.is_empty() && left.unknown.is_empty() && left.unasked.is_empty() && left.harmless.is_empty());
 }
+
+/// Options that Filebeat has and that change nothing of what is delivered: said once each, never an error.
+#[test]
+fn what_has_no_effect_is_said() {
+    for (yaml, taken, options) in [
+        (
+            "output.file: {worker: 2, bulk_max_size: 5}",
+            "output.file",
+            &["output.file.worker", "output.file.bulk_max_size"][..],
+        ),
+        ("output.console: {workers: 2, bulk_max_size: 5}", "output.console.bulk_max_size", &["output.console.workers"]),
+        (
+            "filebeat.inputs: [{type: log, paths: [/a], harvester_buffer_size: 1KiB}]",
+            "",
+            &["filebeat.inputs.0.harvester_buffer_size"],
+        ),
+        (
+            "filebeat.inputs: [{type: filestream, paths: [/a], buffer_size: 1KiB}]",
+            "",
+            &["filebeat.inputs.0.buffer_size"],
+        ),
+    ] {
+        let messages = told(&format!("pillion.compat: 8\n{yaml}"), |config| {
+            if taken.is_empty() {
+                take_inputs(config);
+            } else {
+                let _ = (config.root().section(taken), config.root().u64(taken));
+            }
+        });
+        assert_eq!(messages.len(), options.len(), "{yaml}: {messages:?}");
+        for (message, option) in messages.iter().zip(options) {
+            assert!(message.starts_with("- ") && message.contains(&format!("{option}: has no effect")), "{message}");
+        }
+    }
+}

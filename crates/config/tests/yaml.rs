@@ -36,6 +36,13 @@ fn values() {
         ("x: 12:30", json!("12:30")),
         ("x: .inf", json!(null)),
         ("on: {x: 1}\nx: Off", json!(false)),
+        (
+            "x: [y, n, on, off, yes, no, Y, N, 'n', \"on\"]",
+            json!([true, false, true, false, true, false, true, false, "n", "on"]),
+        ),
+        ("x: [yES, oN, tRUE, nULL]", json!(["yES", "oN", "tRUE", "nULL"])),
+        // Filebeat refuses a key that YAML 1.1 takes for a truth value or a number; as a text it means one thing only.
+        ("x: {n: 1, on: 2, yes: 3, 4: 5, 'y': 6}", json!({"n": 1, "on": 2, "yes": 3, "4": 5, "y": 6})),
         ("x: a:b#c", json!("a:b#c")),
         ("x: %{[a]}", json!(null)),
     ] {

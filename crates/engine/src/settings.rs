@@ -115,16 +115,62 @@ fn queue(root: &Section<'_>) -> Result<Limits, Error> {
         }
         compat => {
             let (default, min_default) = if compat == Compat::V7 { (4096, 2048) } else { (3200, 1600) };
-            let events = root.u64_in("queue.mem.events", 32..=100_000_000)?.map_or(default, |n| n as usize);
-            let min = root.usize("queue.mem.flush.min_events")?;
-            let timeout = root.duration("queue.mem.flush.timeout")?;
+            let (place, preset) = queue_place(root)?;
+            let key = |name: &str| format!("{place}queue.mem.{name}");
+            let events = root.u64_in(&key("events"), 32..=100_000_000)?.map_or(default, |n| n as usize);
+            let min = root.usize(&key("flush.min_events"))?;
+            let timeout = root.duration(&key("flush.timeout"))?;
             let flush = (min.is_some() || timeout.is_some())
                 .then(|| (min.unwrap_or(min_default).clamp(1, events), timeout.unwrap_or(Duration::from_secs(10))));
             // A timeout of 0 is Filebeat's way of saying "do not wait".
-            (events, flush.filter(|(_, t)| !t.is_zero()))
+            let flush = flush.filter(|(_, t)| !t.is_zero());
+            match preset {
+                None => (events, flush),
+                Some(events) => {
+                    let queue = format!("{place}queue");
+                    if root.has(&queue) {
+                        root.warn(&queue, "the preset of the output sets the queue itself", "remove one of the two");
+                    }
+                    (events, None)
+                }
+            }
         }
     };
     Ok(Limits { events, bytes, flush })
+}
+
+/// Before which keys the queue's options stand: at the top, or (8 and 9) below the output; and how many events the
+/// output's preset gives it. A preset wins over all, and both places at once are an error, as in Filebeat
+/// (`libbeat/outputs/elasticsearch/config_presets.go`, `libbeat/cmd/instance/beat.go`).
+fn queue_place(root: &Section<'_>) -> Result<(String, Option<usize>), Error> {
+    if !matches!(root.compat(), Compat::V8 | Compat::V9) {
+        return Ok((String::new(), None));
+    }
+    for name in ["elasticsearch", "logstash", "file", "console"] {
+        let output = format!("output.{name}");
+        if !root.has(&output) || root.bool(&format!("{output}.enabled"))? == Some(false) {
+            continue;
+        }
+        let preset = match name {
+            "elasticsearch" => root.str("output.elasticsearch.preset")?,
+            _ => None,
+        };
+        let preset = match preset.as_deref() {
+            Some("balanced" | "scale") => Some(3200),
+            Some("throughput") => Some(12_800),
+            Some("latency") => Some(4100),
+            _ => None,
+        };
+        if !root.has(&format!("{output}.queue")) {
+            return Ok((String::new(), preset));
+        }
+        if preset.is_none() && root.has("queue") {
+            let reason = "the queue is set at the top and below the output: Filebeat takes only one of them";
+            return Err(root.error("queue", reason, "remove one of the two"));
+        }
+        return Ok((format!("{output}."), preset));
+    }
+    Ok((String::new(), None))
 }
 
 fn registry(root: &Section<'_>) -> Result<pillion_registry::Options, Error> {
@@ -173,6 +219,32 @@ mod tests {
         assert_eq!(s.process, Some(Watched::Name("worker".into())));
         assert!(s.exactly_once && s.on_incomplete == OnIncomplete::Succeed);
         assert_eq!(s.grace_period, Some(Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn the_queue_is_set_at_the_top_or_below_the_output_or_by_its_preset() {
+        let second = Duration::from_secs(1);
+        for (yaml, events, flush) in [
+            ("pillion.compat: 8\noutput.elasticsearch.queue.mem.events: 64", 64, None),
+            (
+                "pillion.compat: 9\noutput.logstash: {queue.mem: {events: 99, flush.timeout: 1s}}",
+                99,
+                Some((99, second)),
+            ),
+            ("pillion.compat: 8\noutput.file.queue.mem.events: 64\noutput.file.enabled: false", 3200, None),
+            ("pillion.compat: 8\noutput.elasticsearch.preset: throughput", 12_800, None),
+            ("pillion.compat: 8\noutput.elasticsearch: {preset: latency, queue.mem.events: 64}", 4100, None),
+            ("pillion.compat: 8\nqueue.mem.events: 64\noutput.elasticsearch.preset: custom", 64, None),
+            ("pillion.compat: 7\nqueue.mem.events: 64\noutput.elasticsearch.queue.mem.events: 65", 64, None),
+        ] {
+            let s = read(yaml).unwrap();
+            assert_eq!((s.queue.events, s.queue.flush), (events, flush), "{yaml}");
+        }
+        let both = "pillion.compat: 8\nqueue.mem.events: 64\noutput.elasticsearch.queue.mem.events: 65";
+        assert!(read(both).unwrap_err().to_string().contains("only one of them"));
+        let config = Config::from_yaml("output.elasticsearch: {preset: scale, queue.mem.events: 64}").unwrap();
+        EngineSettings::from_section(&config.root()).unwrap();
+        assert_eq!(config.warnings().len(), 1);
     }
 
     #[test]

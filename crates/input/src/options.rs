@@ -240,16 +240,8 @@ fn interval(s: &Section<'_>, key: &str, default: Duration) -> Result<Duration, E
     }
 }
 
-fn buffer(s: &Section<'_>, key: &str, spec: &mut InputSpec) -> Result<(), Error> {
-    if let Some(size) = s.size(key)? {
-        spec.buffer_size = usize::try_from(size).unwrap_or(usize::MAX);
-    }
-    Ok(())
-}
-
 /// What `log`, `container` and `stdin` share.
 fn log_options(s: &Section<'_>, spec: &mut InputSpec) -> Result<(), Error> {
-    buffer(s, "harvester_buffer_size", spec)?;
     let older = if s.compat() == Compat::V5 { s.duration("close_older")? } else { None };
     let close = &mut spec.close;
     close.inactive = s.duration("close_inactive")?.or(older).unwrap_or(close.inactive);
@@ -290,7 +282,6 @@ fn log_file_options(s: &Section<'_>, spec: &mut InputSpec) -> Result<(), Error> 
 fn filestream_options(s: &Section<'_>, spec: &mut InputSpec) -> Result<(), Error> {
     let compat = s.compat();
     let v9 = compat == Compat::V9;
-    buffer(s, "buffer_size", spec)?;
     spec.scan_every = interval(s, "prospector.scanner.check_interval", spec.scan_every)?;
     spec.include_files = patterns(s, "prospector.scanner.include_files")?;
     spec.exclude_files = patterns(s, "prospector.scanner.exclude_files")?;
@@ -443,7 +434,7 @@ mod tests {
     fn options_of_a_log_input() {
         let more = "  scan_frequency: 1s\n  ignore_older: 2h\n  close_inactive: 1m\n  close_renamed: true\n  close_removed: false\n  \
                     close_eof: true\n  close_timeout: 5m\n  backoff: 2s\n  max_backoff: 4s\n  backoff_factor: 1\n  tail_files: true\n  \
-                    symlinks: true\n  exclude_files: ['\\.gz$']\n  harvester_buffer_size: 32KiB\n  document_type: t\n  pipeline: p\n";
+                    symlinks: true\n  exclude_files: ['\\.gz$']\n  document_type: t\n  pipeline: p\n";
         let spec = input("5.6", more).unwrap();
         assert_eq!(
             spec.close,
@@ -455,7 +446,7 @@ mod tests {
                 after: Some(Duration::from_secs(300))
             }
         );
-        assert_eq!((spec.backoff.factor, spec.tail, spec.symlinks, spec.buffer_size), (1.0, true, true, 32 * 1024));
+        assert_eq!((spec.backoff.factor, spec.tail, spec.symlinks), (1.0, true, true));
         assert_eq!(spec.ignore_older, Some(Duration::from_secs(7200)));
         assert_eq!((spec.desc.document_type.as_str(), spec.desc.pipeline.as_deref()), ("t", Some("p")));
         assert!(spec.exclude_files[0].is_match(b"/l/a.gz"));
@@ -466,7 +457,7 @@ mod tests {
         let more = "  type: filestream\n  id: x\n  prospector.scanner: {check_interval: 1s, symlinks: true, include_files: [a], exclude_files: [b], \
                     fingerprint: {enabled: true, offset: 32, length: 64}}\n  file_identity.fingerprint: ~\n  close.on_state_change: {inactive: 1m, \
                     renamed: true, removed: true, check_interval: 1s}\n  close.reader: {on_eof: true, after_interval: 1h}\n  backoff: {init: 1s, max: 2s}\n  \
-                    buffer_size: 1024\n  ignore_inactive: since_last_start\n  seek_to_tail: true\n  index: i\n";
+                    ignore_inactive: since_last_start\n  seek_to_tail: true\n  index: i\n";
         let spec = input("8", more).unwrap();
         assert_eq!(spec.identity, Identity::Fingerprint { offset: 32, length: 64, growing: false });
         assert_eq!(

@@ -100,9 +100,6 @@ pub struct InputSpec {
     pub backoff: Backoff,
     /// New files are read from their end on (`tail_files`, `seek_to_tail`).
     pub tail: bool,
-    /// A hint of how much is read at once, bytes (`harvester_buffer_size`, `buffer_size`); more is read where that
-    /// costs nothing.
-    pub buffer_size: usize,
 }
 
 impl InputSpec {
@@ -127,7 +124,6 @@ impl InputSpec {
             close: Close { inactive: Duration::from_secs(300), renamed: false, removed: true, eof: false, after: None },
             backoff: Backoff { init: Duration::from_secs(1), max: Duration::from_secs(10), factor: 2.0 },
             tail: false,
-            buffer_size: 16 * 1024,
         }
     }
 

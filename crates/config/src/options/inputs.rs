@@ -4,6 +4,7 @@ use super::Fate::{Harmless as H, Refused as R, Taken as T};
 use super::Row;
 
 const ALL: &str = "5789";
+const BUFFER: &str = "files are read in chunks of a bounded size of their own";
 const NEW: &str = "789";
 
 const MODULES: &str = "modules aren't supported";
@@ -45,7 +46,7 @@ const HARVEST: &[Row] = &[
     Row("include_lines", ALL, T),
     Row("exclude_lines", ALL, T),
     Row("max_bytes", ALL, T),
-    Row("harvester_buffer_size", ALL, T),
+    Row("harvester_buffer_size", ALL, H(BUFFER)),
     Row("line_terminator", NEW, T),
     Row("document_type", "5", T),
     Row("json", ALL, T),
@@ -151,7 +152,7 @@ const FILESTREAM: &[Row] = &[
     Row("include_file_fingerprint", "9", T),
     Row("include_lines", NEW, T),
     Row("exclude_lines", NEW, T),
-    Row("buffer_size", NEW, T),
+    Row("buffer_size", NEW, H(BUFFER)),
     Row("harvester_buffer_size", NEW, H("Filebeat ignores it too: the option is `buffer_size`")),
     Row("message_max_bytes", NEW, T),
     Row("line_terminator", NEW, T),

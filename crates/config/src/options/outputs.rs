@@ -5,6 +5,7 @@ use super::Row;
 
 const ALL: &str = "5789";
 const NEW: &str = "789";
+const ONE_WRITER: &str = "Filebeat ignores it too: there is one writer";
 const RETRIES: &str = "Filebeat ignores it too: what wasn't acknowledged is sent again, without limit";
 
 /// The rows of an output by its name; `None` for one that Filebeat doesn't have.
@@ -24,9 +25,6 @@ const NOT_YET: &[Row] =
 
 const COMMON: &[Row] = &[
     Row("enabled", ALL, T),
-    Row("bulk_max_size", ALL, T),
-    Row("worker", ALL, T),
-    Row("workers", NEW, T),
     Row("queue.mem.**", "89", T),
     Row("queue.mem", "89", T),
     Row(
@@ -38,6 +36,9 @@ const COMMON: &[Row] = &[
 
 const NETWORK: &[Row] = &[
     Row("hosts", ALL, T),
+    Row("bulk_max_size", ALL, T),
+    Row("worker", ALL, T),
+    Row("workers", NEW, T),
     Row("loadbalance", ALL, T),
     Row("timeout", ALL, T),
     Row("compression_level", ALL, T),
@@ -92,6 +93,9 @@ const LOGSTASH: &[Row] = &[
 ];
 
 const FILE: &[Row] = &[
+    Row("bulk_max_size", ALL, H("Filebeat ignores it too: events are written as they come")),
+    Row("worker", ALL, H(ONE_WRITER)),
+    Row("workers", NEW, H(ONE_WRITER)),
     Row("path", ALL, T),
     Row("filename", ALL, T),
     Row("rotate_every_kb", ALL, T),
@@ -106,6 +110,9 @@ const FILE: &[Row] = &[
 ];
 
 const CONSOLE: &[Row] = &[
+    Row("bulk_max_size", ALL, T),
+    Row("worker", ALL, H(ONE_WRITER)),
+    Row("workers", NEW, H(ONE_WRITER)),
     Row("pretty", ALL, T),
     Row("codec.json.pretty", ALL, T),
     Row("codec.json.escape_html", NEW, T),

@@ -183,7 +183,6 @@ pub fn json(input: &[u8]) -> Result<(), String> {
             overwrite_keys: a & 4 != 0,
             add_error_key: a & 8 != 0,
             document_id: if a & 16 == 0 { String::new() } else { "a.id".to_owned() },
-            ignore_decoding_error: false,
             expand_keys: a & 32 != 0,
         })];
         if a & 0x80 != 0 {

@@ -35,8 +35,6 @@ pub struct Json {
     pub add_error_key: bool,
     /// `document_id`: the key (dots lead into objects) whose value becomes `@metadata._id`; empty = none.
     pub document_id: String,
-    /// `ignore_decoding_error`: errors aren't logged. (They are counted nowhere: the line is an event all the same.)
-    pub ignore_decoding_error: bool,
     /// `expand_keys`: under the root, dots in keys make objects.
     pub expand_keys: bool,
 }

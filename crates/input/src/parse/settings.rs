@@ -171,7 +171,8 @@ fn json(section: &Section<'_>) -> Result<Json, Error> {
     };
     if section.compat() != Compat::V5 {
         options.document_id = section.str("document_id")?.unwrap_or_default();
-        options.ignore_decoding_error = section.bool("ignore_decoding_error")?.unwrap_or(false);
+        // It keeps Filebeat's log quiet; here no line is logged for what it holds.
+        let _ = section.bool("ignore_decoding_error")?;
         options.expand_keys = section.bool("expand_keys")?.unwrap_or(false);
     }
     Ok(options)
@@ -181,8 +182,9 @@ fn multiline(section: &Section<'_>) -> Result<Multiline, Error> {
     let v5 = section.compat() == Compat::V5;
     let kind = match v5 {
         true => None,
-        // Filebeat's documentation writes it with an underscore, its code has had both.
-        false => section.choice("type", &["pattern", "count", "while_pattern", "while-pattern"])?,
+        // 8 and 9 document it with an underscore, and their code has it with a dash; 7.17 knows none of the two. Empty
+        // means pattern in all of them.
+        false => section.choice("type", &["", "pattern", "count", "while_pattern", "while-pattern"])?,
     };
     let negate = section.bool("negate")?.unwrap_or(false);
     let grouping = match kind {
@@ -282,7 +284,7 @@ mod tests {
             panic!("{options:?}")
         };
         assert_eq!((c.stream, c.format), (Stream::Stderr, Format::Cri));
-        assert!(j.keys_under_root && j.overwrite_keys && j.add_error_key && j.ignore_decoding_error && j.expand_keys);
+        assert!(j.keys_under_root && j.overwrite_keys && j.add_error_key && j.expand_keys);
         assert_eq!((j.message_key.as_str(), j.document_id.as_str()), ("m", "d"));
         assert!(matches!(&m.grouping, Grouping::Pattern { negate: true, matching: Match::Before, flush: Some(_), .. }));
         assert_eq!((m.max_lines, m.timeout.as_secs(), m.skip_newline), (0, 3, true));
@@ -313,6 +315,27 @@ mod tests {
         };
         assert_eq!(j.target, "t");
         assert!(matches!(a.grouping, Grouping::Count(3)) && matches!(b.grouping, Grouping::While { .. }));
+    }
+
+    #[test]
+    fn the_kinds_of_multiline_by_every_spelling() {
+        for (kind, like) in [
+            ("''", "pattern"),
+            ("pattern", "pattern"),
+            ("count", "count"),
+            ("while_pattern", "while"),
+            ("while-pattern", "while"),
+        ] {
+            let yaml = format!("i:\n  multiline: {{type: {kind}, pattern: x, match: after, count_lines: 2}}");
+            let options = read(&yaml, InputKind::Log).unwrap();
+            let [Parser::Multiline(multiline)] = options.parsers.as_slice() else { panic!("{options:?}") };
+            let is = match multiline.grouping {
+                Grouping::Pattern { .. } => "pattern",
+                Grouping::Count(_) => "count",
+                Grouping::While { .. } => "while",
+            };
+            assert_eq!(is, like, "{kind}");
+        }
     }
 
     #[test]

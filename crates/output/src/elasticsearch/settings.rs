@@ -83,26 +83,49 @@ pub struct Settings {
     pub template: Option<TemplateSettings>,
 }
 
-/// What a `preset` sets.
+/// What a `preset` sets, or the defaults.
 struct Preset {
-    bulk_max_size: u64,
+    /// It has a name, and wins over what stands beside it, as in Filebeat (`config_presets.go`).
+    wins: bool,
+    bulk_max_size: usize,
     workers: u64,
+    level: u64,
     idle: Duration,
     backoff: (Duration, Duration),
+    backoff_wins: bool,
+}
+
+impl Preset {
+    /// The option's value, unless the preset says otherwise.
+    fn or<T>(&self, s: &Section<'_>, key: &str, wins: bool, set: Option<T>, own: T) -> T {
+        match set {
+            Some(_) if wins => {
+                s.warn(key, "the preset sets this itself, as in Filebeat", "remove one of the two");
+                own
+            }
+            Some(set) => set,
+            None => own,
+        }
+    }
 }
 
 fn preset(s: &Section<'_>) -> Result<Preset, Error> {
     let old = matches!(s.compat(), Compat::V5 | Compat::V7);
     let seconds = Duration::from_secs;
     let mut p = Preset {
+        wins: false,
         bulk_max_size: if old { 50 } else { 1_600 },
         workers: 1,
+        level: if old { 0 } else { 1 },
         idle: if old { seconds(60) } else { seconds(3) },
         backoff: (seconds(1), seconds(60)),
+        backoff_wins: false,
     };
-    match s.choice("preset", &["custom", "balanced", "throughput", "scale", "latency"])? {
+    let name = s.choice("preset", &["", "custom", "balanced", "throughput", "scale", "latency"])?;
+    p.wins = !matches!(name, None | Some("" | "custom"));
+    match name {
         Some("throughput") => (p.workers, p.idle) = (4, seconds(15)),
-        Some("scale") => (p.idle, p.backoff) = (seconds(1), (seconds(5), seconds(300))),
+        Some("scale") => (p.idle, p.backoff, p.backoff_wins) = (seconds(1), (seconds(5), seconds(300)), true),
         Some("latency") => (p.bulk_max_size, p.idle) = (50, seconds(60)),
         _ => {}
     }
@@ -117,20 +140,23 @@ impl Settings {
         // Filebeat doesn't heed it either: it tries again until it is delivered.
         let _ = s.i64("max_retries")?;
         let _ = s.bool("allow_older_versions")?;
-        let workers = match s.u64_in("worker", 1..=MOST_WORKERS)? {
-            Some(n) => n,
-            None => s.u64_in("workers", 1..=MOST_WORKERS)?.unwrap_or(preset.workers),
-        };
-        let bulk_max_size = match s.i64("bulk_max_size")? {
-            None => preset.bulk_max_size as usize,
-            Some(n) if n <= 0 => MOST_EVENTS,
-            Some(n) => usize::try_from(n).unwrap_or(MOST_EVENTS).min(MOST_EVENTS),
-        };
-        let default_level = if matches!(compat, Compat::V5 | Compat::V7) { 0 } else { 1 };
-        let level = s.u64_in("compression_level", 0..=9)?.unwrap_or(default_level);
+        let worker = s.u64_in("worker", 1..=MOST_WORKERS)?;
+        let own = s.u64_in("workers", 1..=MOST_WORKERS)?.filter(|_| !preset.wins).unwrap_or(preset.workers);
+        let workers = preset.or(s, "worker", preset.wins, worker, own);
+        let size = s.i64("bulk_max_size")?.map(|n| match usize::try_from(n) {
+            Ok(n @ 1..) => n.min(MOST_EVENTS),
+            _ => MOST_EVENTS,
+        });
+        let bulk_max_size = preset.or(s, "bulk_max_size", preset.wins, size, preset.bulk_max_size);
+        let level = s.u64_in("compression_level", 0..=9)?;
+        let level = preset.or(s, "compression_level", preset.wins, level, preset.level);
+        let idle = s.duration("idle_connection_timeout")?.filter(|t| !t.is_zero());
+        let idle_timeout = preset.or(s, "idle_connection_timeout", preset.wins, idle, preset.idle);
+        let init = s.duration("backoff.init")?;
+        let max = s.duration("backoff.max")?;
         let backoff = (
-            s.duration("backoff.init")?.unwrap_or(preset.backoff.0),
-            s.duration("backoff.max")?.unwrap_or(preset.backoff.1),
+            preset.or(s, "backoff.init", preset.backoff_wins, init, preset.backoff.0),
+            preset.or(s, "backoff.max", preset.backoff_wins, max, preset.backoff.1),
         );
         let settings = Settings {
             compat,
@@ -149,7 +175,7 @@ impl Settings {
             bulk_max_size,
             backoff,
             timeout: s.duration("timeout")?.filter(|t| !t.is_zero()).unwrap_or(Duration::from_secs(90)),
-            idle_timeout: s.duration("idle_connection_timeout")?.filter(|t| !t.is_zero()).unwrap_or(preset.idle),
+            idle_timeout,
             escape_html: s.bool("escape_html")?.unwrap_or(compat == Compat::V5),
             non_indexable: non_indexable(s)?,
             template: TemplateSettings::from_root(root, s)?,

@@ -405,6 +405,29 @@ async fn test_output_explains_tls() {
 }
 
 #[test]
+fn a_preset_wins_over_what_stands_beside_it() {
+    for (compat, text, workers, size, idle_seconds, warnings) in [
+        ("7", "hosts: [x]", 1, 50, 60, 0),
+        ("8", "hosts: [x]", 1, 1600, 3, 0),
+        ("8", "hosts: [x]\npreset: custom\nworker: 2\nbulk_max_size: 7", 2, 7, 3, 0),
+        ("8", "hosts: [x]\nworkers: 3", 3, 1600, 3, 0),
+        ("8", "hosts: [x]\npreset: balanced\nworkers: 3", 1, 1600, 3, 0),
+        ("8", "hosts: [x]\npreset: throughput\nworker: 2\ncompression_level: 9", 4, 1600, 15, 2),
+        ("9", "hosts: [x]\npreset: scale\nbackoff.init: 1ms", 1, 1600, 1, 1),
+        ("9", "hosts: [x]\npreset: latency\nbulk_max_size: 7\nidle_connection_timeout: 9s", 1, 50, 60, 2),
+    ] {
+        let mut yaml = format!("pillion.compat: {compat}\noutput.elasticsearch:\n");
+        text.lines().for_each(|l| yaml.push_str(&format!("  {l}\n")));
+        let config = Config::from_yaml(&yaml).unwrap();
+        let section = config.root().section("output.elasticsearch").unwrap().unwrap();
+        let s = Settings::from_section(&config.root(), &section).unwrap();
+        let idle = Duration::from_secs(idle_seconds);
+        assert_eq!((s.workers, s.bulk_max_size, s.idle_timeout), (workers, size, idle), "{text}");
+        assert_eq!(config.warnings().len(), warnings, "{text}");
+    }
+}
+
+#[test]
 fn settings_that_are_refused() {
     for (text, why) in [
         ("hosts: []", "no host"),
