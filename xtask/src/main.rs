@@ -46,6 +46,7 @@ usage: cargo xtask CHORE
                        --busybox FILE, --certificates FILE, --layer FILE (the root file system alone)
   tidy                 the project's style, as tests
   bench …              the figures of Pillion and its peers: --only ROW, --shipper NAME, --lines N, --repeat N, --out FOLDER
+  bench surge          a KEDA ScaledJob from 0 to 200 pods on a real node: --pods N, --out FILE
   e2e servers [NAME…]  build and start each search server once
   e2e missing          name each server that can't run here, and why
   e2e endpoints …      the executable against each of them: --server NAME, --case NAME
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         ["dist"] => dist::run(),
         ["image", rest @ ..] => image::run(rest),
         ["tidy"] => tidy::run(),
+        ["bench", "surge", rest @ ..] => kubernetes::surge::run(rest),
         ["bench", rest @ ..] => bench::run(rest),
         ["e2e", rest @ ..] => e2e::run(rest),
         _ => Err(USAGE.to_owned()),

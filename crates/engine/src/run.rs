@@ -32,6 +32,9 @@ pub const RECEIPT_DELAY: Duration = Duration::from_millis(200);
 /// How long the last receipt may take to be written.
 pub const RECEIPT_LIMIT: Duration = Duration::from_secs(2);
 
+/// A native sidecar gets SIGTERM when main has ended, but where main has used up the pod's grace period, in the very moment
+/// in which it is killed (kubelet waits for it no longer): what it writes within this time is still read.
+pub const LAST_WORDS: Duration = Duration::from_millis(300);
 /// How long a command that was killed may take to be gone.
 pub const COMMAND_END: Duration = Duration::from_millis(1500);
 
@@ -81,6 +84,8 @@ pub struct Settings {
     pub awaits_work: bool,
     /// The work is a wrapped command: SIGINT is its business while it runs, and nothing ends the run before it.
     pub wraps_command: bool,
+    /// How long files are followed after SIGTERM when no work is awaited. In a pod: [`LAST_WORDS`].
+    pub last_words: Duration,
     /// `--receipt`: where the receipt goes as JSON.
     pub receipt: Option<PathBuf>,
     /// Where the pod's termination message goes.
@@ -263,7 +268,8 @@ impl Run {
             state.kill_at = self.settings.grace.map(|g| now.plus(g.saturating_sub(KILL_MARGIN)));
         }
         match plan_for_terminate(awaits_work, self.settings.grace) {
-            OnTerminate::DrainNow => self.start(state, Cause::Terminate, None),
+            OnTerminate::DrainNow if self.settings.last_words.is_zero() => self.start(state, Cause::Terminate, None),
+            OnTerminate::DrainNow => state.begin_at = Some(now.plus(self.settings.last_words)),
             OnTerminate::FollowUntil(delay) => {
                 tracing::info!("SIGTERM: following on until the work's end is seen, since it may write to the last");
                 state.begin_at = delay.map(|d| now.plus(d));

@@ -19,7 +19,7 @@ use pillion_engine::exec::child::Handle;
 use pillion_engine::exec::spool::Spool;
 use pillion_engine::ledger::Ledger;
 use pillion_engine::receipt::Verdict;
-use pillion_engine::run::{Ending, Outcome, Run, Settings, Signals};
+use pillion_engine::run::{Ending, LAST_WORDS, Outcome, Run, Settings, Signals};
 use pillion_engine::settings::{DRAIN_TIMEOUT, EngineSettings, OnIncomplete};
 use pillion_engine::trigger::flag::{Flag, pod_start};
 use pillion_engine::trigger::lock::Lock;
@@ -291,8 +291,7 @@ fn watch_work(
             let _ = tell.send(ending).await;
         });
     }
-    let in_kubernetes = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
-    let not_before = pod_start(world, in_kubernetes && !engine.accept_stale);
+    let not_before = pod_start(world, in_kubernetes() && !engine.accept_stale);
     let flag = engine.flag.clone().map(|path| Flag::new(world.clone(), path, not_before));
     let lock = engine.lock.clone().map(Lock::new);
     let work = Work { flag: flag.clone(), lock, restarts: engine.restarts, terminated };
@@ -315,11 +314,17 @@ fn settings(engine: &EngineSettings, flags: &RunFlags, stdin: bool, data: &Path)
             || engine.process.is_some()
             || flags.command.is_some(),
         wraps_command: flags.command.is_some(),
+        last_words: if in_kubernetes() { LAST_WORDS } else { Duration::ZERO },
         receipt: engine.receipt.clone(),
         termination_log: Some(engine.termination_log.clone()).filter(|p| p.exists()),
         resumable: lasting(data) == Lasting::Yes,
         progress_line: std::io::stderr().is_terminal() && !flags.once,
     }
+}
+
+/// Whether this is a container of a pod.
+fn in_kubernetes() -> bool {
+    std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
 }
 
 /// What becomes of the data path when this container ends.

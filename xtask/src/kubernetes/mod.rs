@@ -13,6 +13,7 @@ mod hundred;
 mod machine;
 pub(crate) mod node;
 pub(crate) mod pods;
+pub(crate) mod surge;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
