@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use pillion_kube::inject::{ConfigSource, Options};
 use pillion_kube::manifest::inject;
 use pillion_world::World;
+use proptest::prelude::*;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -105,4 +106,29 @@ fn every_fault_is_told_with_its_line() {
     let places: Vec<(usize, usize)> = faults.iter().map(|f| (f.line, f.column)).collect();
     assert_eq!(places, [(3, 1), (10, 7), (13, 1)], "{faults:?}");
     assert!(faults.iter().all(|f| !f.reason.is_empty() && !f.remedy.is_empty()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    /// Whatever the text: an answer, no panic; and what was injected is left alone the second time.
+    #[test]
+    fn mangled_manifests_are_injected_or_refused(
+        which in any::<prop::sample::Index>(),
+        cuts in prop::collection::vec((any::<prop::sample::Index>(), 0..12usize, "[-{}\\[\\]:,#&*!|>'\"\n\t ü~a]{0,4}"), 1..4),
+    ) {
+        let cases = cases();
+        let (_, text, options) = &cases[which.index(cases.len())];
+        let mut characters: Vec<char> = text.chars().collect();
+        for (place, length, new) in cuts {
+            let at = place.index(characters.len() + 1);
+            let end = (at + length).min(characters.len());
+            characters.splice(at..end, new.chars());
+        }
+        let text: String = characters.into_iter().collect();
+        if let Ok(once) = inject(&text, options) {
+            let twice = inject(&once.text, options);
+            prop_assert_eq!(twice.map(|twice| twice.text), Ok(once.text));
+        }
+    }
 }

@@ -1,5 +1,4 @@
 //! The manual says what the code does.
-#![expect(clippy::unwrap_used, reason = "a failure in a test's helper is a failure of the test")]
 
 use std::path::Path;
 

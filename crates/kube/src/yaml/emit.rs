@@ -21,6 +21,8 @@ pub(super) struct Style {
     pub(super) json: bool,
     /// JSON with blanks after `:` and `,`.
     pub(super) airy: bool,
+    /// Texts of several lines may be literal blocks, to which what is indented after them would belong.
+    pub(super) literal: bool,
 }
 
 /// Lines of a block, without an end of line, each indented by `indent` blanks.
@@ -72,7 +74,7 @@ fn entry(head: &str, value: &Value, indent: usize, below: usize, style: Style, l
             lines.push(head.to_owned());
             lines.extend(block(value, below, style));
         }
-        Value::String(text) => match literal(text).filter(|_| !blank.is_empty()) {
+        Value::String(text) => match literal(text).filter(|_| style.literal && !blank.is_empty()) {
             Some((mark, body)) => {
                 let pad = " ".repeat(indent + style.step.max(2));
                 lines.push(format!("{head} {mark}"));

@@ -121,7 +121,7 @@ fn remove(document: &Document<'_>, obstacle: &Obstacle, meaning: Option<&Value>)
             };
             let below = format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
             let edit = Edit::Add { at: below, value: value.clone() };
-            let text = splice::splice(document, &edit).map_err(|why| cannot(offset, why))?;
+            let text = splice::splice(document, &edit, false).map_err(|why| cannot(offset, why))?;
             let line = document.text[..offset].matches('\n').count() + 1;
             Ok((text, format!("line {line}: {key}, which comes by `<<`, is written out, since it changes here")))
         }

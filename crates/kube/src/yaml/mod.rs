@@ -76,7 +76,7 @@ pub fn read(text: &str) -> Result<Option<Value>, Fault> {
 
 /// A value as a document of its own, with an end of line.
 pub fn write(value: &Value) -> String {
-    let style = emit::Style { step: 2, list: 2, json: false, airy: true };
+    let style = emit::Style { step: 2, list: 2, json: false, airy: true, literal: true };
     let mut text = emit::block(value, 0, style).join("\n");
     text.push('\n');
     text
@@ -125,11 +125,15 @@ pub fn edit(text: &str, edits: &[Edit]) -> Result<Edited, Fault> {
         }
         expand::clear_the_way(&mut edited, edit.at())?;
         let document = Document::parse(&edited.text)?;
-        let after = splice::splice(&document, edit).map_err(|why| cannot(&edited.text, &why))?;
-        match read(&after) {
-            Ok(Some(value)) if value == wanted => edited.text = after,
-            _ => return Err(cannot(&edited.text, "the text would say something else than what is wanted")),
-        }
+        let mut why = "the text would say something else than what is wanted".to_owned();
+        let after = [true, false].into_iter().find_map(|literal| match splice::splice(&document, edit, literal) {
+            Ok(after) => read(&after).is_ok_and(|value| value.as_ref() == Some(&wanted)).then_some(after),
+            Err(reason) => {
+                why = reason;
+                None
+            }
+        });
+        edited.text = after.ok_or_else(|| cannot(&edited.text, &why))?;
     }
     Ok(edited)
 }

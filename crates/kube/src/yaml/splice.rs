@@ -122,9 +122,9 @@ fn rewritten(document: &Document<'_>, at: &str, edits: &[Edit]) -> Option<Edit> 
     Some(Edit::Replace { at: at.to_owned(), value: value.pointer(at)?.clone() })
 }
 
-/// The text after the edit.
-pub(super) fn splice(document: &Document<'_>, edit: &Edit) -> Result<String, String> {
-    let writer = Writer { document, style: Style::of(document) };
+/// The text after the edit; `literal`: texts of several lines may be literal blocks.
+pub(super) fn splice(document: &Document<'_>, edit: &Edit, literal: bool) -> Result<String, String> {
+    let writer = Writer { document, style: Style { literal, ..Style::of(document) } };
     match edit {
         Edit::Replace { at, value } => writer.replace(&find(document, at).ok_or("it isn't there")?, value),
         Edit::Add { at, value } => {
@@ -132,6 +132,10 @@ pub(super) fn splice(document: &Document<'_>, edit: &Edit) -> Result<String, Str
             let key = pointer_parts(at).last().unwrap_or_default();
             let slot = find(document, holder).ok_or("what should hold it isn't there")?;
             match &slot.node.kind {
+                // As a JSON Patch has it: a key that is there gets another value.
+                Kind::Map { .. } if slot.child(&key).is_some() => {
+                    writer.replace(&slot.child(&key).ok_or("it isn't there")?, value)
+                }
                 Kind::Map { entries, .. } => writer.add_entry(&slot, entries, &key, value),
                 Kind::List { items, .. } => {
                     let index = if key == "-" { items.len() } else { key.parse().map_err(|_| "not a number")? };
@@ -151,7 +155,7 @@ pub(super) fn replace(document: &Document<'_>, slot: &Slot<'_>, value: &Value) -
 impl Style {
     /// The style of a document, from the first places that show it.
     pub(super) fn of(document: &Document<'_>) -> Style {
-        let mut style = Style { step: 2, list: 2, json: false, airy: document.text.contains("\": ") };
+        let mut style = Style { step: 2, list: 2, json: false, airy: document.text.contains("\": "), literal: true };
         let Some(root) = &document.root else { return style };
         if let Kind::Map { flow: true, entries } = &root.kind {
             style.json = entries.first().is_none_or(|(key, _)| document.text[key.body..].starts_with('"'));
@@ -203,25 +207,30 @@ impl Writer<'_> {
     fn lines_after(&self, node: &Node, column: usize, lines: &[String]) -> String {
         let newline = self.newline();
         let new = lines.join(newline);
-        let is_own = |line: &str| {
-            let text = line.trim_start_matches(' ');
-            column > 0 && text.starts_with('#') && line.len() - text.len() >= column
-        };
         if node.ends_with_block_scalar() {
             let begin = if self.text()[..node.end].ends_with('\n') { "" } else { newline };
             let end = if begin.is_empty() { newline } else { "" };
             return self.with(node.end, node.end, &format!("{begin}{new}{end}"));
         }
         let mut at = self.document.line_end(node.end);
-        while let Some(line) = self.text()[at..].strip_prefix('\n')
-            && is_own(line)
-        {
-            at = self.document.line_end(at + 1);
+        while let Some(end) = self.own_comment(at, column) {
+            at = end;
         }
         if self.text()[..at].ends_with('\r') {
             at -= 1;
         }
         self.with(at, at, &format!("{newline}{new}"))
+    }
+
+    /// The end of a comment that begins a line below `at`, if it belongs to what stands above it: it is indented more than
+    /// `column`, or as much with no empty line between (at the left edge it is more likely about what follows).
+    fn own_comment(&self, at: usize, column: usize) -> Option<usize> {
+        let below = self.text()[at..].strip_prefix('\n')?;
+        let text = below.trim_start();
+        let start = self.text().len() - text.len();
+        let (indent, adjacent) = (self.document.column(start), self.document.line_start(start) == at + 1);
+        let is_own = text.starts_with('#') && (indent > column || indent == column && column > 0 && adjacent);
+        is_own.then(|| self.document.line_end(start))
     }
 
     fn add_entry(&self, slot: &Slot<'_>, entries: &[(Node, Node)], key: &str, value: &Value) -> Result<String, String> {
@@ -336,7 +345,7 @@ impl Writer<'_> {
             return Ok(self.replace_inline(slot, &self.between_brackets(node, value)));
         }
         let lines_needed = match value {
-            Value::String(text) => text.contains('\n'),
+            Value::String(text) => text.contains('\n') && self.style.literal,
             Value::Object(map) => !map.is_empty(),
             Value::Array(list) => !list.is_empty(),
             _ => false,
