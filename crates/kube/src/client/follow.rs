@@ -125,8 +125,11 @@ async fn list(client: &mut Client, what: &Watched, each: &mut impl FnMut(Change)
         let mut page = if what.metadata_only { client.get_metadata(&path).await? } else { client.get(&path).await? };
         let metadata = |page: &Value, key: &str| page["metadata"][key].as_str().unwrap_or_default().to_owned();
         let (next, version) = (metadata(&page, "continue"), metadata(&page, "resourceVersion"));
-        let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) else {
-            return Err(Problem::bare(format!("{}: the API server's answer is no list", what.path)).into());
+        let items = match page.get_mut("items").map(Value::take) {
+            Some(Value::Array(items)) => items,
+            // An empty list, as Go writes it.
+            Some(Value::Null) => Vec::new(),
+            _ => return Err(Problem::bare(format!("{}: the API server's answer is no list", what.path)).into()),
         };
         for item in items {
             each(Change::Seen(item));

@@ -252,6 +252,8 @@ fn page(store: &Store, path: &str, query: &str) -> Value {
     let all: Vec<&Value> = store.objects.iter().filter(|(p, _)| is_in(p, path)).map(|(_, o)| o).collect();
     let items: Vec<&Value> = all.iter().skip(skip).take(limit).copied().collect();
     let next = skip + items.len();
+    // As the real one does.
+    let items = if items.is_empty() { Value::Null } else { items.into_iter().cloned().collect() };
     let go_on = if next < all.len() { next.to_string() } else { String::new() };
     json!({"metadata": {"resourceVersion": store.version.to_string(), "continue": go_on}, "items": items})
 }
