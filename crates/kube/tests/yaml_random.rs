@@ -208,16 +208,16 @@ impl Writer<'_> {
 }
 
 /// Pointers to every mapping, list and other value.
-fn places(value: &Value, at: String, out: &mut Vec<(String, Value)>) {
-    out.push((at.clone(), value.clone()));
+fn places(value: &Value, at: &str, out: &mut Vec<(String, Value)>) {
+    out.push((at.to_owned(), value.clone()));
     match value {
         Value::Object(map) => {
             for (key, value) in map {
-                places(value, format!("{at}/{}", key.replace('~', "~0").replace('/', "~1")), out);
+                places(value, &format!("{at}/{}", key.replace('~', "~0").replace('/', "~1")), out);
             }
         }
         Value::Array(list) => {
-            list.iter().enumerate().for_each(|(i, value)| places(value, format!("{at}/{i}"), out));
+            list.iter().enumerate().for_each(|(i, value)| places(value, &format!("{at}/{i}"), out));
         }
         _ => {}
     }
@@ -225,7 +225,7 @@ fn places(value: &Value, at: String, out: &mut Vec<(String, Value)>) {
 
 fn random_edit(dice: &mut Dice, value: &Value) -> Edit {
     let mut all = Vec::new();
-    places(value, String::new(), &mut all);
+    places(value, "", &mut all);
     let (at, there) = all.swap_remove(dice.roll(all.len()));
     let new = dice.value(2);
     match there {
@@ -297,7 +297,7 @@ proptest! {
 
     #[test]
     fn any_text_is_read_again(text in any::<String>(), other in "[ -~\n\t]{0,20}") {
-        let value = json!({"a": text, "b": [other, {"c": text}], text.clone(): other});
+        let value = json!({"a": &text, "b": [&other, {"c": &text}], &*text: &other});
         prop_assert_eq!(read(&write(&value)).unwrap(), Some(value));
     }
 }
