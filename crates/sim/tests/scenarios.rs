@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use pillion_sim::run::{Act, Habits, Identity, Plan, play};
-use pillion_sim::world::Crash;
+use pillion_sim::world::{Crash, Faults};
 
 use Act::{
     CopyTruncate, CopyTruncateWithin, Delete, Kill, PowerFails, Read, Register, Rotate, Send, SendUnanswered, Wait,
@@ -68,6 +68,59 @@ const COPIED_WITHIN: &[Act] = &[
     CopyTruncateWithin("a.log"), Write("a.log", 3), Wait(SECOND), Read, Register, SendUnanswered,
 ];
 
+/// In each call.
+const ALWAYS_SO: u32 = 10_000;
+const OLD_SIZES: Act = Act::Faults(Faults { stale_size: ALWAYS_SO, ..Faults::NONE });
+const SIZES_AHEAD: Act = Act::Faults(Faults { size_ahead: ALWAYS_SO, ..Faults::NONE });
+const OLD_NAMES: Act = Act::Faults(Faults { stale_name: ALWAYS_SO, ..Faults::NONE });
+const OLD_LISTINGS: Act = Act::Faults(Faults { stale_dir: ALWAYS_SO, ..Faults::NONE });
+const STALE: Act = Act::Faults(Faults { stale_handle: ALWAYS_SO, ..Faults::NONE });
+const FORGOTTEN: Act = Act::Faults(Faults { forgotten: ALWAYS_SO, ..Faults::NONE });
+const TRUTH: Act = Act::Faults(Faults::NONE);
+
+/// All sizes that a cache tells are smaller than what was read, to the end of the drain.
+#[rustfmt::skip]
+const SMALLER_SIZES: &[Act] = &[
+    Write("a.log", 3), Write("a.log", 2), Read, Register, Send, Register, OLD_SIZES, Read, Wait(SECOND), Read,
+    Write("a.log", 1), Wait(SECOND), Read, Register, SendUnanswered, Write("a.log", 2),
+];
+
+/// All sizes are ahead of the data, to the end of the drain: an unfinished line isn't cut at them.
+#[rustfmt::skip]
+const SIZES_BEFORE_DATA: &[Act] = &[
+    SIZES_AHEAD, Write("a.log", 2), Read, Wait(SECOND), Read, Register, Send, Register,
+    WritePart("a.log"), Wait(SECOND), Read, Register, SendUnanswered, Write("a.log", 1),
+];
+
+/// After a rotation both names lead to what they led to before, to the end of the drain.
+#[rustfmt::skip]
+const OLD_INODE_FOR_NEW_FILE: &[Act] = &[
+    Write("a.log", 3), Read, Register, Send, Register, OLD_NAMES, Write("a.log", 2), Rotate("a.log"), Write("a.log", 2),
+    Wait(SECOND), Read, Register, SendUnanswered, Rotate("a.log"), Write("a.log", 1),
+];
+
+/// A file that comes just before the drain isn't in an old listing, and a rotated one is in it under its old name.
+#[rustfmt::skip]
+const OLD_LISTING_AT_DRAIN: &[Act] = &[
+    Write("a.log", 2), Read, Register, Send, Register, OLD_LISTINGS, Rotate("a.log"), Wait(SECOND), Read,
+    Write("b.log", 2), Write("a.log", 1),
+];
+
+/// Open files become stale while they have something to read; their names lead to them still, or to others.
+#[rustfmt::skip]
+const STALE_DESCRIPTORS: &[Act] = &[
+    Write("a.log", 2), Write("b.log", 2), Read, Register, Send, Register, Write("a.log", 2), Write("b.log", 1), STALE,
+    Wait(SECOND), Read, Rotate("b.log"), Write("b.log", 1), Read, TRUTH, Wait(SECOND), Read, Register, SendUnanswered,
+];
+
+/// The server forgets a file that is open when it is deleted, and uses its inode again, under its name and another.
+#[rustfmt::skip]
+const FORGOTTEN_BY_SERVER: &[Act] = &[
+    Write("a.log", 3), Read, Register, Send, Register, FORGOTTEN,
+    Delete("a.log"), Write("a.log", 3), Wait(SECOND), Read, Register, Send, Register,
+    Delete("a.log"), Write("b.log", 4), Wait(SECOND), Read, Register, SendUnanswered,
+];
+
 fn check(name: &str, acts: &[Act], plan: Plan) {
     let steps = play(plan, acts, None).unwrap_or_else(|f| panic!("{name}, no crash: {f}")).fs_steps;
     for how in [Crash::Process, Crash::Machine] {
@@ -121,4 +174,38 @@ fn no_line_is_lost_or_doubled_with_fingerprints() {
 #[test]
 fn no_group_is_lost_or_doubled_with_fingerprints() {
     check_all(Identity::Fingerprint, true);
+}
+
+/// What a network file system's caches say, at its worst.
+const LIES: [(&str, &[Act]); 6] = [
+    ("smaller sizes", SMALLER_SIZES),
+    ("sizes before data", SIZES_BEFORE_DATA),
+    ("old inode for a new file", OLD_INODE_FOR_NEW_FILE),
+    ("old listing at the drain", OLD_LISTING_AT_DRAIN),
+    ("stale descriptors", STALE_DESCRIPTORS),
+    ("forgotten by the server", FORGOTTEN_BY_SERVER),
+];
+
+fn check_lies(identity: Identity) {
+    let plan = Plan { network: true, ..plan(identity, false) };
+    for (name, acts) in LIES {
+        check(&format!("{name}, {identity:?}"), acts, plan);
+    }
+}
+
+#[test]
+fn no_line_is_lost_or_doubled_where_caches_lie_with_inodes() {
+    check_lies(Identity::Native);
+}
+
+#[test]
+fn no_line_is_lost_or_doubled_where_caches_lie_with_fingerprints() {
+    check_lies(Identity::Fingerprint);
+}
+
+#[test]
+fn no_line_is_lost_or_doubled_where_births_are_not_told() {
+    for (name, acts) in ALWAYS {
+        check(&format!("{name}, network"), acts, Plan { network: true, ..plan(Identity::Native, false) });
+    }
 }

@@ -94,7 +94,8 @@ impl Harvester {
             }
         } else if f.network {
             match self.open_anew(id, now) {
-                Ok(meta) => self.judge_and_act(id, &Seen { meta, sure: true }, now),
+                Ok(meta) if self.judge_and_act(id, &Seen { meta, sure: true }, now) => {}
+                Ok(_) => return,
                 Err(e) => {
                     self.failed(id, "a file can't be read; it is tried again", &e, now);
                     return;

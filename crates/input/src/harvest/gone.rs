@@ -68,8 +68,7 @@ impl Harvester {
                 if let Some(f) = self.table.get_mut(id) {
                     f.deleted = seen.meta.nlink == 0;
                 }
-                self.judge_and_act(id, &seen, now);
-                true
+                self.judge_and_act(id, &seen, now)
             }
             Err(e) => {
                 self.failed(id, "a file can't be looked at; it is tried again", &e, now);

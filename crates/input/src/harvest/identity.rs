@@ -256,8 +256,12 @@ impl Harvester {
         let changed = i128::from(f.mtime_ns) > entry.updated_ns - MTIME_SLACK_NS;
         let check = f.len <= f.pos && (changed || f.network);
         self.table.own_key(id, &entry.key);
-        if check && !self.content_is_known(id, now) {
-            let Some(f) = self.table.get_mut(id) else { return };
+        let known = if check { self.content_is_known(id, now) } else { Ok(true) };
+        let Some(f) = self.table.get_mut(id) else { return };
+        if known.is_err() {
+            // To be checked at the next look.
+            f.mtime_ns = 0;
+        } else if let Ok(false) = known {
             tracing::info!(path = %f.path.display(), "the file has another content of the same size: read from its beginning");
             f.incarnation = incarnation;
             (f.pos, f.scanned_to, f.guard) = (0, 0, Guard::default());

@@ -243,9 +243,9 @@ impl Harvester {
         true
     }
 
-    /// Judges what is seen of a file and does what follows.
-    pub(crate) fn judge_and_act(&mut self, id: FileId, seen: &Seen, now: Mono) {
-        let Some(f) = self.table.get_mut(id) else { return };
+    /// Judges what is seen of a file and does what follows. False: a call failed, it is looked at again.
+    pub(crate) fn judge_and_act(&mut self, id: FileId, seen: &Seen, now: Mono) -> bool {
+        let Some(f) = self.table.get_mut(id) else { return true };
         f.forget_source();
         // What isn't sure makes nothing smaller.
         let (least, least_sure) = if seen.sure { (0, 0) } else { (f.len, f.sure_len) };
@@ -259,21 +259,25 @@ impl Harvester {
                     f.quiet = 0;
                 }
                 // It takes a while until a read checks what came: a truncation meanwhile destroys it.
-                if news && self.content_is_known(id, now) {
+                if news && self.content_is_known(id, now).unwrap_or(true) {
                     self.table.get_mut(id).into_iter().for_each(|f| f.sure_len = meta.len.max(least_sure));
                 }
             }
-            Verdict::Touched => {
-                f.mtime_ns = meta.mtime_ns as i64;
-                f.len = meta.len;
-                if !self.content_is_known(id, now) {
-                    self.begin_anew(id, meta, LossCause::Truncated, now);
+            Verdict::Touched => match self.content_is_known(id, now) {
+                Ok(true) => self.table.get_mut(id).into_iter().for_each(|f| {
+                    (f.len, f.mtime_ns) = (meta.len, meta.mtime_ns as i64);
+                    f.sure_len = meta.len.max(least_sure);
+                }),
+                Ok(false) => self.begin_anew(id, meta, LossCause::Truncated, now),
+                Err(e) => {
+                    self.failed(id, "a file can't be read; it is tried again", &e, now);
+                    return false;
                 }
-            }
+            },
             Verdict::Shrunk if f.network && meta.len < f.pos && self.is_all_there(id, now) => {
                 let lags = io::Error::new(ErrorKind::UnexpectedEof, "its size lags behind its data");
                 self.failed(id, "a file's size isn't believed; it is looked at again", &lags, now);
-                return;
+                return false;
             }
             Verdict::Shrunk => self.begin_anew(id, meta, LossCause::Truncated, now),
             Verdict::Another => {
@@ -283,6 +287,7 @@ impl Harvester {
         }
         self.bind_and_consider(id, now);
         self.schedule(id, now);
+        true
     }
 
     /// The content of a file is another: a new incarnation, from byte 0.

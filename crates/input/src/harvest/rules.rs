@@ -58,7 +58,7 @@ pub(crate) fn judge(known: &FileState, seen: &Meta) -> Verdict {
         Verdict::Shrunk
     } else if seen.len > known.floor() {
         Verdict::Grown
-    } else if known.mtime_ns != seen.mtime_ns as i64 {
+    } else if known.mtime_ns != seen.mtime_ns as i64 || seen.len < known.sure_len {
         Verdict::Touched
     } else {
         Verdict::Same

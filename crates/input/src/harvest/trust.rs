@@ -104,8 +104,8 @@ impl Harvester {
         Ok((fd, meta))
     }
 
-    /// What an open file is now. Its size isn't below what was read unless it was opened anew to find that out; of one that
-    /// can't be opened anew the data tells.
+    /// What an open file is now. Its size isn't below what was read, nor beyond what can be read, unless it was opened anew
+    /// to find that out; of one that can't be opened anew the data tells.
     pub(crate) fn now_of(&mut self, id: FileId, now: Mono) -> io::Result<Seen> {
         if let Some(meta) = self.ensure_open(id, now)? {
             return Ok(Seen { meta, sure: true });
@@ -122,22 +122,23 @@ impl Harvester {
             return Ok(Seen { meta: Meta { len, ..meta }, sure: true });
         }
         let meta = f.not_older(meta);
-        if meta.len >= f.floor() {
+        // No smaller than what was read, and no larger than what can be read.
+        if meta.len >= f.floor() && (meta.len == f.opened_len || has_byte(fd, meta.len - 1)?) {
             return Ok(Seen { meta, sure: false });
         }
         Ok(Seen { meta: self.open_anew(id, now)?, sure: true })
     }
 
-    /// Whether the bytes before `pos` are those that were read. What can't be read now is checked when it is read.
-    pub(crate) fn content_is_known(&mut self, id: FileId, now: Mono) -> bool {
+    /// Whether the bytes before `pos` are those that were read.
+    pub(crate) fn content_is_known(&mut self, id: FileId, now: Mono) -> io::Result<bool> {
         if self.table.get(id).is_none_or(|f| f.guard.len == 0) {
-            return true;
+            return Ok(true);
         }
-        let Ok(opened) = self.ensure_open(id, now) else { return true };
-        let Some(f) = self.table.get(id) else { return true };
-        let holds = f.fd.as_ref().is_none_or(|fd| guard_holds(&**fd, f.pos, f.guard).unwrap_or(true));
+        let opened = self.ensure_open(id, now)?;
+        let Some((f, fd)) = self.table.get(id).and_then(|f| Some((f, f.fd.as_deref()?))) else { return Ok(true) };
+        let holds = guard_holds(fd, f.pos, f.guard)?;
         if holds || opened.is_some() || !f.network || f.gone {
-            return holds;
+            return Ok(holds);
         }
         // What an open descriptor reads may be cached, too.
         self.close(id);
@@ -189,13 +190,16 @@ pub(crate) fn holds(fd: &dyn File, pos: u64, guard: Guard) -> io::Result<bool> {
     Ok(bytes.len() == len && Guard::of(&bytes) == guard)
 }
 
+fn has_byte(fd: &dyn File, at: u64) -> io::Result<bool> {
+    Ok(fd.read_at(&mut [0], at)? > 0)
+}
+
 /// Where a file's data ends, when its size can't be asked for: the size it tells, if there is data up to it and none
 /// behind.
 fn end_of_data(fd: &dyn File, floor: u64, told: u64) -> io::Result<u64> {
-    let there = |at: u64| -> io::Result<bool> { Ok(fd.read_at(&mut [0], at)? > 0) };
-    let mut at = if told == 0 || there(told - 1)? {
+    let mut at = if told == 0 || has_byte(fd, told - 1)? {
         told
-    } else if floor > 0 && !there(floor - 1)? {
+    } else if floor > 0 && !has_byte(fd, floor - 1)? {
         return Ok(told.min(floor - 1));
     } else {
         floor

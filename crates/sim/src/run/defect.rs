@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::run::application::LOGS;
 use pillion_world::{DirEntry, File, Fs, FsKind, Lock, Meta, OpenHow, Random, World};
@@ -20,7 +20,7 @@ pub enum Defect {
     BelievedConflict,
     /// A size is believed that isn't the first one that a newly opened file tells: a cache's word.
     SizeBelieved,
-    /// A folder's attributes are asked for once and then remembered, so that old names and listings stay.
+    /// A folder is never asked for its attributes, so that old names and listings stay.
     FolderNotAsked,
 }
 
@@ -46,7 +46,7 @@ impl Defect {
             Defect::CommitBeforeAck => world,
             Defect::BelievedConflict => World { random: Arc::new(Repeating), ..world },
             Defect::MissingSync | Defect::TornTail | Defect::SizeBelieved | Defect::FolderNotAsked => {
-                World { fs: Arc::new(BrokenFs { fs: world.fs, defect: self, folder: OnceLock::new() }), ..world }
+                World { fs: Arc::new(BrokenFs { fs: world.fs, defect: self }), ..world }
             }
         }
     }
@@ -63,7 +63,6 @@ impl Random for Repeating {
 struct BrokenFs {
     fs: Arc<dyn Fs>,
     defect: Defect,
-    folder: OnceLock<Meta>,
 }
 
 struct BrokenFile {
@@ -89,12 +88,8 @@ impl Fs for BrokenFs {
         if self.defect != Defect::FolderNotAsked || path != Path::new(LOGS) {
             return self.fs.stat(path, follow);
         }
-        match self.folder.get() {
-            Some(known) => Ok(*known),
-            None => self.fs.stat(path, follow).inspect(|meta| {
-                self.folder.get_or_init(|| *meta);
-            }),
-        }
+        // Its parent answers for it.
+        self.fs.stat(Path::new("/"), follow)
     }
     fn read_dir(&self, path: &Path, each: &mut dyn FnMut(DirEntry<'_>) -> bool) -> io::Result<()> {
         self.fs.read_dir(path, each)

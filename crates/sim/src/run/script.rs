@@ -9,7 +9,7 @@ use crate::run::application::LOGS;
 use crate::run::stage::Stage;
 use crate::run::target::Attempt;
 use crate::run::{Failure, Plan, Report};
-use crate::world::Crash;
+use crate::world::{Crash, Faults};
 
 /// One act of a scenario. Files are named without their folder.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +36,8 @@ pub enum Act {
     SendUnanswered,
     /// This much time passes.
     Wait(Duration),
+    /// From now on calls fail or lie so.
+    Faults(Faults),
     /// The process is killed, and another one started.
     Kill,
     /// The power fails.
@@ -79,6 +81,7 @@ fn perform(stage: &mut Stage, act: Act) -> Result<(), String> {
         Act::Send => while stage.send(Attempt::Answered) {},
         Act::SendUnanswered => drop((stage.send(Attempt::Unanswered), stage.send(Attempt::Unanswered))),
         Act::Wait(time) => stage.sim.advance(time),
+        Act::Faults(faults) => stage.sim.set_faults(faults),
         Act::Kill => stage.sim.crash(Crash::Process),
         Act::PowerFails => stage.sim.crash(Crash::Machine),
     }

@@ -74,7 +74,11 @@ impl App {
     pub fn delete(&self, path: impl AsRef<Path>) -> io::Result<()> {
         let mut state = lock(&self.state);
         let place = state.disk.find(path.as_ref(), false)?;
-        state.disk.unlink(&place, By::App)
+        let State { disk, rng, faults, .. } = &mut *state;
+        if disk.is_network(&place.real) && rng.chance(faults.forgotten) {
+            disk.forget_readers(place.ino.ok_or(Errno::NOENT)?);
+        }
+        disk.unlink(&place, By::App)
     }
 
     /// Copies a file's content into a new file in the place of what is there: the first half of `copytruncate`.

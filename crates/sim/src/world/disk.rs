@@ -69,7 +69,7 @@ pub(super) struct Node {
     pub(super) process_handles: u32,
     pub(super) app_handles: u32,
     dev: u64,
-    generation: u64,
+    pub(super) generation: u64,
 }
 
 /// A change of names that isn't durable yet.
@@ -366,6 +366,13 @@ impl Disk {
                 node.durable_links = node.durable_links.saturating_sub(1);
             }
             self.reap(old);
+        }
+    }
+
+    /// Lets an inode go with its last name, whoever has it open.
+    pub(super) fn forget_readers(&mut self, ino: u64) {
+        if let Some(node) = self.nodes.get_mut(&ino).filter(|node| node.nlink == 1 && node.app_handles == 0) {
+            node.process_handles = 0;
         }
     }
 

@@ -19,6 +19,9 @@ pub struct Faults {
     /// On a network file system: an open file has become stale (`ESTALE`, for good), or opening or listing fails so
     /// (once).
     pub stale_handle: u32,
+    /// On a network file system, for each name that the application removes: the server forgets the file though it is open
+    /// (`ESTALE`, for good), and its inode number is free.
+    pub forgotten: u32,
     /// On a network file system: a size as it was before the last change, from a path or an open file. The first `stat` of
     /// a newly opened file never lies (close-to-open consistency).
     pub stale_size: u32,
@@ -44,6 +47,7 @@ impl Faults {
         sync_error: 0,
         dir_error: 0,
         stale_handle: 0,
+        forgotten: 0,
         stale_size: 0,
         size_ahead: 0,
         stale_name: 0,
@@ -60,6 +64,7 @@ impl Faults {
         sync_error: 50,
         dir_error: 50,
         stale_handle: 50,
+        forgotten: 3000,
         stale_size: 300,
         size_ahead: 300,
         stale_name: 200,

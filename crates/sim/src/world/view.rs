@@ -24,6 +24,7 @@ struct SimFile {
     state: Arc<Mutex<State>>,
     process: u64,
     ino: u64,
+    generation: u64,
     path: PathBuf,
     writes: bool,
     network: bool,
@@ -91,7 +92,9 @@ impl State {
 
     /// What a cached name leads to, when the cache is believed: `None` = it isn't, `Some(None)` = to nothing.
     fn cached(&mut self, place: &Place) -> Option<Option<Former>> {
-        let before = self.disk.cached.before(place.dir, &place.name).filter(|_| self.disk.is_network(&place.real))?;
+        // The mount's own name isn't one of its names.
+        let network = place.real.parent().is_some_and(|dir| self.disk.is_network(dir));
+        let before = self.disk.cached.before(place.dir, &place.name).filter(|_| network)?;
         self.rng.chance(self.faults.stale_name).then_some(before)
     }
 
@@ -154,11 +157,14 @@ impl Fs for SimFs {
             if effect != Effect::Whole {
                 return Err(Errno::IO.into());
             }
-            s.disk.node_mut(ino)?.process_handles += 1;
+            let node = s.disk.node_mut(ino)?;
+            node.process_handles += 1;
+            let generation = node.generation;
             Ok(Box::new(SimFile {
                 state: Arc::clone(&self.state),
                 process: self.process,
                 ino,
+                generation,
                 path: place.real.clone(),
                 writes: !reads,
                 network: s.disk.is_network(&place.real),
@@ -357,7 +363,7 @@ impl SimFile {
                 if self.network && !self.writes && s.rng.chance(s.faults.stale_handle) {
                     self.stale.store(true, Ordering::Relaxed);
                 }
-                if self.stale.load(Ordering::Relaxed) {
+                if self.stale.load(Ordering::Relaxed) || s.disk.node(self.ino)?.generation != self.generation {
                     return Err(Errno::STALE.into());
                 }
                 act(s, effect)
@@ -446,7 +452,9 @@ impl Drop for SimFile {
     fn drop(&mut self) {
         let mut state = lock(&self.state);
         if self.process == state.process && state.alive {
-            if let Ok(node) = state.disk.node_mut(self.ino) {
+            if let Ok(node) = state.disk.node_mut(self.ino)
+                && node.generation == self.generation
+            {
                 node.process_handles = node.process_handles.saturating_sub(1);
             }
             state.disk.reap(self.ino);
