@@ -123,6 +123,13 @@ fn variable(rest: &mut &str, depth: usize) -> Result<Var, String> {
     Ok(Var { name, op, arg })
 }
 
+/// A secret's text, not read once more.
+fn as_it_is(text: String, at: &At) -> Node {
+    let mut node = Node::new(Value::Str(text), at);
+    hide(&mut node, true);
+    node
+}
+
 fn flush(out: &mut Vec<Piece>, text: &mut String) {
     if !text.is_empty() {
         out.push(Piece::Text(std::mem::take(text)));
@@ -185,7 +192,7 @@ impl Expander<'_> {
         out.hidden = node.hidden;
         out.written.clone_from(&node.written);
         out.value = match &node.value {
-            Value::Str(text) if text.contains('$') => return self.text_node(text, node),
+            Value::Str(text) if text.contains('$') => return self.text_node(text, node, is_secret(path)),
             Value::List(items) => Value::List(
                 items.iter().enumerate().map(|(i, item)| self.node(item, &join(path, &i.to_string()))).collect(),
             ),
@@ -202,13 +209,17 @@ impl Expander<'_> {
         out
     }
 
-    fn text_node(&mut self, text: &str, node: &Node) -> Node {
+    /// `secret`: what comes out is taken as it is, since a password may hold anything.
+    fn text_node(&mut self, text: &str, node: &Node, secret: bool) -> Node {
         let made = pieces(text).and_then(|pieces| match pieces.as_slice() {
             [] => Ok(Node::new(Value::Str(String::new()), &node.at)),
             [Piece::Text(text)] => Ok(Node::new(Value::Str(text.clone()), &node.at)),
-            [Piece::Var(Var { name, op: Op::Value, .. })] => self.whole(name, &node.at),
+            [Piece::Var(Var { name, op: Op::Value, .. })] => self.whole(name, &node.at, secret),
             pieces => {
                 let text = self.splice(pieces)?;
+                if secret {
+                    return Ok(as_it_is(text.text, &node.at));
+                }
                 let mut made = parse(&text.text, Syntax::Full, &node.at)
                     .map_err(|e| if text.hidden { "the expanded value can't be read".to_owned() } else { e })?;
                 hide(&mut made, text.hidden);
@@ -225,13 +236,16 @@ impl Expander<'_> {
     }
 
     /// A value that is one variable and nothing else: it may be of any type.
-    fn whole(&mut self, name: &[Piece], at: &At) -> Result<Node, String> {
+    fn whole(&mut self, name: &[Piece], at: &At, secret: bool) -> Result<Node, String> {
         let name = self.splice(name)?.text;
         if let Some(node) = self.reference(&name)? {
             return Ok(node);
         }
         let value = self.env(&name).ok_or_else(|| missing(&name))?;
         self.made(value.len())?;
+        if secret {
+            return Ok(as_it_is(value, at));
+        }
         let mut node = parse(&value, Syntax::Env, at)
             .map_err(|_| format!("what `{name}` holds can't be read: unbalanced brackets or quotes"))?;
         hide(&mut node, true);

@@ -67,6 +67,13 @@ impl<'a> Section<'a> {
         self.typed(key, "a text", text_of)
     }
 
+    /// Whether `key` (`enabled`, or one that ends in it) leaves something on, which it is where nothing is said. Nothing,
+    /// as `${ES_HOSTS:+true}` gives without the variable, is a no; Filebeat refuses it.
+    pub fn is_on(&self, key: &str) -> Result<bool, Error> {
+        let unset = self.str(key).is_ok_and(|text| text.as_deref() == Some(""));
+        Ok(!unset && self.bool(key)?.unwrap_or(true))
+    }
+
     /// A boolean: true, false, and the forms that YAML 1.1 and Go know.
     pub fn bool(&self, key: &str) -> Result<Option<bool>, Error> {
         self.typed(key, "true or false", |node, _| match &node.value {

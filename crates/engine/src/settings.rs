@@ -148,7 +148,7 @@ fn queue_place(root: &Section<'_>) -> Result<(String, Option<usize>), Error> {
     }
     for name in ["elasticsearch", "logstash", "file", "console"] {
         let output = format!("output.{name}");
-        if !root.has(&output) || root.bool(&format!("{output}.enabled"))? == Some(false) {
+        if !root.has(&output) || !root.is_on(&format!("{output}.enabled"))? {
             continue;
         }
         let preset = match name {

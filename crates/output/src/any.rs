@@ -57,9 +57,7 @@ impl AnyOptions {
         let outputs = root.section("output")?.ok_or_else(none)?;
         let (mut enabled, mut off) = (Vec::new(), None);
         for (name, section) in outputs.named_sections()? {
-            // Nothing, as `${ES_HOSTS:+true}` gives without the variable, is a no. Filebeat refuses it.
-            let unset = section.str("enabled").is_ok_and(|text| text.as_deref() == Some(""));
-            if !unset && section.bool("enabled")?.unwrap_or(true) {
+            if section.is_on("enabled")? {
                 enabled.push((name, section));
             } else {
                 section.ignore();

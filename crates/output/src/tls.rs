@@ -98,7 +98,7 @@ const SUITES_13: [(&str, SupportedCipherSuite); 3] = [
 impl TlsSettings {
     /// Reads a section `ssl`; `None` when it says `enabled: false`.
     pub fn from_section(s: &Section<'_>) -> Result<Option<TlsSettings>, Error> {
-        if s.bool("enabled")? == Some(false) {
+        if !s.is_on("enabled")? {
             s.ignore();
             return Ok(None);
         }

@@ -5,6 +5,7 @@
 //! - [`sh`] and [`entry`]: called by the name of a shell, or of an image's entry point.
 //! - [`wrapped`]: a command that is wrapped. [`receiving`]: the endpoint for trying things out. [`injecting`]:
 //!   manifests. [`webhook`]: the admission webhook.
+//! - [`install`]: a copy for other images. [`lasting`]: what becomes of the data path.
 
 pub mod assemble;
 pub mod cli;
@@ -12,6 +13,8 @@ mod demo;
 mod entry;
 mod harvesting;
 mod injecting;
+mod install;
+mod lasting;
 mod receiving;
 mod rest;
 mod sh;
@@ -71,6 +74,7 @@ pub fn run(process: Process) -> u8 {
         Command::Receive(options) => receiving::receive(&options),
         Command::Inject(flags) => injecting::inject(&flags),
         Command::Webhook(flags) => webhook::webhook(&flags, &process),
+        Command::Install(dir) => install::install(&dir),
         Command::Demo(options) => demo::demo(&options),
     }
 }

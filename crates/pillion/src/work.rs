@@ -38,6 +38,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::assemble::Assembled;
 use crate::harvesting::{self, Harvesting};
+use crate::lasting::{Lasting, lasting, warn_of_place};
 use crate::rest;
 use crate::wrapped;
 
@@ -323,40 +324,8 @@ fn settings(engine: &EngineSettings, flags: &RunFlags, stdin: bool, data: &Path)
 }
 
 /// Whether this is a container of a pod.
-fn in_kubernetes() -> bool {
+pub(crate) fn in_kubernetes() -> bool {
     std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
-}
-
-/// What becomes of the data path when this container ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lasting {
-    /// It is there for the next run, as far as can be told from here.
-    Yes,
-    /// It lies in memory.
-    InMemory,
-    /// It lies in the container's own layer, which a restart of the container empties.
-    OwnLayer,
-}
-
-fn lasting(path: &Path) -> Lasting {
-    const OVERLAYFS: u32 = 0x794c_7630;
-    const TMPFS: u32 = 0x0102_1994;
-    match rustix::fs::statfs(path).map(|s| s.f_type as u32) {
-        Ok(OVERLAYFS) => Lasting::OwnLayer,
-        Ok(TMPFS) => Lasting::InMemory,
-        _ => Lasting::Yes,
-    }
-}
-
-/// Says where what was delivered would be forgotten.
-fn warn_of_place(data: &Path) {
-    if lasting(data) == Lasting::OwnLayer {
-        tracing::warn!(
-            path = %data.display(),
-            "path.data lies in the container's own layer: when the container restarts, it is gone, and everything is \
-             sent again; mount a volume there (an emptyDir outlives a container's restart)"
-        );
-    }
 }
 
 fn exit_code(outcome: &Outcome, on_incomplete: OnIncomplete, wraps: bool) -> u8 {

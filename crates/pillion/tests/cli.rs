@@ -194,3 +194,17 @@ fn what_is_refused() {
         assert!(text.contains(part), "{line}: {text}");
     }
 }
+
+#[test]
+fn install_takes_one_folder_and_no_flag() {
+    match called("pillion install /shared/bin") {
+        Ok(Command::Install(dir)) => assert_eq!(dir, PathBuf::from("/shared/bin")),
+        other => panic!("{other:?}"),
+    }
+    for line in ["pillion install", "pillion install /a /b", "pillion install /a -e", "pillion install /a -- b"] {
+        refused(line);
+    }
+    assert!(refused("pillion install").contains("one folder"));
+    assert!(said("pillion install --help").contains("install DIR"));
+    assert!(said("pillion help install").contains("install DIR"));
+}

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::job::Job;
-use super::{Bed, Container, Spec};
-use crate::Outcome;
+use super::{Bed, Container, LIMIT, Spec};
+use crate::{Outcome, wait};
 
 /// The usual workaround, word for word.
 const LOOP: &str = "filebeat -e -c filebeat.yml & while [ ! -f /data/completion-flag ]; do sleep 1; done && exit 0";
@@ -31,9 +31,13 @@ pub(super) const ALL: &[Case] = &[
     Case { name: "SIGTERM under the loop", run: term_under_the_loop },
     Case { name: "a script that ends it", run: script_ends_it },
     Case { name: "in the foreground", run: in_the_foreground },
+    Case { name: "a shell that is killed", run: shell_is_killed },
+    Case { name: "a target that is away", run: target_is_away },
     Case { name: "the entry point", run: entry_point },
+    Case { name: "install", run: install },
     Case { name: "no target", run: no_target },
     Case { name: "nowhere to write", run: nowhere_to_write },
+    Case { name: "written into its own layer", run: own_layer },
 ];
 
 fn exit_codes(bed: &Bed) -> Outcome {
@@ -192,7 +196,7 @@ fn flag_before_start(bed: &Bed) -> Outcome {
         let script = match number % 3 {
             0 => LOOP.to_owned(),
             1 => format!("({LOOP})"),
-            _ => "filebeat -e & exit 0".to_owned(),
+            _ => "nohup filebeat -e & exit 0".to_owned(),
         };
         let wait = format!("while [ ! -f /data/go ]; do sleep 0.01; done; {script}");
         let mut job = Job::new()?;
@@ -203,7 +207,14 @@ fn flag_before_start(bed: &Bed) -> Outcome {
         container.ends_with(0)?;
         job.check(&container).map_err(|e| format!("{script}: {e}"))?;
     }
-    Ok(())
+    // The plain shell takes the shipper with it, or these trials prove nothing.
+    let mut job = Job::new()?;
+    let script = "while [ ! -f /data/go ]; do sleep 0.01; done; filebeat -e & exit 0";
+    let mut container = Container::start(bed, &job.aim(Spec::new(&["busybox", "sh", "-c", script])))?;
+    job.write(&container, 50)?;
+    fs::write(container.data("go"), b"").map_err(|e| e.to_string())?;
+    container.ends_with(0)?;
+    if job.check(&container).is_ok() { Err("the plain shell lost nothing either".into()) } else { Ok(()) }
 }
 
 /// An ordinary sidecar gets SIGTERM together with main, which writes on.
@@ -264,6 +275,52 @@ fn in_the_foreground(bed: &Bed) -> Outcome {
     if container.log().contains("shipper 0") { Ok(()) } else { Err(container.log()) }
 }
 
+/// By a signal, and in the midst of a pipe that the shipper's log goes through.
+fn shell_is_killed(bed: &Bed) -> Outcome {
+    let script = "filebeat -e 2>&1 | tee /data/shipper.txt & while [ ! -f /data/completion-flag ]; do sleep 0.05; done; kill -9 $$";
+    let mut job = Job::new()?;
+    let mut container = Container::start(bed, &job.aim(Spec::shell(script)))?;
+    job.begin(&container)?;
+    job.write(&container, 100)?;
+    job.flag(&container)?;
+    container.ends_with(137)?;
+    job.check(&container)
+}
+
+/// The container waits for the drain; whoever can't wait says SIGINT once more.
+fn target_is_away(bed: &Bed) -> Outcome {
+    let script =
+        "(while [ ! -f /data/job.log ]; do sleep 0.05; done; exec filebeat -e) & echo ready; sleep 0.5; exit 5";
+    let spec = Spec::shell(script).env("ELASTICSEARCH_HOSTS", "http://127.0.0.1:1");
+    let mut container = Container::ready(bed, &spec)?;
+    fs::write(container.data("job.log"), b"one line\n").map_err(|e| e.to_string())?;
+    wait::until("the drain", LIMIT, || Ok(container.log().contains("draining").then_some(())))
+        .map_err(|e| format!("{e}; {}", container.log()))?;
+    container.signal(Signal::TERM)?;
+    if container.launcher.ended()?.is_some() {
+        return Err(format!("it didn't wait: {}", container.log()));
+    }
+    container.signal(Signal::INT)?;
+    container.ends_with(5)?;
+    let log = container.log();
+    if log.contains("incomplete") { Ok(()) } else { Err(log) }
+}
+
+/// A copy on a volume is a shipper like the image's own.
+fn install(bed: &Bed) -> Outcome {
+    let script = "pillion install /data/bin && pillion install /data/bin && PATH=/data/bin:$PATH &&
+        pillion -e -c /usr/share/filebeat/filebeat.yml --path.data /data/state &
+        while [ ! -f /data/completion-flag ]; do sleep 0.05; done; exit 0";
+    let mut job = Job::new()?;
+    let mut container = Container::start(bed, &job.aim(Spec::shell(script)))?;
+    job.begin(&container)?;
+    job.write(&container, 100)?;
+    job.flag(&container)?;
+    container.ends_with(0)?;
+    job.check(&container)?;
+    if container.log().contains("is there already") { Ok(()) } else { Err(container.log()) }
+}
+
 /// Without a command, as any user, with nothing writable but the volumes.
 fn entry_point(bed: &Bed) -> Outcome {
     for user in [0, 1000, 1_000_660_000] {
@@ -292,4 +349,21 @@ fn nowhere_to_write(bed: &Bed) -> Outcome {
     container.ends_with(1)?;
     let log = container.log();
     if log.contains("/usr/share/filebeat/data") && log.contains("path.data") { Ok(()) } else { Err(log) }
+}
+
+fn own_layer(bed: &Bed) -> Outcome {
+    let said = "the container's own layer";
+    for (state, warned) in [(false, true), (true, false)] {
+        let mut job = Job::new()?;
+        let spec = Spec { state, read_only: false, ..Spec::new(&["docker-entrypoint", "-e"]) };
+        let spec = spec.env("KUBERNETES_SERVICE_HOST", "10.0.0.1");
+        let mut container = Container::start(bed, &job.aim(spec))?;
+        job.begin(&container)?;
+        container.signal(Signal::TERM)?;
+        container.ends_with(0)?;
+        if container.log().contains(said) != warned {
+            return Err(container.log());
+        }
+    }
+    Ok(())
 }

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::tar::{Entry, Kind};
+use crate::Outcome;
 
 /// Files that come from outside the repository.
 pub(super) struct Parts {
@@ -30,14 +31,17 @@ const PILLION: &[(&str, &str)] = &[
 ];
 
 /// Busybox' commands for scripts and for people who look around; what administers a machine isn't for a sidecar.
-const APPLETS: &str = "[ [[ arch awk base64 basename bunzip2 bzcat bzip2 cal cat chgrp chmod chown chroot clear cmp comm cp \
-    crc32 cut date dc dd df diff dirname dmesg du echo egrep env expand expr factor false fgrep find flock fold free fuser \
-    getopt grep groups gunzip gzip head hexdump hostid hostname id install ip ipcalc kill killall less link ln logger logname \
-    ls lsof lzcat md5sum mkdir mkfifo mknod mktemp more mount mv nc netstat nice nl nohup nproc nsenter nslookup od paste patch \
-    pgrep pidof ping pkill pmap printenv printf ps pstree pwd pwdx readlink realpath renice reset rev rm rmdir sed seq setsid \
-    sha1sum sha256sum sha3sum sha512sum shred shuf sleep sort split ssl_client stat strings stty sync tac tail tar taskset tee \
-    telnet test time timeout top touch tr traceroute true truncate tty umount uname unexpand uniq unlink unlzma unshare unxz \
-    unzip uptime usleep uudecode uuencode vi watch wc wget which who whoami xargs xxd xz xzcat yes zcat";
+const APPLETS: &str = "[ [[ arch awk base64 basename bunzip2 bzcat bzip2 cal cat chgrp chmod chown chroot clear cmp cp crc32 cut \
+    date dc dd df diff dirname dmesg du echo egrep env expand expr factor false fgrep find fold free getopt grep \
+    groups gunzip gzip head hexdump hostid hostname id ip ipcalc kill killall less link ln logger logname ls \
+    lzcat md5sum mkdir mkfifo mknod mktemp more mount mv nc netstat nl nproc nsenter nslookup od paste patch \
+    pidof ping printf ps pwd readlink realpath renice reset rev rm rmdir sed seq setsid sha1sum sha256sum \
+    sha3sum sha512sum shred shuf sleep sort ssl_client stat strings stty sync tac tail tar taskset tee telnet \
+    test time timeout top touch tr traceroute true truncate tty umount uname unexpand uniq unlink unlzma unshare \
+    unxz unzip uptime usleep uudecode uuencode vi watch wc wget which who whoami xargs xxd xz xzcat yes zcat";
+
+/// Which Debian's busybox hasn't, and people put before what they run in the background.
+const NOHUP: &str = "#!/bin/sh\ntrap '' HUP\nexec \"$@\"\n";
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
     filebeat:x:1000:1000:filebeat:/usr/share/filebeat:/bin/sh\n\
@@ -76,6 +80,7 @@ pub(super) fn entries(parts: Parts) -> Vec<Entry> {
     }
     add("usr/bin/pillion", 0o755, Kind::File(parts.pillion));
     add("usr/bin/busybox", 0o755, Kind::File(parts.busybox));
+    add("usr/bin/nohup", 0o755, text(NOHUP));
     add("etc/ssl/certs/ca-certificates.crt", 0o644, Kind::File(parts.certificates));
     // Where Red Hat's programs, and so Elastic's older images, have them.
     add("etc/pki/tls/certs/ca-bundle.crt", 0o777, link("../../../ssl/certs/ca-certificates.crt"));
@@ -88,6 +93,15 @@ pub(super) fn entries(parts: Parts) -> Vec<Entry> {
         add(&format!("usr/share/doc/{package}/copyright"), 0o644, Kind::File(copyright));
     }
     files.into_values().collect()
+}
+
+/// Looks for the name of each command in the table that busybox keeps of them; it needn't be of this machine's kind.
+pub(super) fn check_busybox(executable: &[u8]) -> Outcome {
+    let words: std::collections::HashSet<&[u8]> = executable.split(|&b| b == 0).collect();
+    match APPLETS.split_whitespace().find(|a| !words.contains(a.as_bytes())) {
+        Some(missing) => Err(format!("busybox has no command {missing}")),
+        None => Ok(()),
+    }
 }
 
 /// Bytes of all files.
@@ -131,6 +145,14 @@ mod tests {
                 assert!(known.contains(&way.join("/").as_str()), "{} leads nowhere", entry.path);
             }
         }
+    }
+
+    #[test]
+    fn a_busybox_that_lacks_a_command_is_known() {
+        let all = format!("\0{}\0", APPLETS.replace(' ', "\0"));
+        assert!(check_busybox(all.as_bytes()).is_ok());
+        let lacking = all.replace("\0touch\0", "\0");
+        assert_eq!(check_busybox(lacking.as_bytes()), Err("busybox has no command touch".into()));
     }
 
     #[test]

@@ -134,6 +134,7 @@ impl Sources {
         };
         let pillion = executable(&binary, platform)?;
         let shell = executable(&busybox, platform)?;
+        contents::check_busybox(&shell)?;
         let certificates = read(&self.certificates)
             .map_err(|e| format!("{e}: install ca-certificates, or name a bundle with --certificates FILE"))?;
         if !certificates.starts_with(b"-----BEGIN CERTIFICATE-----")

@@ -153,6 +153,27 @@ mod tests {
     }
 
     #[test]
+    fn the_dockerfile_says_the_same() {
+        let dockerfile = include_str!("../../../deploy/image/Dockerfile").replace("\\\n", "");
+        let last = dockerfile.rsplit_once("FROM scratch").unwrap().1;
+        let says = |word: &str| {
+            let line = last.lines().find_map(|l| l.strip_prefix(word)?.strip_prefix(' ')).unwrap();
+            line.to_owned()
+        };
+        let list = |word: &str| serde_json::from_str::<Vec<String>>(&says(word)).unwrap();
+        assert_eq!(says("USER"), USER);
+        assert_eq!(says("WORKDIR"), WORKDIR);
+        assert_eq!([says("ENV").as_str()], ENV);
+        assert_eq!(list("ENTRYPOINT"), ENTRYPOINT);
+        assert_eq!(list("CMD"), CMD);
+        for (name, value) in super::super::labels().unwrap() {
+            if !["revision", "created"].contains(&name) {
+                assert!(says("LABEL").contains(&format!("{PREFIX}{name}=\"{value}\"")), "{name}");
+            }
+        }
+    }
+
+    #[test]
     fn a_damaged_blob_is_noticed() {
         let (image, layer) = some();
         let mut bytes = archive(&image, &layer).unwrap();

@@ -16,6 +16,7 @@ pub(super) enum Kind {
     Demo,
     Webhook,
     Inject,
+    Install,
 }
 
 /// Flags that are settings over the configuration: the flag and the option.
@@ -66,6 +67,7 @@ pub(super) fn command(kind: Kind) -> Command {
         Kind::Receive => receive(command),
         Kind::Inject => super::inject::command(command),
         Kind::Webhook => webhook(command),
+        Kind::Install => command,
         Kind::Demo => command.arg(switch_arg("keep", "Leave the folder with all files behind and say where it is")),
         Kind::Exec => life(config(command)).arg(value_arg(
             "on-full",

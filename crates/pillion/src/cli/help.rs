@@ -25,6 +25,7 @@ Commands:
   receive          An endpoint for trying things out: Lumberjack and _bulk
   inject -f FILE   Put Pillion beside the work in Kubernetes manifests; comments and order stay
   webhook          Give pods their sidecar when a cluster creates them (mutating admission)
+  install DIR      Copy this program to a shared volume, for `exec` in other images
   demo [-- CMD]    See it work, with a receiver and a job of its own, or with your command
   version, help    `help COMMAND` tells more
 
@@ -53,8 +54,18 @@ One dash or two are the same: -path.home, --path.home.
 /// `help COMMAND`, `COMMAND --help`.
 pub(super) fn of(name: &str, kind: Kind) -> String {
     let injection = super::inject::more();
-    let (usage, about, more) = match kind {
-        Kind::Run => return overview(name),
+    let texts = shipping(kind).or_else(|| beside(kind, &injection));
+    let Some((usage, about, more)) = texts else { return overview(name) };
+    let flags: StyledStr = flags::command(kind).help_template("{options}").render_help();
+    format!("{about}\n\nUsage: {name} {usage}\n\nFlags:\n{flags}\n{more}")
+}
+
+/// How a command is used, what it does, and more about it.
+type Texts<'a> = (&'a str, &'a str, &'a str);
+
+/// Of commands that read a configuration.
+fn shipping(kind: Kind) -> Option<Texts<'static>> {
+    Some(match kind {
         Kind::TestConfig => (
             "test config [FLAGS]",
             "Reads the configuration as a run would, prints every error and warning with its place and remedy.\nAn unknown option is an \
@@ -79,6 +90,13 @@ pub(super) fn of(name: &str, kind: Kind) -> String {
              with its code.",
             "Example:\n  pillion exec -c filebeat.yml --receipt receipt.json -- ./work.sh --fast\n",
         ),
+        _ => return None,
+    })
+}
+
+/// Of the others.
+fn beside(kind: Kind, injection: &str) -> Option<Texts<'_>> {
+    Some(match kind {
         Kind::Receive => (
             "receive [FLAGS]",
             "Listens as Logstash (Lumberjack) and as Elasticsearch (_bulk) do, and writes what arrives as NDJSON.\nFor trying things \
@@ -89,7 +107,7 @@ pub(super) fn of(name: &str, kind: Kind) -> String {
             "inject -f FILE [FLAGS]",
             "Adds the sidecar to every Job, CronJob, Pod, Deployment, StatefulSet, DaemonSet, ReplicaSet, ScaledJob and Argo \
              Workflow\nof the manifests, and leaves all else as it is. Running it twice changes nothing.",
-            injection.as_str(),
+            injection,
         ),
         Kind::Webhook => (
             "webhook [FLAGS]",
@@ -101,15 +119,20 @@ pub(super) fn of(name: &str, kind: Kind) -> String {
              --listen 0.0.0.0:8443 --status 0.0.0.0:8080 --set config=filebeat --set image=registry/pillion:1\n  pillion webhook \
              --cert-dir /certs --manage-ca-bundle=false      certificate and caBundle by cert-manager\n",
         ),
+        Kind::Install => (
+            "install DIR",
+            "Copies this program to DIR/pillion, whole or not at all, executable by everybody; does nothing when it is there.\nFor an \
+             init container, so that an image that isn't Pillion's can run its command under `exec`. It takes no flags.",
+            "Example:\n  pillion install /shared\n",
+        ),
         Kind::Demo => (
             "demo [FLAGS] [-- CMD [ARGS…]]",
             "Starts a receiver and a job that writes log files (or your command), ships them, and shows the receipt and what \
              arrived.\nExits with 0 when both agree to the line.",
             "Examples:\n  pillion demo\n  pillion demo -- sh -c 'seq 100000'\n",
         ),
-    };
-    let flags: StyledStr = flags::command(kind).help_template("{options}").render_help();
-    format!("{about}\n\nUsage: {name} {usage}\n\nFlags:\n{flags}\n{more}")
+        _ => return None,
+    })
 }
 
 /// `help [COMMAND]`.
@@ -125,6 +148,7 @@ pub(super) fn topic(name: &str, words: &[&str]) -> Result<String, Usage> {
         ["demo"] => Kind::Demo,
         ["inject"] => Kind::Inject,
         ["webhook"] => Kind::Webhook,
+        ["install"] => Kind::Install,
         _ => {
             return Err(Usage::new(
                 &format!("there is no help for `{}`", words.join(" ")),

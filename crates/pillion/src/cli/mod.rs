@@ -22,7 +22,8 @@ pub use inject::Inject;
 use pillion_config::{Load, Setting, default_home, nearest};
 
 /// Commands of ours.
-const OWN: &[&str] = &["run", "test", "export", "version", "help", "exec", "receive", "demo", "inject", "webhook"];
+const OWN: &[&str] =
+    &["run", "test", "export", "version", "help", "exec", "receive", "demo", "inject", "webhook", "install"];
 /// Words that are commands, here or in Filebeat; what isn't here is refused with a remedy.
 pub(crate) const COMMANDS: &[&str] = &[
     "run",
@@ -35,6 +36,7 @@ pub(crate) const COMMANDS: &[&str] = &[
     "demo",
     "inject",
     "webhook",
+    "install",
     "setup",
     "keystore",
     "modules",
@@ -68,6 +70,8 @@ pub enum Command {
     },
     /// `receive`: an endpoint for trying things out.
     Receive(Receive),
+    /// `install DIR`: a copy of this program into a folder.
+    Install(PathBuf),
     /// `demo [-- CMD]`.
     Demo(Demo),
     /// `inject`: put Pillion into manifests.
@@ -236,6 +240,8 @@ pub fn parse(process: &Process) -> Result<Command, Usage> {
         ["receive"] => flags::Kind::Receive,
         ["demo"] => flags::Kind::Demo,
         ["inject"] => flags::Kind::Inject,
+        ["install", _] => flags::Kind::Install,
+        ["install"] if split.asks_for_help => flags::Kind::Install,
         ["webhook"] => flags::Kind::Webhook,
         words => return Err(not_a_command(words)),
     };
@@ -251,6 +257,7 @@ pub fn parse(process: &Process) -> Result<Command, Usage> {
         flags::Kind::Receive => receive(&matches).map(Command::Receive),
         flags::Kind::Inject => inject::read(&matches).map(Command::Inject),
         flags::Kind::Webhook => Ok(Command::Webhook(webhook(&matches))),
+        flags::Kind::Install => Ok(Command::Install(words.iter().skip(1).collect())),
         flags::Kind::Demo => Ok(Command::Demo(Demo { command, keep: flags::on(&matches, "keep") })),
         _ => {
             let run = run(&matches, process)?;
@@ -411,6 +418,10 @@ fn not_a_command(words: &[&str]) -> Usage {
         ("test" | "export", Some(_)) | ("enroll" | "generate" | "completion", _) => Usage::new(
             &format!("`{said}` isn't a command"),
             "there are `test config`, `test output` and `export config`",
+        ),
+        ("install", _) => Usage::new(
+            "`install` needs one folder",
+            "name one on a volume that the other container shares: `pillion install /shared`",
         ),
         ("exec", _) => Usage::new("the command of `exec` comes after two dashes", "`pillion exec [flags] -- CMD…`"),
         ("demo", _) => Usage::new("the command of `demo` comes after two dashes", "`pillion demo -- CMD…`"),
