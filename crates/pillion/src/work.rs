@@ -115,14 +115,11 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> Result<u8
     let place = wrapped::Place { world: &world, dir: &spool_dir, registry: &registry, ledger: &ledger, tell: &tell };
     let command = flags.command.as_deref().map(|command| start_command(config, &place, command)).transpose()?;
     let (spools, handle) = command.unzip();
-    let end_command = Box::new({
-        let world = world.clone();
-        move || handle.iter().for_each(|handle| handle.kill(&world))
-    });
     if flags.once {
         let _ = tell.send(Ending::Drain(Cause::Once)).await;
     }
     let run = Run {
+        end_command: end_command(world.clone(), handle),
         world,
         ledger: Arc::clone(&ledger),
         queue,
@@ -131,7 +128,6 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> Result<u8
         flag,
         hurry: Box::new(move || hurry.begin()),
         terminated,
-        end_command,
         signals,
         endings,
         agent_id: registry.agent_id().to_owned(),
@@ -144,6 +140,10 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> Result<u8
     let spools = spools.map(|s| std::mem::take(&mut *s.lock().unwrap_or_else(PoisonError::into_inner)));
     spools.into_iter().flatten().for_each(Spool::clean);
     Ok(exit_code(&outcome, engine.on_incomplete, flags.command.is_some()))
+}
+
+fn end_command(world: World, handle: Option<Handle>) -> Box<dyn Fn() + Send + Sync> {
+    Box::new(move || handle.iter().for_each(|handle| handle.kill(&world)))
 }
 
 fn open_registry(world: &World, data: &Path, engine: &EngineSettings) -> Result<Arc<Registry>, u8> {
