@@ -108,6 +108,15 @@ fn every_fault_is_told_with_its_line() {
     assert!(faults.iter().all(|f| !f.reason.is_empty() && !f.remedy.is_empty()));
 }
 
+/// What fuzzing found.
+#[test]
+fn a_bracket_that_an_anchor_swallows_is_refused() {
+    for text in ["&;;;;;Y{}", "a: &b[]\n", "kind: &x{}", "- &ü[]"] {
+        let faults = inject(text, &Options::default()).map(|out| out.text).unwrap_err();
+        assert!(faults[0].reason.contains("begins and ends"), "{text}: {faults:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 

@@ -274,10 +274,28 @@ impl<'a> Reader<'a> {
                 let end = self.end_of_scalar(body, end, style);
                 Ok(Node { kind: Kind::Scalar { text: text.into_owned(), style, string }, start, body, end, anchor })
             }
-            Event::SequenceStart(anchor, tag) => self.list(start..end, anchor, tag.is_some(), depth),
-            Event::MappingStart(anchor, tag) => self.map(start..end, anchor, tag.is_some(), depth),
+            Event::SequenceStart(anchor, tag) => {
+                self.list(start..end, anchor, tag.is_some(), depth).and_then(|node| self.found(node, start))
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.map(start..end, anchor, tag.is_some(), depth).and_then(|node| self.found(node, start))
+            }
             _ => Err(Fault::at(self.text, start, "not valid YAML: a value is missing here", "complete it")),
         }
+    }
+
+    /// Refuses a list or mapping whose ends aren't where they were looked for, as after an anchor that runs into a bracket:
+    /// edits count on them.
+    fn found(&self, node: Node, start: usize) -> Result<Node, Fault> {
+        let whole = node.start <= node.body
+            && self.text.get(node.body..node.end).is_some_and(|body| {
+                !node.is_flow() || body.len() > 1 && body.starts_with(['[', '{']) && body.ends_with([']', '}'])
+            });
+        if whole {
+            return Ok(node);
+        }
+        let reason = "where this list or mapping begins and ends can't be told";
+        Err(Fault::at(self.text, start, reason, "write a blank behind its anchor or tag, and close its bracket"))
     }
 
     /// After a scalar's last byte: the parser's word for it may lie in what follows.
@@ -344,7 +362,7 @@ impl<'a> Reader<'a> {
     /// After the bracket that closes what ended at `at` at the earliest.
     fn after_closing(&self, mut at: usize) -> usize {
         loop {
-            let rest = &self.text[at..];
+            let Some(rest) = self.text.get(at..) else { return at };
             let trimmed = rest.trim_start_matches(|c: char| c.is_whitespace() || c == ',' || c == ':');
             at += rest.len() - trimmed.len();
             match trimmed.chars().next() {
@@ -358,7 +376,7 @@ impl<'a> Reader<'a> {
     fn list(&mut self, begin: Range<usize>, anchor: usize, tag: bool, depth: usize) -> Result<Node, Fault> {
         let start = begin.start;
         let body = if anchor > 0 || tag { self.after_props(start) } else { start };
-        let flow = self.text[begin].ends_with(['[', '{']);
+        let flow = self.text.get(begin).is_some_and(|text| text.ends_with(['[', '{']));
         let mut items = Vec::new();
         let mut end = body + usize::from(flow);
         loop {
@@ -384,7 +402,7 @@ impl<'a> Reader<'a> {
     fn map(&mut self, begin: Range<usize>, anchor: usize, tag: bool, depth: usize) -> Result<Node, Fault> {
         let start = begin.start;
         let body = if anchor > 0 || tag { self.after_props(start) } else { start };
-        let flow = self.text[begin].ends_with(['[', '{']);
+        let flow = self.text.get(begin).is_some_and(|text| text.ends_with(['[', '{']));
         let mut entries = Vec::new();
         let mut end = body + usize::from(flow);
         loop {
