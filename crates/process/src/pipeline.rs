@@ -163,17 +163,7 @@ pub(crate) mod testing {
     }
 
     pub(crate) fn input() -> InputDesc {
-        InputDesc {
-            kind: InputKind::Log,
-            id: String::new(),
-            tags: Vec::new(),
-            fields: Map::new(),
-            root_fields: Map::new(),
-            pipeline: None,
-            index: None,
-            service_type: None,
-            document_type: "log".into(),
-        }
+        InputDesc::bare(InputKind::Log, "")
     }
 
     /// A batch of lines of one file, without their line ends in between.

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pillion_event::Incarnation;
-use pillion_world::{FileKind, World};
+use pillion_world::{FileKind, World, rfc3339};
 use serde_json::{Value, json};
 
 use crate::chunks::Bytes;
@@ -25,7 +25,7 @@ use crate::entry::{Entry, Kind};
 use crate::error::Error;
 use crate::load::{self, Faults, Loaded, LogFile, Map};
 use crate::registry::{Record, Registry};
-use crate::{takeover, time};
+use crate::takeover;
 
 /// The name of the lock, the same as Filebeat's, so that the two exclude each other.
 const LOCK: &str = "filebeat.lock";
@@ -202,7 +202,7 @@ impl Opener<'_> {
             return Ok(uuid);
         }
         let uuid = uuid_v4(self.world.random.u128());
-        let now = time::rfc3339(self.world.clock.wall().0);
+        let now = rfc3339(self.world.clock.wall());
         let text = format!("{}\n", json!({ "uuid": uuid, "first_start": now }));
         let done = self.world.fs.replace(&path, text.as_bytes(), 0o600);
         done.map_err(|source| Error::Unwritable { path, source })?;

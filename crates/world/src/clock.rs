@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::calendar::civil_from_days;
+
 /// A point on the monotonic clock, in nanoseconds since an origin that is the same for the whole process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mono(pub u64);
@@ -34,15 +36,7 @@ pub trait Clock: Send + Sync {
 /// The form of RFC 3339 in which logs and receipts have times: `2026-11-23T18:40:23.656Z`.
 pub fn rfc3339(time: UnixMillis) -> String {
     let (days, ms) = (time.0.div_euclid(86_400_000), time.0.rem_euclid(86_400_000));
-    // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days.
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let doe = z.rem_euclid(146_097);
-    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let (d, m) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
-    let y = yoe + era * 400 + i64::from(m <= 2);
+    let (y, m, d) = civil_from_days(days);
     let (h, min, s) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
     format!("{y:04}-{m:02}-{d:02}T{h:02}:{min:02}:{s:02}.{:03}Z", ms % 1000)
 }

@@ -18,6 +18,7 @@ use std::process::Command;
 
 use contents::Parts;
 use oci::Image;
+use pillion_world::calendar::civil_from_days;
 use sbom::Package;
 use tar::Kind;
 
@@ -224,16 +225,10 @@ fn time() -> Outcome<u64> {
     text.trim().parse().map_err(|_| format!("SOURCE_DATE_EPOCH: `{text}` is no number of seconds"))
 }
 
-/// RFC 3339, in UTC. The days are counted as in Howard Hinnant's `civil_from_days`.
+/// RFC 3339, in UTC.
 fn created(time: u64) -> String {
-    let (days, second) = (time / 86_400 + 719_468, time % 86_400);
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (year, month, day) = civil_from_days((time / 86_400) as i64);
+    let second = time % 86_400;
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
 }
 

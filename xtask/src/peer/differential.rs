@@ -9,6 +9,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use pillion_world::calendar::civil_from_days;
+
 use super::cases::{Case, DELIBERATE, Deliberate, RUNS, SILENT};
 use super::compare::{Flat, by_case, differences};
 use super::{Pair, Score, end, pillion_once, start};
@@ -106,15 +108,8 @@ fn now(place: &Place) -> Outcome<String> {
         .duration_since(std::time::UNIX_EPOCH)
         .map_err(|e| e.to_string())?
         .as_secs();
-    let days = i64::try_from(seconds / 86_400).map_err(|e| e.to_string())? + 719_468;
-    // Civil date from days since 0000-03-01, after Howard Hinnant's `civil_from_days`.
-    let era = days.div_euclid(146_097);
-    let day = days.rem_euclid(146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let rest = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * rest + 2) / 153;
-    let (date, month) = (rest - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
-    Ok(format!("{:04}-{month:02}-{date:02}", year + era * 400 + i64::from(month <= 2)))
+    let (year, month, day) = civil_from_days((seconds / 86_400) as i64);
+    Ok(format!("{year:04}-{month:02}-{day:02}"))
 }
 
 fn configuration(logs: &Path, cases: &[Case], settings: &str) -> Outcome<String> {

@@ -3,6 +3,8 @@
 //! Comes in: text. Goes out: milliseconds since 1970, or nothing. Fractions beyond milliseconds are cut off, as events
 //! carry milliseconds. Tested below.
 
+use pillion_world::calendar::{days_from_civil, days_in_month};
+
 /// How a timestamp says its distance to UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Zone {
@@ -39,10 +41,10 @@ fn parse(text: &[u8]) -> Option<(i64, usize, Zone)> {
     }
     let (year, month, day) = (number(&head[..4])?, number(&head[5..7])?, number(&head[8..10])?);
     let (hour, minute, second) = (number(&head[11..13])?, number(&head[14..16])?, number(&head[17..])?);
-    if hour > 23 || minute > 59 || second > 59 || !(1..=12).contains(&month) || day < 1 || day > days_in(year, month) {
+    if hour > 23 || minute > 59 || second > 59 || !(1..=days_in_month(year, month)?).contains(&day) {
         return None;
     }
-    let mut ms = (((days(year, month, day) * 24 + hour) * 60 + minute) * 60 + second) * 1000;
+    let mut ms = (((days_from_civil(year, month, day) * 24 + hour) * 60 + minute) * 60 + second) * 1000;
     let mut digits = 0;
     if let Some((b'.' | b',', fraction)) = rest.split_first() {
         digits = fraction.iter().take_while(|b| b.is_ascii_digit()).count();
@@ -70,24 +72,6 @@ fn parse(text: &[u8]) -> Option<(i64, usize, Zone)> {
 
 fn number(digits: &[u8]) -> Option<i64> {
     digits.iter().try_fold(0, |n, b| b.is_ascii_digit().then(|| n * 10 + i64::from(b - b'0')))
-}
-
-fn days_in(year: i64, month: i64) -> i64 {
-    match month {
-        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
-/// Days since 1970 of a date of the Gregorian calendar (Howard Hinnant's `days_from_civil`).
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    let y = if month <= 2 { year - 1 } else { year };
-    let era = y.div_euclid(400);
-    let of_era = y.rem_euclid(400);
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
 #[cfg(test)]

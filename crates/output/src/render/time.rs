@@ -3,6 +3,8 @@
 //! Comes in: milliseconds since 1970. Goes out: `2017-10-25T05:32:23.693Z`. Tested below against known dates and by the
 //! way back.
 
+use pillion_world::calendar::civil_from_days;
+
 /// A moment of the proleptic Gregorian calendar, UTC, without leap seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Civil {
@@ -29,18 +31,11 @@ impl Civil {
     pub fn from_unix_millis(ms: i64) -> Civil {
         let days = ms.div_euclid(86_400_000);
         let of_day = ms.rem_euclid(86_400_000) as u32;
-        // Howard Hinnant's civil_from_days: years begin in March, so that the leap day is the last one.
-        let z = days + 719_468;
-        let era = z.div_euclid(146_097);
-        let doe = z.rem_euclid(146_097) as u32;
-        let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-        let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-        let mp = (5 * doy + 2) / 153;
-        let month = if mp < 10 { mp + 3 } else { mp - 9 };
+        let (year, month, day) = civil_from_days(days);
         Civil {
-            year: i64::from(yoe) + era * 400 + i64::from(month <= 2),
-            month,
-            day: doy - (153 * mp + 2) / 5 + 1,
+            year,
+            month: month as u32,
+            day: day as u32,
             hour: of_day / 3_600_000,
             minute: of_day / 60_000 % 60,
             second: of_day / 1000 % 60,

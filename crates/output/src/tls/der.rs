@@ -3,6 +3,8 @@
 //! Comes in: bytes from files and peers. Goes out: borrowed pieces, or `None` where the bytes aren't what is looked for.
 //! Always holds: no panic and no allocation whatever the bytes. Tested below and in `verify.rs` with real certificates.
 
+use pillion_world::calendar::days_from_civil;
+
 /// A run of DER elements.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Der<'a>(pub(super) &'a [u8]);
@@ -139,12 +141,7 @@ fn time((tag, text): (u8, &[u8])) -> Option<i64> {
     };
     let two = |at: usize| rest.get(at..at + 2)?.parse::<i64>().ok();
     let (month, day) = (two(0)?, two(2)?);
-    // Days since 1970, by Howard Hinnant's algorithm.
-    let y = if month <= 2 { year - 1 } else { year };
-    let era = y.div_euclid(400);
-    let of_era = y - era * 400;
-    let of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
-    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
+    let days = days_from_civil(year, month, day);
     Some(days * 86_400 + two(4)? * 3_600 + two(6)? * 60 + two(8)?)
 }
 

@@ -181,14 +181,7 @@ fn webhook(command: Command) -> Command {
     command
         .arg(value_arg("listen", "HOST:PORT", "Take admission requests there, over HTTPS [default: 127.0.0.1:8443]"))
         .arg(value_arg("status", "HOST:PORT", "/metrics, /readyz and /healthz, over HTTP [default: 127.0.0.1:8080]"))
-        .arg(
-            Arg::new("set")
-                .long("set")
-                .value_name("NAME=VALUE")
-                .action(ArgAction::Append)
-                .allow_hyphen_values(true)
-                .help("How sidecars are made; see the table of settings in the manual (docs/kubernetes.md)"),
-        )
+        .arg(set_arg("How sidecars are made; see the table of settings in the manual (docs/kubernetes.md)"))
         .arg(value_arg("namespace", "NAME", "The namespace it runs in, never injected [default: the pod's own]"))
         .arg(value_arg("service", "NAME", "The Service that leads here [default: pillion-webhook]"))
         .arg(value_arg("configuration", "NAME", "The MutatingWebhookConfiguration to keep [default: pillion-webhook]"))
@@ -211,6 +204,11 @@ fn webhook(command: Command) -> Command {
             value_arg("api-server", "URL", "Another API server than the pod's own, such as kubectl proxy's").hide(true),
         )
         .arg(switch_arg("v", "Log at level debug").short('v'))
+}
+
+/// `--set NAME=VALUE`, as often as wanted: a setting of `inject`.
+pub(super) fn set_arg(help: &'static str) -> Arg {
+    Arg::new("set").long("set").value_name("NAME=VALUE").action(ArgAction::Append).allow_hyphen_values(true).help(help)
 }
 
 pub(super) fn value_arg(name: &'static str, value: &'static str, help: &'static str) -> Arg {

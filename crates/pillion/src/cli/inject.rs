@@ -44,14 +44,7 @@ pub(super) fn command(command: Command) -> Command {
         )
         .arg(flags::switch_arg("diff", "Show what would change, and write nothing"))
         .arg(flags::switch_arg("check", "Write nothing; exit with 1 when something would change"))
-        .arg(
-            Arg::new("set")
-                .long("set")
-                .value_name("NAME=VALUE")
-                .action(ArgAction::Append)
-                .allow_hyphen_values(true)
-                .help("Set one of the settings below; repeat it for more"),
-        )
+        .arg(flags::set_arg("Set one of the settings below; repeat it for more"))
         .arg(
             flags::value_arg("config", "FILE", "A filebeat.yml, which is written into a ConfigMap beside each object")
                 .value_parser(value_parser!(PathBuf)),

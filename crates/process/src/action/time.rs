@@ -5,6 +5,7 @@
 //! same time again. Tested below and against Filebeat.
 
 use pillion_config::{Error, Section};
+use pillion_world::calendar::{days_from_civil, days_in_month};
 use pillion_world::{UnixMillis, rfc3339};
 use serde_json::Value;
 
@@ -211,27 +212,11 @@ impl Fields {
             self.hour = self.hour % 12 + if afternoon { 12 } else { 0 };
         }
         let year = self.year.filter(|y| *y != 0).unwrap_or(year);
-        let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-        let days = match self.month {
-            2 if leap => 29,
-            2 => 28,
-            4 | 6 | 9 | 11 => 30,
-            1..=12 => 31,
-            _ => return None,
-        };
+        let days = days_in_month(year, self.month)?;
         let fits = (1..=days).contains(&self.day) && self.hour < 24 && self.minute < 60 && self.second < 60;
-        let ms = ((days_since_1970(year, self.month, self.day) * 24 + self.hour) * 60 + self.minute) * 60 + self.second;
+        let ms = ((days_from_civil(year, self.month, self.day) * 24 + self.hour) * 60 + self.minute) * 60 + self.second;
         fits.then(|| ms * 1000 + self.ms - self.offset_ms.unwrap_or(offset_ms))
     }
-}
-
-/// Days since 1970 of a date of the Gregorian calendar (Howard Hinnant's `days_from_civil`).
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let y = if month <= 2 { year - 1 } else { year };
-    let era = y.div_euclid(400);
-    let of_era = y.rem_euclid(400);
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
 /// A number of so many digits; what follows it.
