@@ -30,9 +30,19 @@ pub(super) fn by_case(ndjson: &[u8], root: &str, now: &str) -> Outcome<BTreeMap<
         cases.entry(case).or_default().push(flat);
     }
     for events in cases.values_mut() {
-        events.sort_by_key(|e| e.get("log.file.path").and_then(Value::as_str).unwrap_or_default().to_owned());
+        events.sort_by_key(path);
     }
     Ok(cases)
+}
+
+/// Puts events in the order of their places in the files, whatever order they came in: Filebeat's windows to Logstash overtake
+/// one another. Pillion's are taken as they come.
+pub(super) fn by_place(events: &mut [Flat]) {
+    events.sort_by_key(|e| (path(e), e.get("log.offset").and_then(Value::as_u64)));
+}
+
+fn path(event: &Flat) -> String {
+    event.get("log.file.path").and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 /// A time taken from the line itself is compared; one of today is that of reading.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use pillion_world::calendar::civil_from_days;
 
 use super::cases::{Case, DELIBERATE, Deliberate, RUNS, SILENT};
-use super::compare::{Flat, by_case, differences};
+use super::compare::{Flat, by_case, by_place, differences};
 use super::{Pair, Score, end, pillion_once, start};
 use crate::shipper::{Place, output};
 use crate::sink::{Depth, Protocol, Sink};
@@ -86,7 +86,10 @@ fn run(pair: &Pair, cases: &[Case], settings: &str, target: Target) -> Outcome<S
         let pillion = by_case(&our_out.written(&ours), &text(&files.logs()), &begin)?;
         theirs.configure(&(config + &their_out.config()))?;
         filebeat_at(pair, &theirs, &their_out, pillion.values().map(Vec::len).sum::<usize>() - more(cases))?;
-        let filebeat = by_case(&their_out.written(&theirs), &text(&files.logs()), &begin)?;
+        let mut filebeat = by_case(&their_out.written(&theirs), &text(&files.logs()), &begin)?;
+        if target == Target::Wire(Protocol::Lumberjack) {
+            filebeat.values_mut().for_each(|events| by_place(events));
+        }
         verdict(cases, target == Target::Wire(Protocol::Bulk), &filebeat, &pillion)
     })();
     outcome.map_err(|why| {
