@@ -37,6 +37,9 @@ use crate::ack::{Books, Settled, Unacked};
 /// How long the registrar waits before it tries again to write a registry that couldn't be written.
 pub const RETRY: Duration = Duration::from_millis(500);
 
+/// Of so many failures one is told: about one a minute.
+const SAY_EVERY: u32 = 120;
+
 /// How long the registrar waits for acknowledgements when it may write down no more ranges of a file.
 const FULL_PAUSE: Duration = Duration::from_millis(10);
 
@@ -163,6 +166,7 @@ impl Ledger {
     /// What the registrar thread does until [`Ledger::stop`]: a round when something is staged or a drain wants it,
     /// and every `flush` when something was committed or changed.
     pub fn registrar(&self, flush: Duration) {
+        let mut failures: u32 = 0;
         loop {
             let mut staged = lock(&self.staged);
             if staged.batches.is_empty() && !staged.flush_now && !staged.stop {
@@ -180,14 +184,36 @@ impl Ledger {
                 // A file has as many ranges in flight as the registry may hold: some must be acknowledged first.
                 self.pause(FULL_PAUSE);
             }
-            if let Err(e) = outcome {
-                tracing::error!(
-                    error = %e,
-                    "the registry can't be written: after a crash what was delivered since would be sent again; \
-                     trying again"
-                );
-                self.pause(RETRY);
+            match outcome {
+                Ok(()) if failures > 0 => {
+                    failures = 0;
+                    tracing::info!("the registry can be written again");
+                }
+                Ok(()) => {}
+                Err(e) => {
+                    if failures.is_multiple_of(SAY_EVERY) {
+                        self.say(&e);
+                    }
+                    failures = failures.saturating_add(1);
+                    self.pause(RETRY);
+                }
             }
+        }
+    }
+
+    /// Tells what a registry means that can't be written.
+    fn say(&self, error: &io::Error) {
+        if self.holds_back() {
+            tracing::error!(
+                %error,
+                "the registry can't be written: exactly_once sends nothing that isn't written down before, so lines wait \
+                 until it can be; trying again"
+            );
+        } else {
+            tracing::error!(
+                %error,
+                "the registry can't be written: after a crash what was delivered since would be sent again; trying again"
+            );
         }
     }
 
@@ -221,6 +247,11 @@ impl Ledger {
     /// Why the registry can't be written, while it can't.
     pub fn registry_error(&self) -> Option<String> {
         lock(&self.error).clone()
+    }
+
+    /// Whether batches wait to be sent since their ranges can't be written down (`exactly_once`).
+    pub fn holds_back(&self) -> bool {
+        lock(&self.error).is_some() && !lock(&self.staged).batches.is_empty()
     }
 
     /// The accounts so far, and what isn't acknowledged.

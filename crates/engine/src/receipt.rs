@@ -84,6 +84,8 @@ pub struct Receipt {
     pub unread: Vec<Unread>,
     /// The registry couldn't be written: the next run sends again what this one delivered.
     pub registry_error: Option<String>,
+    /// Events weren't sent since the registry couldn't be written (`exactly_once`).
+    pub held_back: bool,
     /// The last error of the target, without values.
     pub target_error: Option<String>,
     /// Whether a later run on the same data path goes on where this one ended (a lasting volume).
@@ -121,7 +123,9 @@ impl Receipt {
         count(c.dropped, "events refused by the target");
         count(c.dead_lettered, "events refused by the target and kept as dead letters");
         count(c.lost_bytes, "bytes destroyed before they could be read");
-        if self.registry_error.is_some() {
+        if self.held_back {
+            reasons.push("the registry can't be written, and exactly_once sends nothing before it is".to_owned());
+        } else if self.registry_error.is_some() {
             reasons.push("the registry can't be written".to_owned());
         }
         reasons
@@ -319,6 +323,7 @@ mod tests {
             unacked: books.unacked(),
             unread: vec![],
             registry_error: None,
+            held_back: false,
             target_error: None,
             resumable: false,
         }

@@ -364,6 +364,7 @@ impl Run {
             unacked,
             unread,
             registry_error: self.ledger.registry_error(),
+            held_back: self.ledger.holds_back(),
             target_error: if settled { None } else { (self.target_error)() },
             resumable: self.settings.resumable,
         }
