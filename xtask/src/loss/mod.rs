@@ -68,6 +68,8 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
 
 fn run_cell(setup: &Setup, cell: Cell, trials: usize, parallel: usize) -> Row {
     let next = AtomicUsize::new(0);
+    let ahead = cell.end == End::Shell && shell::ahead_of_others(true);
+    let at_once = if ahead { trial::AT_ONCE } else { trial::AT_ONCE_CROWDED };
     // Where milliseconds decide, trials don't take the processors from each other; most of their time they wait.
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let parallel = if cell.end == End::Shell { parallel.min(2 * cores) } else { parallel };
@@ -80,12 +82,15 @@ fn run_cell(setup: &Setup, cell: Cell, trials: usize, parallel: usize) -> Row {
                     if number >= trials {
                         return;
                     }
-                    let outcome = Trial { setup, cell, number }.run();
+                    let outcome = Trial { setup, cell, number, at_once }.run();
                     row.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(outcome);
                 }
             });
         }
     });
+    if ahead {
+        shell::ahead_of_others(false);
+    }
     let row = row.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     println!("{}", row.line());
     row
