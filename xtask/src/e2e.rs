@@ -4,7 +4,9 @@
 
 use crate::peer::Check;
 use crate::servers::{self, Kind};
-use crate::{Outcome, bench, container, endpoints, filebeat, golumber, helm, kubernetes, loss, oldtls, peer};
+use crate::{
+    Outcome, bench, container, endpoints, exhausted, filebeat, golumber, helm, kubernetes, loss, oldtls, peer,
+};
 
 /// Runs a suite.
 pub(crate) fn run(words: &[&str]) -> Outcome {
@@ -29,6 +31,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         ["swap", rest @ ..] => peer::run(Check::Swap, rest),
         ["client", rest @ ..] => peer::run(Check::Client, rest),
         ["kubernetes", rest @ ..] => kubernetes::run(rest),
+        ["inotify", rest @ ..] => exhausted::run(rest),
         ["loss", rest @ ..] => loss::run(rest),
         ["resident"] => bench::check_resident(),
         _ => Err(crate::USAGE.to_owned()),

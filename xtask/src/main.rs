@@ -17,6 +17,7 @@ mod container;
 mod dist;
 mod e2e;
 mod endpoints;
+mod exhausted;
 mod filebeat;
 mod golumber;
 mod helm;
@@ -57,6 +58,7 @@ usage: cargo xtask CHORE
   e2e client …         the real Filebeat ships to `pillion receive`: --case NAME
   e2e golumber …       go-lumber's server: settings, a wrong authority, two hosts: --case NAME
   e2e image …          the image's root file system as a runtime runs it: --image FILE, --case NAME, --trials N
+  e2e inotify          the executable where the kernel has no inotify instances or watches left
   e2e helm …           the Helm chart, linted and rendered by the real helm; the plain manifests: --write
   e2e resident         what the executable keeps resident at rest is within its limits
   e2e kubernetes …     on a real one-node Kubernetes: --only NAME, --all, --keep, --list, --jobs N
