@@ -56,6 +56,45 @@ fn the_receiver_says_where_it_listens_and_counts() {
     assert_eq!((lines.len(), &lines[1]["message"]), (2, &"two".into()));
 }
 
+/// Slow answers, and every fifth item or window refused: every line arrives, and by `_bulk`, which says which, none twice.
+#[test]
+fn a_slow_receiver_that_refuses_gets_every_line() {
+    const LINES: usize = 20_000;
+    for (protocol, listen) in [("lumberjack", "--lumberjack"), ("elasticsearch", "--elasticsearch")] {
+        let job = Job::new(dead_port());
+        std::fs::create_dir(job.path("receiver")).unwrap();
+        let mut command = Command::new(program());
+        command.args(["receive", listen, "127.0.0.1:0", "--delay", "20ms", "--reject-every", "5"]).stdin(Stdio::null());
+        let mut receiver = Running::start(&mut command, &job.path("receiver"));
+        let said = format!("{protocol} on ");
+        let address = wait_for("the address", || Some(receiver.err().lines().next()?.strip_prefix(&said)?.to_owned()));
+        let output = match protocol {
+            "lumberjack" => format!("output.logstash: {{hosts: ['{address}'], backoff: {{init: 1ms, max: 5ms}}}}"),
+            _ => format!("output.elasticsearch: {{hosts: ['{address}'], backoff: {{init: 1ms, max: 5ms}}}}"),
+        };
+        let config: String = job.read("filebeat.yml");
+        let (inputs, rest) = config.split_once("output.logstash").unwrap();
+        let (_, end) = rest.split_once("pillion.").unwrap();
+        job.write("filebeat.yml", &format!("{inputs}{output}\npillion.{end}"));
+        for file in 0..4 {
+            let lines: String = (0..LINES / 4).map(|i| format!("line {i} of {file}\n")).collect();
+            job.write(&format!("data/{file}.log"), &lines);
+        }
+        job.start(&["--once"]).ends_with(0);
+        assert_eq!(job.receipt()["totals"]["acknowledged"], LINES);
+        receiver.signal(Signal::INT);
+        receiver.ends_with(0);
+        let arrived: Vec<serde_json::Value> =
+            receiver.out().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let different: std::collections::BTreeSet<&str> =
+            arrived.iter().map(|e| e["message"].as_str().unwrap()).collect();
+        assert_eq!(different.len(), LINES, "{protocol}");
+        if protocol == "elasticsearch" {
+            assert_eq!(arrived.len(), LINES, "what wasn't refused isn't sent again");
+        }
+    }
+}
+
 #[test]
 fn a_receiver_without_its_port_fails() {
     let end = Endpoint::start();
