@@ -64,6 +64,22 @@ fn rotation_out_of_the_patterns_is_read_to_its_end() {
     assert_eq!(rig.lost(), 0);
 }
 
+/// Nobody can tell it from a file that only begins alike: it is read, and the truncation loses nothing.
+#[test]
+fn a_copy_that_is_seen_before_the_truncation_is_another_file() {
+    let text = format!("{}\nlast\n", "a beginning that is longer than a fingerprint's 64 bytes".repeat(2));
+    for mut rig in [Rig::log(), Rig::fingerprint(true)] {
+        rig.append("a.log", &text);
+        assert_eq!(rig.settle().len(), 2);
+        std::fs::copy(rig.path("a.log"), rig.path("a.log.1")).unwrap();
+        assert_eq!(rig.search().len(), 2);
+        rig.truncate("a.log", 0);
+        rig.append("a.log", "new\n");
+        assert_eq!(rig.search(), ["new"]);
+        assert_eq!(rig.lost(), 0);
+    }
+}
+
 #[test]
 fn copytruncate_to_less() {
     let mut rig = Rig::log();

@@ -23,6 +23,7 @@
 //! | hard link, link to a file that is read already | known inode, other path, the old path leads to it too | nothing: the first path counts |
 //! | rotation by rename, also within one scan | known inode at the new path, unknown one at the old | both of the above |
 //! | copytruncate with the copy in `paths`, fingerprints | unknown inode with the fingerprint of a file that shrank | the copy goes on with the old incarnation; nothing is lost or doubled |
+//! | the same, but the copy is seen before the truncation | unknown inode while the original is as it was | another file, read from 0: its lines come twice, none is lost (as with Filebeat by inode; Filebeat by fingerprint ignores the copy for as long, and with it files that only begin alike) |
 //! | deleted, descriptor open | path is gone, no name left | read to its end, then closed |
 //! | deleted, no descriptor | path is gone at the end of a scan (a second look on a network file system) | the unread bytes are lost and counted |
 //! | moved to where nobody looks | path is gone, still a name | as deleted |
