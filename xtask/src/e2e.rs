@@ -5,7 +5,7 @@
 use crate::peer::Check;
 use crate::servers::{self, Kind};
 use crate::{
-    Outcome, bench, container, endpoints, exhausted, filebeat, golumber, helm, kubernetes, loss, oldtls, peer,
+    Outcome, bench, container, endpoints, exhausted, filebeat, golumber, helm, kubernetes, loss, oldtls, peer, webhook,
 };
 
 /// Runs a suite.
@@ -30,6 +30,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         ["helm", rest @ ..] => helm::run(rest),
         ["swap", rest @ ..] => peer::run(Check::Swap, rest),
         ["client", rest @ ..] => peer::run(Check::Client, rest),
+        ["webhook", rest @ ..] => webhook::run(rest),
         ["kubernetes", rest @ ..] => kubernetes::run(rest),
         ["inotify", rest @ ..] => exhausted::run(rest),
         ["loss", rest @ ..] => loss::run(rest),

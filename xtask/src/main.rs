@@ -34,6 +34,7 @@ mod shipper;
 mod sink;
 mod tidy;
 mod wait;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -61,6 +62,7 @@ usage: cargo xtask CHORE
   e2e inotify          the executable where the kernel has no inotify instances or watches left
   e2e helm …           the Helm chart, linted and rendered by the real helm; the plain manifests: --write
   e2e resident         what the executable keeps resident at rest is within its limits
+  e2e webhook …        the webhook on that Kubernetes: --case NAME, --keep
   e2e kubernetes …     on a real one-node Kubernetes: --only NAME, --all, --keep, --list, --jobs N
   e2e loss …           lines lost when a Job ends: --shipper pillion|filebeat, --trials N, --parallel N, --target, --end,
                        --write, --input log|filestream, --plain
