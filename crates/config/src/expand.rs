@@ -130,6 +130,11 @@ fn as_it_is(text: String, at: &At) -> Node {
     node
 }
 
+/// A name that autodiscovery fills in for each container (`${data.kubernetes.container.id}`): it stays as it stands.
+fn is_later(name: &str) -> bool {
+    name.starts_with("data.")
+}
+
 fn flush(out: &mut Vec<Piece>, text: &mut String) {
     if !text.is_empty() {
         out.push(Piece::Text(std::mem::take(text)));
@@ -241,6 +246,9 @@ impl Expander<'_> {
         if let Some(node) = self.reference(&name)? {
             return Ok(node);
         }
+        if is_later(&name) {
+            return Ok(Node::new(Value::Str(format!("${{{name}}}")), at));
+        }
         let value = self.env(&name).ok_or_else(|| missing(&name))?;
         self.made(value.len())?;
         if secret {
@@ -294,6 +302,9 @@ impl Expander<'_> {
                 .ok_or_else(|| format!("`${{{name}}}` is a section or a list: it can't be part of a text"))?;
             self.made(text.len())?;
             return Ok(Text { text, hidden: node.hidden });
+        }
+        if is_later(name) {
+            return Ok(Text { text: format!("${{{name}}}"), hidden: false });
         }
         let text = self.env(name).ok_or_else(|| missing(name))?;
         self.made(text.len())?;

@@ -13,12 +13,18 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::at::At;
+use crate::harvest::InputId;
+use crate::spec::InputSpec;
 use crate::thread::{Report, Waker};
 
 /// What a reading thread is told. It looks for commands whenever its waker is called.
 pub(crate) enum Command {
     /// Read what is there now, to its end, and say so.
     Drain,
+    /// Read a further input; the answer is its name.
+    Add(Box<InputSpec>, Sender<Option<InputId>>),
+    /// End an input.
+    End(InputId),
     /// Tell what was read so far.
     Report(Sender<Report>),
     /// End.
@@ -51,6 +57,18 @@ impl Handle {
     /// Begins the drain; [`BatchSink::drained`](crate::BatchSink::drained) tells when it is done.
     pub fn drain(&self) {
         self.tell(Command::Drain);
+    }
+
+    /// Begins to read a further input; where to hear its name. See [`Harvester::add`](crate::Harvester::add).
+    pub fn add(&self, spec: InputSpec) -> Receiver<Option<InputId>> {
+        let (reply, answer) = channel();
+        self.tell(Command::Add(Box::new(spec), reply));
+        answer
+    }
+
+    /// Ends an input once its files are read to their end. See [`Harvester::end`](crate::Harvester::end).
+    pub fn end(&self, id: InputId) {
+        self.tell(Command::End(id));
     }
 
     /// What was read so far; `None` when the thread doesn't answer within `wait` (a file system hangs).

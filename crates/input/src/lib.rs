@@ -19,7 +19,7 @@ mod thread;
 mod watch;
 
 pub use handle::Handle;
-pub use harvest::{FileAccount, Harvester, Hint, Loss, LossCause, Stats, Step, Tally};
+pub use harvest::{FileAccount, Harvester, Hint, InputId, Loss, LossCause, Stats, Step, Tally};
 pub use options::{specs, specs_from_root};
 pub use scan::{Glob, PatternError};
 pub use spec::{Backoff, Budget, Close, Identity, InputSpec, Limits, Own};

@@ -231,6 +231,9 @@ impl Driver {
             while let Ok(command) = self.commands.try_recv() {
                 match command {
                     Command::Drain => self.draining = true,
+                    // A stream is one input.
+                    Command::Add(_, reply) => drop(reply.send(None)),
+                    Command::End(_) => {}
                     // Nobody waits any more: no answer.
                     Command::Report(reply) => drop(reply.send(self.state.report())),
                     Command::Stop => return self.state.report(),

@@ -149,6 +149,12 @@ impl Driver {
                         self.listen();
                         self.harvester.drain();
                     }
+                    Command::Add(spec, reply) => drop(reply.send(self.harvester.add(*spec))),
+                    Command::End(id) => {
+                        // What the kernel already knows belongs to the input.
+                        self.listen();
+                        self.harvester.end(id);
+                    }
                     // Nobody waits any more: no answer.
                     Command::Report(reply) => drop(reply.send(Report::of(&self.harvester))),
                     Command::Stop => return Report::of(&self.harvester),

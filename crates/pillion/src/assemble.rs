@@ -8,11 +8,13 @@
 use pillion_config::{Compat, Config, Diagnostic, Error};
 use pillion_engine::settings::EngineSettings;
 use pillion_input::{InputSpec, specs_from_root};
+use pillion_kube::autodiscover::{self, Provider};
 use pillion_output::any::AnyOptions;
 use pillion_telemetry::Form;
 use tracing::Level;
 
 use crate::cli::Log;
+use crate::discover;
 
 /// What a run is made of.
 pub struct Assembled {
@@ -20,6 +22,8 @@ pub struct Assembled {
     pub engine: EngineSettings,
     /// The inputs that are enabled.
     pub inputs: Vec<InputSpec>,
+    /// Who finds further inputs while it runs.
+    pub providers: Vec<Provider>,
     /// The output.
     pub output: AnyOptions,
     /// `name`, when it is set.
@@ -36,9 +40,11 @@ pub fn assemble(config: &Config, strict: bool, needs_input: bool) -> Result<Asse
     let mut keep = |e: Error| errors.push(e);
     let engine = EngineSettings::from_section(&root).map_err(&mut keep).ok();
     let inputs = specs_from_root(&root).map_err(&mut keep).ok();
+    let providers = providers_of(config).map_err(&mut keep).ok();
     let output = AnyOptions::from_root(&root).map_err(&mut keep).ok();
     let name = root.str("name").map_err(&mut keep).ok();
-    if let Some(none) = inputs.as_ref().filter(|i| i.is_empty() && needs_input) {
+    let discovers = providers.as_ref().is_none_or(|p| !p.is_empty());
+    if let Some(none) = inputs.as_ref().filter(|i| i.is_empty() && needs_input && !discovers) {
         let (key, how) = match config.compat() {
             Compat::V5 => ("filebeat.prospectors", "`filebeat.prospectors: [{paths: [/data/*.log]}]`"),
             _ => ("filebeat.inputs", "`filebeat.inputs: [{type: filestream, id: job, paths: [/data/*.log]}]`"),
@@ -58,12 +64,19 @@ pub fn assemble(config: &Config, strict: bool, needs_input: bool) -> Result<Asse
         warnings.extend(leftovers.unknown)
     }
     warnings.extend(leftovers.harmless);
-    match (engine, inputs, output, name) {
-        (Some(engine), Some(inputs), Some(output), Some(name)) if errors.is_empty() => {
-            Ok(Assembled { engine, inputs, output, name: name.filter(|n| !n.is_empty()), warnings })
+    match (engine, inputs, providers, output, name) {
+        (Some(engine), Some(inputs), Some(providers), Some(output), Some(name)) if errors.is_empty() => {
+            Ok(Assembled { engine, inputs, providers, output, name: name.filter(|n| !n.is_empty()), warnings })
         }
         _ => Err(errors),
     }
+}
+
+/// The providers of autodiscovery, with configurations that can be used.
+fn providers_of(config: &Config) -> Result<Vec<Provider>, Error> {
+    let providers = autodiscover::providers(&config.root())?;
+    providers.iter().try_for_each(|provider| discover::check(config, provider))?;
+    Ok(providers)
 }
 
 /// The log's options: `logging.level`, raised by `-v` and `-d`; the form is that of the dialect's Filebeat.

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -16,12 +17,14 @@ use pillion_engine::receipt::Unread;
 use pillion_engine::run::{Ending, Reading, ReadingReport};
 use pillion_event::{Batch, InputKind};
 use pillion_input::{
-    BatchSink, Budget, Handle, HarvestThread, Harvester, InputSpec, Limits, Own, Report, StdinThread, Waker,
+    BatchSink, Budget, Handle, HarvestThread, Harvester, InputId, InputSpec, Limits, Own, Report, StdinThread, Waker,
 };
 use pillion_queue::Queue;
 use pillion_registry::Registry;
 use pillion_world::World;
 use tokio::sync::mpsc;
+
+use crate::discover::Inputs;
 
 /// How long a report of a reading thread is waited for: longer, and a file system hangs.
 const ANSWER: Duration = Duration::from_millis(250);
@@ -74,10 +77,17 @@ impl BatchSink for Sink {
 }
 
 impl Harvesting {
-    pub(crate) fn start(place: &Place<'_>, inputs: Vec<InputSpec>, own: &Own) -> io::Result<Arc<Harvesting>> {
+    /// `live`: further inputs may come, though there may be none yet.
+    pub(crate) fn start(
+        place: &Place<'_>,
+        inputs: Vec<InputSpec>,
+        own: &Own,
+        live: bool,
+    ) -> io::Result<Arc<Harvesting>> {
         let (mut stdin, inputs): (Vec<_>, Vec<_>) = inputs.into_iter().partition(|i| i.desc.kind == InputKind::Stdin);
         let stdin = stdin.pop();
-        let reading = Arc::new(AtomicUsize::new(usize::from(stdin.is_some()) + usize::from(!inputs.is_empty())));
+        let files = live || !inputs.is_empty();
+        let reading = Arc::new(AtomicUsize::new(usize::from(stdin.is_some()) + usize::from(files)));
         let last: [Arc<OnceLock<Report>>; 2] = Default::default();
         let sink = |last: &Arc<OnceLock<Report>>, ends| {
             let (ledger, queue) = (Arc::clone(place.ledger), Arc::clone(place.queue));
@@ -85,7 +95,7 @@ impl Harvesting {
         };
         let mut wakers: Vec<Waker> = Vec::new();
         let mut waker = || Waker::new().inspect(|waker| wakers.push(waker.clone()));
-        let for_files = (!inputs.is_empty()).then(&mut waker).transpose()?;
+        let for_files = files.then(&mut waker).transpose()?;
         let for_stdin = stdin.is_some().then(&mut waker).transpose()?;
         place.queue.on_space(Box::new(move || wakers.iter().for_each(Waker::wake)));
         let files = match for_files {
@@ -105,6 +115,16 @@ impl Harvesting {
             }
         };
         Ok(Arc::new(Harvesting { files, stdin, last, reading }))
+    }
+}
+
+impl Inputs for Harvesting {
+    fn add(&self, spec: InputSpec) -> Option<Receiver<Option<InputId>>> {
+        self.files.as_ref().map(|thread| thread.add(spec))
+    }
+
+    fn end(&self, id: InputId) {
+        self.files.iter().for_each(|thread| thread.end(id));
     }
 }
 

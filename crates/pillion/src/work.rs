@@ -27,6 +27,7 @@ use pillion_engine::trigger::process;
 use pillion_engine::trigger::work::Work;
 use pillion_event::InputKind;
 use pillion_input::InputSpec;
+use pillion_kube::autodiscover::Provider;
 use pillion_output::any::AnyOptions;
 use pillion_output::render::{RenderOptions, Renderer, Target};
 use pillion_output::{Agent, OutputContext, Requests, Stats};
@@ -34,9 +35,11 @@ use pillion_process::Shape;
 use pillion_queue::{AckSink, Queue};
 use pillion_registry::Registry;
 use pillion_world::World;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::assemble::Assembled;
+use crate::cluster::Cluster;
+use crate::discover::{self, Discoveries, Discovery};
 use crate::harvesting::{self, Harvesting};
 use crate::lasting::{Lasting, lasting, warn_of_place};
 use crate::rest;
@@ -95,7 +98,7 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> Result<u8
     let context = context(&world, config, &parts, registry.agent_id());
     let (stats, hurry) = (Arc::clone(&context.stats), Arc::clone(&context.hurry));
     let shape = shape(config, &context);
-    let Assembled { engine, inputs, output, .. } = parts;
+    let Assembled { engine, inputs, output, providers, .. } = parts;
     let (compat, why) = (config.compat().name(), config.compat_reason());
     tracing::info!(output = output.name(), inputs = inputs.len(), compat, "started; {why}");
     let (tell, endings) = mpsc::channel(8);
@@ -104,10 +107,10 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> Result<u8
     // The registry knows files by absolute paths.
     let spool_dir = std::path::absolute(data).unwrap_or_else(|_| data.clone()).join("exec");
     let mut inputs = with_spool(config, inputs, flags, &spool_dir)?;
-    inputs.iter_mut().for_each(|input| input.bind(&shape));
+    let (cluster, discoveries) = join_cluster(config, &world, &mut inputs, &providers, &shape)?;
     let own = own_files(config, &engine, flags.command.is_none().then_some(spool_dir.as_path()));
     let place = harvesting::Place { world: &world, registry: &registry, ledger: &ledger, queue: &queue, tell: &tell };
-    let harvesting = Harvesting::start(&place, inputs, &own);
+    let harvesting = Harvesting::start(&place, inputs, &own, !providers.is_empty());
     let harvesting = harvesting.map_err(|e| fail(&format!("the reading threads can't start: {e}")))?;
     let (terminated, sigterm) = watch::channel(false);
     let flag = watch_work(&world, &engine, &tell, sigterm);
@@ -133,13 +136,40 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> Result<u8
         agent_id: registry.agent_id().to_owned(),
         target_error: Arc::new(move || stats.last_error()),
     };
-    let outcome = run.run().await;
-    ledger.stop();
-    let finished = tokio::task::spawn_blocking(move || registrar.join());
-    let _ = tokio::time::timeout(Duration::from_secs(2), finished).await;
+    let outcome = tokio::select! {
+        outcome = run.run() => outcome,
+        () = discover::all(discoveries, &*harvesting, &cluster) => return Err(FAILURE), // it doesn't end by itself
+    };
+    end_registrar(&ledger, registrar).await;
     let spools = spools.map(|s| std::mem::take(&mut *s.lock().unwrap_or_else(PoisonError::into_inner)));
     spools.into_iter().flatten().for_each(Spool::clean);
     Ok(exit_code(&outcome, engine.on_incomplete, flags.command.is_some()))
+}
+
+/// Has the last acknowledgements written down.
+async fn end_registrar(ledger: &Ledger, registrar: std::thread::JoinHandle<()>) {
+    ledger.stop();
+    let finished = tokio::task::spawn_blocking(move || registrar.join());
+    let _ = tokio::time::timeout(Duration::from_secs(2), finished).await;
+}
+
+/// Joins what asks for pods to whoever knows them, and makes the processors ready.
+fn join_cluster<'a>(
+    config: &'a Config,
+    world: &World,
+    inputs: &mut [InputSpec],
+    providers: &'a [Provider],
+    shape: &'a Arc<dyn Shape>,
+) -> Result<(Mutex<Cluster>, Discoveries<'a>), u8> {
+    let mut cluster = Cluster::new(world);
+    cluster.connect(inputs).map_err(|why| refuse(&why))?;
+    inputs.iter_mut().for_each(|input| input.bind(shape));
+    let mut discoveries = Vec::new();
+    for provider in providers {
+        let pods = cluster.pods(&provider.scope, &[]).map_err(|why| refuse(&why))?;
+        discoveries.push((Discovery::new(config, provider, shape), pods));
+    }
+    Ok((Mutex::new(cluster), discoveries))
 }
 
 fn end_command(world: World, handle: Option<Handle>) -> Box<dyn Fn() + Send + Sync> {

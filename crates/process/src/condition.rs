@@ -86,6 +86,28 @@ const NAMED: &[&str] = &[
     "public",
 ];
 
+/// What a condition looks at.
+pub trait Look {
+    /// The value at a dotted path.
+    ///
+    /// # Errors
+    /// Beats' words for why there is none.
+    fn get(&mut self, path: &str) -> Result<Got<'_>, String>;
+}
+
+impl Look for Doc<'_> {
+    fn get(&mut self, path: &str) -> Result<Got<'_>, String> {
+        Doc::get(self, path)
+    }
+}
+
+/// Fields that aren't an event's, such as those of a pod.
+impl Look for &Map<String, Value> {
+    fn get(&mut self, path: &str) -> Result<Got<'_>, String> {
+        tree::get(self, path).map(Got::Value)
+    }
+}
+
 impl Condition {
     /// Reads a condition.
     ///
@@ -124,7 +146,7 @@ impl Condition {
     }
 
     /// Whether it is true of an event.
-    pub fn check(&self, doc: &mut Doc<'_>) -> bool {
+    pub fn check(&self, doc: &mut impl Look) -> bool {
         match self {
             Condition::Equals(fields) => {
                 fields.iter().all(|(path, wanted)| doc.get(path).is_ok_and(|got| equals(&got, wanted)))
@@ -152,7 +174,7 @@ impl Condition {
 }
 
 /// Whether a text, or one in a list of texts, fits.
-fn any_text(doc: &mut Doc<'_>, path: &str, mut fits: impl FnMut(&[u8]) -> bool) -> bool {
+fn any_text(doc: &mut impl Look, path: &str, mut fits: impl FnMut(&[u8]) -> bool) -> bool {
     match doc.get(path) {
         Ok(Got::Value(Value::Array(items))) => items.iter().filter_map(Value::as_str).any(|text| fits(text.as_bytes())),
         Ok(got) => got.text().is_some_and(fits),

@@ -147,8 +147,8 @@ pub struct Scope {
     pub cluster: bool,
     /// Only this namespace.
     pub namespace: Option<String>,
-    /// A kubeconfig instead of the service account.
-    pub kube_config: Option<String>,
+    /// The API server's URL, instead of the one that the pod's environment names (ours; `kubectl proxy`, tests).
+    pub api_server: Option<String>,
     /// How long a pod's metadata outlive it.
     pub cleanup_timeout: Duration,
     /// Labels and annotations of pods.
@@ -161,6 +161,23 @@ pub struct Scope {
     pub deployment: bool,
     /// Look up the cron job of a pod's job.
     pub cronjob: bool,
+}
+
+impl Default for Scope {
+    fn default() -> Scope {
+        Scope {
+            node: None,
+            cluster: false,
+            namespace: None,
+            api_server: None,
+            cleanup_timeout: Duration::from_secs(60),
+            pod: Selection::default(),
+            node_metadata: Some(Selection::default()),
+            namespace_metadata: Some(Selection::default()),
+            deployment: false,
+            cronjob: false,
+        }
+    }
 }
 
 impl Scope {
@@ -177,6 +194,13 @@ impl Scope {
             }
         };
         let host = s.str("host")?.filter(|h| !h.is_empty());
+        if s.str("kube_config")?.is_some_and(|path| !path.is_empty()) {
+            return Err(s.error(
+                "kube_config",
+                "kubeconfig files aren't read: Pillion asks with the service account of its pod",
+                "remove the option; outside of a cluster, run `kubectl proxy` and give `api_server: http://127.0.0.1:8001`",
+            ));
+        }
         s.bool("in_cluster")?;
         s.duration("sync_period")?;
         s.bool("use_kubeadm")?;
@@ -185,7 +209,7 @@ impl Scope {
             node: s.str("node")?.filter(|n| !n.is_empty()).or(host),
             cluster: s.choice("scope", &["node", "cluster"])? == Some("cluster"),
             namespace: s.str("namespace")?.filter(|n| !n.is_empty()),
-            kube_config: s.str("kube_config")?.filter(|n| !n.is_empty()),
+            api_server: s.str("api_server")?.filter(|n| !n.is_empty()),
             cleanup_timeout: s.duration("cleanup_timeout")?.unwrap_or(Duration::from_secs(60)),
             pod: Selection::from_section(s)?,
             node_metadata: add("node")?,

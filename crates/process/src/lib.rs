@@ -29,7 +29,7 @@ mod options;
 mod pipeline;
 mod tree;
 
-pub use condition::{Bounds, Condition, KINDS, Literal, Network};
+pub use condition::{Bounds, Condition, KINDS, Literal, Look, Network};
 pub use doc::{Doc, Got, Shape, Stage};
 pub use options::{Processors, Steps};
 pub use pipeline::Pipeline;

@@ -64,7 +64,8 @@ pub(super) const GENERAL: &[Row] = &[
     Row("filebeat.config.inputs", ALL, R(RELOAD)),
     Row("filebeat.config.modules", ALL, R(MODULES)),
     Row("filebeat.modules", ALL, R(MODULES)),
-    Row("filebeat.autodiscover", ALL, R("autodiscovery isn't there yet: name the paths in filebeat.inputs")),
+    Row("filebeat.autodiscover", ALL, T),
+    Row("filebeat.autodiscover.providers", ALL, T),
     Row("filebeat.overwrite_pipelines", NEW, H("there are no modules whose pipelines could be loaded")),
     Row(
         "filebeat.shutdown_timeout",

@@ -12,6 +12,7 @@ use pillion_world::Mono;
 
 use crate::harvest::Harvester;
 use crate::harvest::file::{Drain, FileState};
+use crate::harvest::live::Life;
 use crate::harvest::table::FileId;
 use crate::harvest::trust::Seen;
 
@@ -25,18 +26,23 @@ impl Harvester {
             return;
         }
         self.draining = true;
+        self.drain_files(|_| true);
+        for input in &mut self.inputs {
+            input.searched_at_drain = false;
+        }
+        self.search_all_now();
+    }
+
+    /// The files of these inputs are to be read to their end.
+    pub(crate) fn drain_files(&mut self, of: impl Fn(u16) -> bool) {
         for id in 0..self.table.end() {
-            let Some(f) = self.table.get_mut(id) else { continue };
+            let Some(f) = self.table.get_mut(id).filter(|f| of(f.input)) else { continue };
             f.drain = Drain::Pending;
             f.look_at = None;
             if f.network && !f.gone {
                 self.close(id);
             }
         }
-        for input in &mut self.inputs {
-            input.searched_at_drain = false;
-        }
-        self.search_all_now();
     }
 
     /// After [`Harvester::drain`]: everything that was there is in batches.
@@ -45,7 +51,7 @@ impl Harvester {
             && self.hints.is_empty()
             // What they still had is taken up by a copy or counted at the end of the next search.
             && self.former.is_empty()
-            && self.inputs.iter().all(|i| i.searched_at_drain)
+            && self.inputs.iter().all(|i| i.searched_at_drain || i.life == Life::Over)
             && self.table.iter().all(|(_, f)| f.drain == Drain::Done)
     }
 
@@ -71,10 +77,15 @@ impl Harvester {
         }
     }
 
+    /// Whether what a file holds is all that will be read of it.
+    pub(crate) fn is_file_draining(&self, id: FileId) -> bool {
+        self.draining || self.table.get(id).is_some_and(|f| self.is_draining(f.input))
+    }
+
     /// A call for a file failed in the drain: whether there is no use in waiting for it. What was read is in batches, the
     /// rest stays unread and is told.
     pub(crate) fn is_denied(&mut self, id: FileId, e: &io::Error) -> bool {
-        let draining = self.draining;
+        let draining = self.is_file_draining(id);
         let Some(f) = self.table.get_mut(id) else { return false };
         f.denied = draining && e.kind() == ErrorKind::PermissionDenied && f.errors >= REFUSALS;
         if f.denied {

@@ -113,8 +113,9 @@ impl Harvester {
     }
 
     fn forget(&mut self, id: FileId, now: Mono) {
+        let draining = self.is_file_draining(id);
         let Some(f) = self.table.get_mut(id) else { return };
-        if f.network && f.missed < 2 && f.len > f.pos && !self.draining {
+        if f.network && f.missed < 2 && f.len > f.pos && !draining {
             // One listing may be old: look once more.
             f.missed = 2;
             f.gone = false;

@@ -171,9 +171,10 @@ impl Harvester {
                 simple(Identifier::InodeMarker { ino: f.ino, marker })
             }
             Identity::Fingerprint { offset, length, growing } => {
-                let growing = growing || self.draining;
+                let draining = self.is_file_draining(id);
+                let growing = growing || draining;
                 // At the drain every file is taken up, also one that is shorter than what its fingerprint skips.
-                let offset = if self.draining && f.len <= offset { 0 } else { offset };
+                let offset = if draining && f.len <= offset { 0 } else { offset };
                 if f.len < offset + if growing { 1 } else { length } {
                     return Ok(None);
                 }

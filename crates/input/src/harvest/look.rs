@@ -100,7 +100,7 @@ impl Harvester {
         let Some(f) = self.table.get(id) else { return false };
         let quiet_for = now.since(f.active);
         f.network
-            && !self.draining
+            && !self.is_draining(input)
             && f.input == input
             && !f.gone
             && f.ino == listed_ino
@@ -363,7 +363,7 @@ impl Harvester {
         if i.spec.tail || old {
             (f.pos, f.scanned_to) = (meta.len, meta.len);
         }
-        if self.draining {
+        if self.is_draining(input) {
             f.drain = Drain::Pending;
         }
         let group = i.group;
@@ -398,7 +398,7 @@ impl Harvester {
 
     /// Puts a file that has something to read in the queue, and holds on to it by a descriptor.
     pub(crate) fn consider(&mut self, id: FileId, now: Mono) {
-        let draining = self.draining;
+        let draining = self.is_file_draining(id);
         let Some(f) = self.table.get_mut(id) else { return };
         if f.key.is_none() {
             return;
@@ -480,7 +480,7 @@ impl Harvester {
             f.look_at = None;
             f.quiet = f.quiet.saturating_add(1);
             self.look_again(id, now);
-            if self.draining {
+            if self.is_file_draining(id) {
                 self.settle_at_drain(id, now);
             }
         }

@@ -26,6 +26,7 @@ mod drain;
 mod file;
 mod gone;
 mod identity;
+mod live;
 mod look;
 mod path;
 mod read;
@@ -39,16 +40,18 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pillion_event::{Batch, BatchId, Incarnation, InputKind};
+use pillion_event::{Batch, BatchId, Incarnation};
 use pillion_registry::{LogWords, Registry};
 use pillion_world::{FsKind, Mono, World};
 
 pub use account::{FileAccount, Loss, LossCause, Stats};
 pub use file::Tally;
+pub use live::InputId;
 
 use crate::at::At;
 use crate::harvest::account::Books;
 use crate::harvest::identity::Former;
+use crate::harvest::live::Life;
 use crate::harvest::table::{FileId, Table};
 use crate::harvest::timers::Timers;
 use crate::harvest::tour::Tour;
@@ -74,6 +77,9 @@ pub enum Step {
         until: Mono,
     },
 }
+
+/// What decides about the registry keys of an input: a filestream's id, and the stream that is read alone.
+type GroupName = (Option<String>, Vec<(String, String)>);
 
 /// Something may have happened.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -113,6 +119,24 @@ pub(crate) struct Input {
     tours: u32,
     /// A whole search since the drain began is finished.
     searched_at_drain: bool,
+    id: InputId,
+    life: Life,
+}
+
+impl Input {
+    fn new(spec: InputSpec, group: u16, id: InputId, now: Mono) -> Input {
+        Input {
+            words: identity::words_of(&spec),
+            spec,
+            group,
+            tour: Tour::default(),
+            due: now,
+            tours: 0,
+            searched_at_drain: false,
+            id,
+            life: Life::Reading,
+        }
+    }
 }
 
 /// Finds files, reads them, makes batches. See the module's header.
@@ -124,6 +148,11 @@ pub struct Harvester {
     limits: Limits,
     own: Own,
     inputs: Vec<Input>,
+    /// What tells apart the groups of inputs that share registry keys.
+    groups: Vec<GroupName>,
+    next_input: u64,
+    /// Inputs that are about to end.
+    ending: usize,
     table: Table,
     folders: HashMap<PathBuf, Folder>,
     /// Folders that a watch should tell about, for [`Harvester::take_folders`].
@@ -175,33 +204,23 @@ impl Harvester {
             descriptors: limits.descriptors.max(2),
             ..limits
         };
-        let (now, started_ms) = (world.clock.mono(), world.clock.wall().0);
-        let inputs = inputs.into_iter().filter(|i| i.desc.kind != InputKind::Stdin).collect();
-        let inputs = grouped(inputs)
-            .into_iter()
-            .map(|(group, spec)| Input {
-                words: identity::words_of(&spec),
-                spec,
-                group,
-                tour: Tour::default(),
-                due: now,
-                tours: 0,
-                searched_at_drain: false,
-            })
-            .collect();
+        let started_ms = world.clock.wall().0;
         let lengths = identity::growing_lengths(&registry);
         let real = |p: &PathBuf| world.fs.canonicalize(p).unwrap_or_else(|_| p.clone());
         let own = Own {
             dirs: own.dirs.iter().map(real).collect(),
             files: own.files.iter().map(|f| real_file(&world, f)).collect(),
         };
-        Harvester {
+        let mut harvester = Harvester {
             world,
             registry,
             at: At::default(),
             limits,
             own,
-            inputs,
+            inputs: Vec::new(),
+            groups: Vec::new(),
+            next_input: 0,
+            ending: 0,
             table: Table::default(),
             folders: HashMap::new(),
             unwatched: Vec::new(),
@@ -222,7 +241,11 @@ impl Harvester {
             owed: 0,
             draining: false,
             said: BTreeSet::new(),
+        };
+        for input in inputs {
+            harvester.add(input);
         }
+        harvester
     }
 
     /// Does one bounded piece of work: looks at one path, searches one folder or some files of it, or reads one chunk
@@ -240,6 +263,7 @@ impl Harvester {
             return Step::Worked;
         }
         self.owed = 0;
+        self.forget_ended();
         if can_read && let Some(id) = self.ready.pop_front() {
             return match self.read_chunk(id, budget, now) {
                 Some(batch) => Step::Batch(batch),
@@ -331,11 +355,32 @@ impl Harvester {
     /// The time at which something is due by itself.
     fn due(&self, now: Mono) -> Mono {
         let searches = self.inputs.iter().map(|i| if i.tour.is_running() { now } else { i.due });
-        searches.chain(self.timers.next()).min().unwrap_or(Mono(u64::MAX))
+        searches.chain(self.timers.next()).chain(self.ending_due(now)).min().unwrap_or(Mono(u64::MAX))
     }
 
     fn group(&self, input: u16) -> u16 {
         self.inputs.get(usize::from(input)).map_or(0, |i| i.group)
+    }
+
+    /// The number of the group of inputs that share registry keys with this one; `None`: there are too many.
+    fn group_of(&mut self, spec: &InputSpec) -> Option<u16> {
+        let name = (spec.is_filestream().then(|| spec.desc.id.clone()), spec.meta.clone());
+        let used: Vec<u16> = self.inputs.iter().filter(|i| i.life != Life::Over).map(|i| i.group).collect();
+        let free = |(at, _): &(usize, _)| !used.contains(&(*at as u16));
+        let at = match self.groups.iter().position(|group| *group == name) {
+            Some(known) => known,
+            None => match self.groups.iter().enumerate().find(free) {
+                Some((at, _)) => {
+                    self.groups[at] = name;
+                    at
+                }
+                None => {
+                    self.groups.push(name);
+                    self.groups.len() - 1
+                }
+            },
+        };
+        u16::try_from(at).ok()
     }
 
     fn new_incarnation(&self) -> Incarnation {
@@ -407,20 +452,4 @@ fn real_file(world: &World, path: &Path) -> PathBuf {
         (Some(dir), Some(name)) => dir.join(name),
         _ => path.to_owned(),
     }
-}
-
-/// Numbers the inputs by the registry keys that they share.
-fn grouped(inputs: Vec<InputSpec>) -> Vec<(u16, InputSpec)> {
-    let mut groups = Vec::new();
-    inputs
-        .into_iter()
-        .map(|spec| {
-            let name = (spec.is_filestream().then(|| spec.desc.id.clone()), spec.meta.clone());
-            let group = groups.iter().position(|g| *g == name).unwrap_or_else(|| {
-                groups.push(name);
-                groups.len() - 1
-            });
-            (group as u16, spec)
-        })
-        .collect()
 }

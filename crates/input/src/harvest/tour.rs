@@ -15,6 +15,7 @@ use pillion_world::Mono;
 
 use crate::harvest::Harvester;
 use crate::harvest::identity::Bind;
+use crate::harvest::live::Life;
 use crate::harvest::look::{DOUBT, missing};
 use crate::harvest::table::FileId;
 use crate::scan::{Found, Walk};
@@ -101,7 +102,7 @@ impl Harvester {
 
     pub(crate) fn search_now(&mut self, input: usize) {
         let now = self.world.clock.mono();
-        if let Some(i) = self.inputs.get_mut(input) {
+        if let Some(i) = self.inputs.get_mut(input).filter(|i| i.life != Life::Over) {
             if i.tour.is_running() {
                 i.tour.again = true;
             } else {
@@ -273,7 +274,7 @@ impl Harvester {
             true => now,
             false => now.plus(i.spec.scan_every),
         };
-        if self.draining && !failed {
+        if self.is_draining(input as u16) && !failed {
             self.searched_at_drain(input);
         }
     }

@@ -236,7 +236,7 @@ impl FakeApi {
 }
 
 fn is_list(path: &str) -> bool {
-    ["pods", "namespaces", "things"].contains(&path.rsplit('/').next().unwrap())
+    ["pods", "namespaces", "nodes", "things"].contains(&path.rsplit('/').next().unwrap())
 }
 
 /// Is the object of this list, or of the same kind in a namespace?

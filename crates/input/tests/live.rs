@@ -1,0 +1,113 @@
+//! Inputs that come and go.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a failing call is a failing test")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::Rig;
+use pillion_input::{Glob, InputSpec};
+
+const NONE: [&str; 0] = [];
+
+fn spec(rig: &Rig, pattern: &str) -> InputSpec {
+    let glob = Glob::new(rig.tmp.path().join("logs").join(pattern).as_os_str(), true).unwrap();
+    InputSpec { paths: vec![glob], ..rig.specs[0].clone() }
+}
+
+#[test]
+fn an_added_input_is_read_and_an_ended_one_read_to_its_end() {
+    let mut rig = Rig::log();
+    rig.append("a.log", "one\n");
+    rig.append("pod.txt", "pod one\n");
+    assert_eq!(rig.settle(), ["one"]);
+    let added = spec(&rig, "*.txt");
+    let id = rig.harvester.add(added).unwrap();
+    assert_eq!(rig.settle(), ["pod one"]);
+    rig.append("pod.txt", "pod two\nunfinished");
+    rig.append("new.txt", "a new file\n");
+    rig.harvester.end(id);
+    let mut last = rig.settle();
+    last.sort();
+    assert_eq!(last, ["a new file", "pod two", "unfinished"]);
+    assert!(rig.harvester.is_known(id), "not acknowledged yet");
+    rig.ack();
+    rig.advance(Duration::from_secs(1));
+    assert_eq!(rig.settle(), NONE);
+    assert!(!rig.harvester.is_known(id));
+    rig.append("pod.txt", " and more\n");
+    rig.append("a.log", "two\n");
+    assert_eq!(rig.search(), ["two"]);
+    let total = rig.harvester.stats().tally;
+    assert_eq!((total.events, total.lost), (6, 0));
+    rig.append("a.log", "three\n");
+    assert_eq!(rig.drain(), ["three"]);
+}
+
+#[test]
+fn another_input_goes_on_where_an_ended_one_stopped() {
+    let mut rig = Rig::log();
+    let first = spec(&rig, "*.txt");
+    let id = rig.harvester.add(first).unwrap();
+    rig.append("x.txt", "one\n");
+    assert_eq!(rig.settle(), ["one"]);
+    rig.harvester.end(id);
+    let second = spec(&rig, "x*");
+    let next = rig.harvester.add(second).unwrap();
+    assert_ne!(id, next);
+    assert_eq!(rig.settle(), NONE);
+    rig.append("x.txt", "two\n");
+    rig.ack();
+    let mut seen = Vec::new();
+    for _ in 0..30 {
+        rig.advance(Duration::from_secs(1));
+        seen.extend(rig.settle());
+        rig.ack();
+    }
+    assert_eq!(seen, ["two"]);
+    assert!(!rig.harvester.is_known(id) && rig.harvester.is_known(next));
+}
+
+#[test]
+fn a_file_that_is_deleted_before_its_input_ends_is_read_to_its_end() {
+    let mut rig = Rig::log();
+    let pod = spec(&rig, "*.txt");
+    let id = rig.harvester.add(pod).unwrap();
+    rig.append("x.txt", "one\n");
+    rig.settle();
+    rig.append("x.txt", "two\nhalf");
+    rig.remove("x.txt");
+    rig.harvester.end(id);
+    assert_eq!(rig.settle(), ["two", "half"]);
+    rig.ack();
+    for _ in 0..30 {
+        rig.advance(Duration::from_secs(1));
+        assert_eq!(rig.settle(), NONE);
+    }
+    assert!(!rig.harvester.is_known(id));
+    assert!(rig.harvester.losses().is_empty());
+}
+
+#[test]
+fn places_are_used_again() {
+    let mut rig = Rig::log();
+    let mut last = None;
+    for n in 0..200 {
+        rig.append(&format!("{n}.txt"), "line\n");
+        let one = spec(&rig, &format!("{n}.txt"));
+        let id = rig.harvester.add(one).unwrap();
+        assert_eq!(rig.settle(), ["line"]);
+        rig.harvester.end(id);
+        rig.ack();
+        for _ in 0..2 {
+            rig.advance(Duration::from_secs(1));
+            rig.settle();
+        }
+        assert!(!rig.harvester.is_known(id), "{n}");
+        assert_ne!(last.replace(id), Some(id));
+    }
+    assert_eq!(rig.harvester.stats().files, 0);
+    rig.harvester.drain();
+    let more = spec(&rig, "*.txt");
+    assert!(rig.harvester.add(more).is_none(), "the drain has begun");
+}

@@ -1,0 +1,116 @@
+//! What is known of pods, joined to the processors that ask for it.
+//!
+//! Comes in: inputs whose processors may have `add_kubernetes_metadata`. Goes out: the same, connected to the own pod's
+//! metadata (no call to the API server) or to a watch of pods, which runs as a task from then on.
+//!
+//! Always holds: nothing is asked of the API server unless a processor or a provider needs it; those that ask for the same
+//! share a watch. A watch that fails is tried again for ever and holds nothing up.
+//! Tested in the crate `kube`, and on a real cluster.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pillion_input::InputSpec;
+use pillion_kube::client::{Client, Target, own_namespace};
+use pillion_kube::metadata::Pods;
+use pillion_kube::pods;
+use pillion_process::kubernetes::{Indexer, Kubernetes, Origin, Scope};
+use pillion_world::World;
+
+/// A file of the downward API larger than this isn't one.
+const PODINFO_LIMIT: usize = 1 << 20;
+
+/// How long it takes until the own node is asked for again.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// The watches of this process.
+pub(crate) struct Cluster {
+    world: World,
+    watched: Vec<(Scope, Vec<Indexer>, Arc<Pods>)>,
+}
+
+impl Cluster {
+    pub(crate) fn new(world: &World) -> Cluster {
+        Cluster { world: world.clone(), watched: Vec::new() }
+    }
+
+    /// Connects the processors of these inputs. Call it before they are bound.
+    ///
+    /// # Errors
+    /// When there is no cluster to ask, with the remedy.
+    pub(crate) fn connect(&mut self, inputs: &[InputSpec]) -> Result<(), String> {
+        for kubernetes in inputs.iter().flat_map(|input| input.processors.kubernetes()) {
+            match kubernetes.origin {
+                Origin::Downward => self.own(kubernetes),
+                Origin::Api => kubernetes.connect(self.pods(&kubernetes.scope, &kubernetes.indexers)?),
+            }
+        }
+        Ok(())
+    }
+
+    fn own(&self, kubernetes: &Kubernetes) {
+        let read = |name: &str| {
+            let bytes =
+                self.world.fs.read(&Path::new(&kubernetes.podinfo).join(name), PODINFO_LIMIT).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        let (labels, annotations) = (read("labels"), read("annotations"));
+        match pods::own(|name| std::env::var(name).ok(), &labels, &annotations, &kubernetes.scope.pod) {
+            Some(fields) => kubernetes.set_own(fields),
+            None => tracing::warn!(
+                "add_kubernetes_metadata: neither POD_NAME nor POD_NAMESPACE is set, so that the own pod isn't known: pass \
+                 them by the downward API (fieldRef metadata.name, metadata.namespace)"
+            ),
+        }
+    }
+
+    /// A watch of these pods, which begins now unless there is one.
+    ///
+    /// # Errors
+    /// As [`Cluster::connect`].
+    pub(crate) fn pods(&mut self, scope: &Scope, indexers: &[Indexer]) -> Result<Arc<Pods>, String> {
+        if let Some((_, _, known)) = self.watched.iter().find(|(s, i, _)| s == scope && i == indexers) {
+            return Ok(Arc::clone(known));
+        }
+        let target = match &scope.api_server {
+            Some(url) => Target::at(url),
+            None => Target::in_cluster(&|name| std::env::var(name).ok()),
+        };
+        let target = target.map_err(|problem| format!("the metadata of pods can't be watched: {problem}"))?;
+        let pods = Pods::new(scope.clone(), indexers.to_vec());
+        self.watched.push((scope.clone(), indexers.to_vec(), Arc::clone(&pods)));
+        let (following, world, scope) = (Arc::clone(&pods), self.world.clone(), scope.clone());
+        tokio::spawn(async move {
+            let client = Client::new(world, target);
+            let node = if scope.cluster { None } else { Some(node(&client, &scope).await) };
+            following.follow(&client, node.as_deref()).await;
+        });
+        Ok(pods)
+    }
+}
+
+/// The node whose pods are meant: as it is set, by the variable `NODE_NAME`, or that of the own pod.
+async fn node(client: &Client, scope: &Scope) -> String {
+    let set = scope.node.clone().or_else(|| std::env::var("NODE_NAME").ok().filter(|n| !n.is_empty()));
+    if let Some(node) = set {
+        return node;
+    }
+    let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let namespace = own_namespace(client.world()).unwrap_or_else(|| "default".to_owned());
+    let path = format!("/api/v1/namespaces/{namespace}/pods/{hostname}");
+    let mut client = client.clone();
+    loop {
+        match client.get(&path).await {
+            Ok(pod) => match pod.pointer("/spec/nodeName").and_then(serde_json::Value::as_str) {
+                Some(node) => return node.to_owned(),
+                None => tracing::warn!(path, "the own pod has no node yet"),
+            },
+            Err(e) => tracing::warn!(
+                error = %e,
+                "the own node isn't known, so that no metadata of pods are: set NODE_NAME (fieldRef spec.nodeName) or `node`"
+            ),
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}

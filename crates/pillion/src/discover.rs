@@ -1,0 +1,293 @@
+//! Autodiscovery: inputs that come and go with the containers of a node.
+//!
+//! Comes in: what happens to pods. Goes out: inputs that begin as soon as a container has an id, and end when it has been
+//! gone for `cleanup_timeout`: then what its files still hold is read, and nothing after it.
+//!
+//! Always holds: a container has its inputs once, however often its pod changes. What its events say of the pod
+//! (`kubernetes.*`, `container.*`, as Filebeat adds them) is what was known when its input began. A configuration that
+//! can't be used is said, and the container isn't read; the others are.
+//! Tested below, and on a real cluster.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+
+use pillion_config::{Config, Error};
+use pillion_input::{InputId, InputSpec};
+use pillion_kube::autodiscover::Provider;
+use pillion_kube::metadata::{Pods, Told};
+use pillion_kube::pods::{Container, Fields, containers, of_container};
+use pillion_process::Shape;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Duration, Instant};
+
+use crate::cluster::Cluster;
+
+/// Begins and ends inputs: the readers.
+pub(crate) trait Inputs {
+    /// Begins to read; where the name of the input will come.
+    fn add(&self, spec: InputSpec) -> Option<Receiver<Option<InputId>>>;
+    /// Ends an input once its files are read to their end.
+    fn end(&self, id: InputId);
+}
+
+/// Checks at the start that a provider's configurations are ones.
+///
+/// # Errors
+/// What is wrong with the first that isn't.
+pub(crate) fn check(config: &Config, provider: &Provider) -> Result<(), Error> {
+    provider.examples().iter().try_for_each(|input| specs(config, input).map(drop))
+}
+
+/// The inputs of a configuration that was made for a container, under the general settings of the whole.
+fn specs(config: &Config, input: &Value) -> Result<Vec<InputSpec>, Error> {
+    // JSON is YAML, and a list of one input is what `filebeat.inputs` takes.
+    let text = json!({"pillion": {"compat": config.compat().name()}, "filebeat": {"inputs": [input]}}).to_string();
+    let own = Config::from_yaml(&text)?;
+    let specs = pillion_input::specs(&config.root(), &own.root())?;
+    for warning in own.warnings().iter().chain(&own.leftovers().unknown) {
+        tracing::debug!("autodiscover: {}", warning.one_line());
+    }
+    match own.leftovers().refused.into_iter().next() {
+        Some(refused) => Err(refused),
+        None => Ok(specs),
+    }
+}
+
+struct Started {
+    /// `namespace/name` of its pod.
+    pod: String,
+    names: Vec<Receiver<Option<InputId>>>,
+    /// When it ends.
+    until: Option<Instant>,
+}
+
+/// The containers of one provider and their inputs.
+pub(crate) struct Discovery<'a> {
+    config: &'a Config,
+    provider: &'a Provider,
+    shape: &'a Arc<dyn Shape>,
+    started: HashMap<String, Started>,
+}
+
+/// The providers, each with the pods that it is told of.
+pub(crate) type Discoveries<'a> = Vec<(Discovery<'a>, Arc<Pods>)>;
+
+/// Follows the containers of all providers until it is dropped.
+pub(crate) async fn all(
+    mut discoveries: Vec<(Discovery<'_>, Arc<Pods>)>,
+    inputs: &dyn Inputs,
+    cluster: &Mutex<Cluster>,
+) {
+    let Some((discovery, pods)) = discoveries.pop() else { return std::future::pending().await };
+    tokio::join!(discovery.run(pods.listen(), inputs, cluster), Box::pin(all(discoveries, inputs, cluster)));
+}
+
+impl<'a> Discovery<'a> {
+    pub(crate) fn new(config: &'a Config, provider: &'a Provider, shape: &'a Arc<dyn Shape>) -> Discovery<'a> {
+        Discovery { config, provider, shape, started: HashMap::new() }
+    }
+
+    /// Follows the pods for ever.
+    pub(crate) async fn run(
+        mut self,
+        mut news: UnboundedReceiver<Told>,
+        inputs: &dyn Inputs,
+        cluster: &Mutex<Cluster>,
+    ) {
+        loop {
+            let due = self.started.values().filter_map(|s| s.until).min();
+            let sleep = async {
+                match due {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                told = news.recv() => match told {
+                    Some(told) => self.told(&told, inputs, &mut *cluster.lock().await),
+                    None => return,
+                },
+                () = sleep => self.end_due(Instant::now(), inputs),
+            }
+        }
+    }
+
+    fn told(&mut self, told: &Told, inputs: &dyn Inputs, cluster: &mut Cluster) {
+        let until = Instant::now() + self.provider.scope.cleanup_timeout;
+        match told {
+            Told::Gone { name, .. } => {
+                for started in self.started.values_mut().filter(|s| s.pod == *name) {
+                    started.until.get_or_insert(until);
+                }
+            }
+            Told::Seen { pod, kubernetes } => {
+                let name = name_of(pod);
+                let there = containers(pod);
+                for container in &there {
+                    if !self.started.contains_key(&container.id) {
+                        let names = self.start(pod, kubernetes, container, inputs, cluster);
+                        self.started.insert(container.id.clone(), Started { pod: name.clone(), names, until: None });
+                    }
+                }
+                // A container that was started anew has another id.
+                for (id, started) in self.started.iter_mut().filter(|(_, s)| s.pod == name) {
+                    if !there.iter().any(|c| c.id == *id) {
+                        started.until.get_or_insert(until);
+                    }
+                }
+            }
+        }
+    }
+
+    fn start(
+        &self,
+        pod: &Value,
+        kubernetes: &Fields,
+        container: &Container,
+        inputs: &dyn Inputs,
+        cluster: &mut Cluster,
+    ) -> Vec<Receiver<Option<InputId>>> {
+        let mut names = Vec::new();
+        for input in self.provider.inputs(pod, kubernetes, container) {
+            let made = specs(self.config, &input).map_err(|e| e.one_line());
+            let made = made.and_then(|specs| cluster.connect(&specs).map(|()| specs));
+            match made {
+                Err(error) => tracing::warn!(
+                    pod = name_of(pod),
+                    container = container.name,
+                    error,
+                    "the container isn't read: its configuration can't be used"
+                ),
+                Ok(specs) => {
+                    for mut spec in specs {
+                        self.describe(&mut spec, kubernetes, container);
+                        names.extend(inputs.add(spec));
+                    }
+                }
+            }
+        }
+        tracing::debug!(pod = name_of(pod), container = container.name, inputs = names.len(), "a container was found");
+        names
+    }
+
+    /// Adds what is known of the container to its events.
+    fn describe(&self, spec: &mut InputSpec, kubernetes: &Fields, container: &Container) {
+        let desc = Arc::make_mut(&mut spec.desc);
+        for (key, value) in of_container(kubernetes, container) {
+            desc.root_fields.entry(key).or_insert(value);
+        }
+        spec.bind(self.shape);
+    }
+
+    fn end_due(&mut self, now: Instant, inputs: &dyn Inputs) {
+        self.started.retain(|_, started| {
+            if started.until.is_none_or(|until| until > now) {
+                return true;
+            }
+            started.names.retain(|name| match name.try_recv() {
+                Ok(Some(id)) => {
+                    inputs.end(id);
+                    false
+                }
+                Ok(None) | Err(TryRecvError::Disconnected) => false,
+                Err(TryRecvError::Empty) => true,
+            });
+            // The reader hasn't answered yet: a file system hangs.
+            started.until = Some(now + Duration::from_secs(1));
+            !started.names.is_empty()
+        });
+    }
+}
+
+fn name_of(pod: &Value) -> String {
+    let at = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    format!("{}/{}", at("/metadata/namespace"), at("/metadata/name"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::sync::mpsc::channel;
+
+    use pillion_output::render::{RenderOptions, Renderer, Target};
+    use pillion_world::World;
+
+    #[derive(Default)]
+    struct Fake {
+        added: RefCell<Vec<InputSpec>>,
+    }
+
+    impl Inputs for Fake {
+        fn add(&self, spec: InputSpec) -> Option<Receiver<Option<InputId>>> {
+            self.added.borrow_mut().push(spec);
+            let (tell, name) = channel();
+            tell.send(None).unwrap();
+            Some(name)
+        }
+        fn end(&self, _: InputId) {}
+    }
+
+    fn shape() -> Arc<dyn Shape> {
+        let agent = pillion_output::Agent {
+            version: "8.0.0".into(),
+            name: "n".into(),
+            hostname: "h".into(),
+            id: "i".into(),
+            ephemeral_id: "e".into(),
+        };
+        Arc::new(Renderer::new(RenderOptions::new(Target::Elasticsearch, pillion_config::Compat::V8), Arc::new(agent)))
+    }
+
+    fn seen(ids: &[&str]) -> Told {
+        let status = |id: &&str| json!({"name": "main", "image": "i", "containerID": format!("containerd://{id}")});
+        let pod = json!({
+            "metadata": {"name": "p", "namespace": "ns", "uid": "u"},
+            "status": {"containerStatuses": ids.iter().map(status).collect::<Vec<_>>()},
+        });
+        let fields = json!({"pod": {"name": "p"}}).as_object().unwrap().clone();
+        Told::Seen { pod: Arc::new(pod), kubernetes: Arc::new(fields) }
+    }
+
+    #[tokio::test]
+    async fn a_container_has_its_input_once_until_it_is_gone() {
+        let yaml = "pillion.compat: 8\ntags: [all]\nfilebeat.autodiscover.providers: [{type: kubernetes, hints.enabled: true}]\n";
+        let config = Config::from_yaml(yaml).unwrap();
+        let providers = pillion_kube::autodiscover::providers(&config.root()).unwrap();
+        check(&config, &providers[0]).unwrap();
+        let shape = shape();
+        let mut discovery = Discovery::new(&config, &providers[0], &shape);
+        let (inputs, mut cluster) = (Fake::default(), Cluster::new(&World::real()));
+        for ids in [&["a"][..], &["a"], &["b"], &["b"]] {
+            discovery.told(&seen(ids), &inputs, &mut cluster);
+        }
+        {
+            let added = inputs.added.borrow();
+            assert_eq!(added.len(), 2);
+            assert_eq!(added[0].desc.tags, ["all"]);
+            assert_eq!(
+                added[0].desc.root_fields["kubernetes"],
+                json!({"pod": {"name": "p"}, "container": {"name": "main"}})
+            );
+            assert_eq!(added[0].desc.root_fields["container"]["id"], "a");
+        }
+        assert_eq!(discovery.started.values().filter(|s| s.until.is_some()).count(), 1, "the former container");
+        discovery.end_due(Instant::now() + Duration::from_secs(61), &inputs);
+        assert_eq!(discovery.started.len(), 1);
+        discovery.told(&Told::Gone { name: "ns/p".into(), uid: "u".into() }, &inputs, &mut cluster);
+        discovery.end_due(Instant::now() + Duration::from_secs(61), &inputs);
+        assert!(discovery.started.is_empty());
+    }
+
+    #[test]
+    fn a_template_that_is_no_input_is_refused_at_the_start() {
+        let yaml = "filebeat.autodiscover.providers: [{type: kubernetes, templates: [{config: [{type: log, encoding: utf-16, \
+                    paths: ['/x/${data.kubernetes.container.id}']}]}]}]\n";
+        let config = Config::from_yaml(yaml).unwrap();
+        let providers = pillion_kube::autodiscover::providers(&config.root()).unwrap();
+        assert!(check(&config, &providers[0]).is_err());
+    }
+}
