@@ -223,7 +223,7 @@ pub fn own(
     if fields.get("node").and_then(Value::as_object).is_some_and(Map::is_empty) {
         fields.remove("node");
     }
-    if let Some(name) = get("CONTAINER_NAME") {
+    if let Some(name) = get("PILLION_CONTAINER_NAME") {
         fields.insert("container".to_owned(), json!({"name": name}));
     }
     Some(of_pod(&fields))

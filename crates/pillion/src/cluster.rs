@@ -28,25 +28,28 @@ const AGAIN: Duration = Duration::from_secs(10);
 pub(crate) struct Cluster {
     world: World,
     watched: Vec<(Scope, Vec<Indexer>, Arc<Pods>)>,
+    /// That there is no cluster was said.
+    said: bool,
 }
 
 impl Cluster {
     pub(crate) fn new(world: &World) -> Cluster {
-        Cluster { world: world.clone(), watched: Vec::new() }
+        Cluster { world: world.clone(), watched: Vec::new(), said: false }
     }
 
-    /// Connects the processors of these inputs. Call it before they are bound.
-    ///
-    /// # Errors
-    /// When there is no cluster to ask, with the remedy.
-    pub(crate) fn connect(&mut self, inputs: &[InputSpec]) -> Result<(), String> {
+    /// Connects the processors of these inputs. Call it before they are bound. Where there is no cluster to ask, that is
+    /// said, and events pass without metadata, as with Filebeat, whose default configuration has the processor anywhere.
+    pub(crate) fn connect(&mut self, inputs: &[InputSpec]) {
         for kubernetes in inputs.iter().flat_map(|input| input.processors.kubernetes()) {
             match kubernetes.origin {
                 Origin::Downward => self.own(kubernetes),
-                Origin::Api => kubernetes.connect(self.pods(&kubernetes.scope, &kubernetes.indexers)?),
+                Origin::Api => match self.pods(&kubernetes.scope, &kubernetes.indexers) {
+                    Ok(pods) => kubernetes.connect(pods),
+                    Err(why) if std::mem::replace(&mut self.said, true) => tracing::debug!("{why}"),
+                    Err(why) => tracing::warn!("add_kubernetes_metadata adds nothing: {why}"),
+                },
             }
         }
-        Ok(())
     }
 
     fn own(&self, kubernetes: &Kubernetes) {
@@ -68,7 +71,7 @@ impl Cluster {
     /// A watch of these pods, which begins now unless there is one.
     ///
     /// # Errors
-    /// As [`Cluster::connect`].
+    /// When there is no cluster to ask, with the remedy.
     pub(crate) fn pods(&mut self, scope: &Scope, indexers: &[Indexer]) -> Result<Arc<Pods>, String> {
         if let Some((_, _, known)) = self.watched.iter().find(|(s, i, _)| s == scope && i == indexers) {
             return Ok(Arc::clone(known));

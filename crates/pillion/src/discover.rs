@@ -152,16 +152,15 @@ impl<'a> Discovery<'a> {
     ) -> Vec<Receiver<Option<InputId>>> {
         let mut names = Vec::new();
         for input in self.provider.inputs(pod, kubernetes, container) {
-            let made = specs(self.config, &input).map_err(|e| e.one_line());
-            let made = made.and_then(|specs| cluster.connect(&specs).map(|()| specs));
-            match made {
+            match specs(self.config, &input) {
                 Err(error) => tracing::warn!(
                     pod = name_of(pod),
                     container = container.name,
-                    error,
+                    error = error.one_line(),
                     "the container isn't read: its configuration can't be used"
                 ),
                 Ok(specs) => {
+                    cluster.connect(&specs);
                     for mut spec in specs {
                         self.describe(&mut spec, kubernetes, container);
                         names.extend(inputs.add(spec));

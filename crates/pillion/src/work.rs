@@ -162,7 +162,7 @@ fn join_cluster<'a>(
     shape: &'a Arc<dyn Shape>,
 ) -> Result<(Mutex<Cluster>, Discoveries<'a>), u8> {
     let mut cluster = Cluster::new(world);
-    cluster.connect(inputs).map_err(|why| refuse(&why))?;
+    cluster.connect(inputs);
     inputs.iter_mut().for_each(|input| input.bind(shape));
     let mut discoveries = Vec::new();
     for provider in providers {
