@@ -27,7 +27,7 @@ struct Template {
 #[derive(Debug)]
 struct Hints {
     default: Value,
-    /// `default_config.enabled`: containers without annotations are read too.
+    /// `default_config.enabled`: containers are read unless an annotation says otherwise.
     enabled: bool,
 }
 
@@ -161,7 +161,7 @@ impl Hints {
     /// The input of a container with these hints; `None`: it isn't read.
     fn input(&self, given: &Map<String, Value>) -> Option<Value> {
         let word = |key: &str| given.get(key).and_then(Value::as_str);
-        let wanted = word("enabled").map_or(self.enabled || !given.is_empty(), |w| w.eq_ignore_ascii_case("true"));
+        let wanted = word("enabled").map_or(self.enabled, |w| w.eq_ignore_ascii_case("true"));
         if !wanted || word("disable").is_some_and(|w| w.eq_ignore_ascii_case("true")) {
             return None;
         }
@@ -387,6 +387,7 @@ mod tests {
         }
         let p = provider("{type: kubernetes, hints: {enabled: true, default_config: {enabled: false}}}");
         assert!(inputs(&p, &json!({})).is_empty());
+        assert!(inputs(&p, &json!({"co.elastic.logs/json.message_key": "m"})).is_empty());
         assert_eq!(inputs(&p, &json!({"co.elastic.logs/enabled": "true"})).len(), 1);
         let p = provider(
             "{type: kubernetes, hints: {enabled: true, default_config: {type: filestream, id: '${data.kubernetes.container.id}', \
