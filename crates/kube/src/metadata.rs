@@ -9,12 +9,13 @@
 //! Tested below against a scripted API server, and on a real cluster.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pillion_process::kubernetes::{Indexer, Metadata, Scope};
 use serde_json::{Map, Value};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::client::{Change, Client, Watched, follow};
@@ -56,8 +57,6 @@ struct Known {
     by_key: HashMap<String, Arc<Fields>>,
     nodes: HashMap<String, Value>,
     namespaces: HashMap<String, Value>,
-    /// Replica sets' and jobs' controllers, by `namespace/name`.
-    owners: HashMap<String, String>,
     listeners: Vec<mpsc::UnboundedSender<Told>>,
     refused: bool,
 }
@@ -67,6 +66,8 @@ pub struct Pods {
     scope: Scope,
     indexers: Vec<Indexer>,
     known: Mutex<Known>,
+    /// How many of the three lists haven't come yet.
+    awaited: watch::Sender<usize>,
 }
 
 impl std::fmt::Debug for Pods {
@@ -86,14 +87,26 @@ impl Metadata for Pods {
 enum Other {
     Nodes,
     Namespaces,
-    ReplicaSets,
-    Jobs,
 }
 
 impl Pods {
     /// Nothing is known yet: [`Pods::follow`] has to run.
     pub fn new(scope: Scope, indexers: Vec<Indexer>) -> Arc<Pods> {
-        Arc::new(Pods { scope, indexers, known: Mutex::default() })
+        let others = usize::from(scope.node_metadata.is_some()) + usize::from(scope.namespace_metadata.is_some());
+        Arc::new(Pods { scope, indexers, known: Mutex::default(), awaited: watch::Sender::new(1 + others) })
+    }
+
+    /// Waits until pods have been listed once, and what is beside them too where that is possible.
+    pub async fn known(&self) {
+        // The sender is this object's: it is there.
+        let _ = self.awaited.subscribe().wait_for(|awaited| *awaited == 0).await;
+    }
+
+    /// One list has come, or can't come now.
+    fn came(&self, first: &AtomicBool) {
+        if first.swap(false, Ordering::Relaxed) {
+            self.awaited.send_modify(|awaited| *awaited = awaited.saturating_sub(1));
+        }
     }
 
     /// What happens to pods from now on, and first all that are known.
@@ -111,13 +124,13 @@ impl Pods {
     /// Keeps what is known up to date, for ever. `node`: whose pods, unless the scope is the cluster.
     pub async fn follow(&self, client: &Client, node: Option<&str>) {
         let namespace = self.scope.namespace.as_deref();
-        let namespaced = |api: &str, kind: &str| match namespace {
-            Some(namespace) => format!("/{api}/namespaces/{namespace}/{kind}"),
-            None => format!("/{api}/{kind}"),
+        let path = match namespace {
+            Some(namespace) => format!("/api/v1/namespaces/{namespace}/pods"),
+            None => "/api/v1/pods".to_owned(),
         };
         let node = node.filter(|_| !self.scope.cluster);
         let pods = Watched {
-            path: namespaced("api/v1", "pods"),
+            path,
             fields: node.map(|node| format!("spec.nodeName={node}")).unwrap_or_default(),
             ..Watched::default()
         };
@@ -127,15 +140,11 @@ impl Pods {
         let metadata =
             |path: String, fields: String| Watched { path, fields, metadata_only: true, ..Watched::default() };
         let namespaces = metadata("/api/v1/namespaces".to_owned(), one_namespace);
-        let sets = metadata(namespaced("apis/apps/v1", "replicasets"), String::new());
-        let jobs = metadata(namespaced("apis/batch/v1", "jobs"), String::new());
         let scope = &self.scope;
         tokio::join!(
             self.follow_pods(client, &pods),
             self.follow_other(client, &nodes, Other::Nodes, scope.node_metadata.is_some()),
             self.follow_other(client, &namespaces, Other::Namespaces, scope.namespace_metadata.is_some()),
-            self.follow_other(client, &sets, Other::ReplicaSets, scope.deployment),
-            self.follow_other(client, &jobs, Other::Jobs, scope.cronjob),
             self.clean(),
         );
     }
@@ -144,6 +153,7 @@ impl Pods {
         let mut client = client.clone();
         let mut listed: Option<HashSet<String>> = None;
         let mut said = false;
+        let first = AtomicBool::new(true);
         let each = |change| match change {
             Change::Listing => listed = Some(HashSet::new()),
             Change::Seen(pod) => {
@@ -159,6 +169,7 @@ impl Pods {
                     self.lock().pods.keys().filter(|name| !there.contains(*name)).cloned().collect();
                 gone.iter().for_each(|name| self.gone(name));
                 tracing::info!(pods = there.len(), "the API server has told which pods there are");
+                self.came(&first);
             }
         };
         follow(&mut client, what, each, |e| {
@@ -178,7 +189,15 @@ impl Pods {
         }
         let mut client = client.clone();
         let mut said = false;
-        follow(&mut client, what, |change| self.other(kind, change), |e| {
+        let first = AtomicBool::new(true);
+        let each = |change| {
+            if change == Change::Listed {
+                self.came(&first);
+            }
+            self.other(kind, change);
+        };
+        follow(&mut client, what, each, |e| {
+            self.came(&first);
             if !std::mem::replace(&mut said, true) {
                 tracing::warn!(error = %e, what = what.path, "can't be watched: its metadata isn't added to events");
             }
@@ -194,18 +213,6 @@ impl Pods {
         };
         let name = pods::name_of(&object);
         let mut known = self.lock();
-        if matches!(kind, Other::ReplicaSets | Other::Jobs) {
-            let owner = pods::controller(&object).map(|(_, name)| name.to_owned()).filter(|_| !gone);
-            let changed = known.owners.get(&name) != owner.as_ref();
-            match owner {
-                Some(owner) => drop(known.owners.insert(name, owner)),
-                None => drop(known.owners.remove(&name)),
-            }
-            if changed {
-                self.refresh(&mut known);
-            }
-            return;
-        }
         let table = if kind == Other::Nodes { &mut known.nodes } else { &mut known.namespaces };
         let slim = slim(&object);
         if gone {
@@ -288,15 +295,9 @@ impl Pods {
 
     fn fields(&self, known: &Known, pod: &Value) -> Fields {
         let at = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-        let owner = |wanted: &str| {
-            let (_, name) = pods::controller(pod).filter(|(kind, _)| *kind == wanted)?;
-            known.owners.get(&format!("{}/{name}", at("/metadata/namespace"))).map(String::as_str)
-        };
         let beside = Beside {
             node: known.nodes.get(at("/spec/nodeName")),
             namespace: known.namespaces.get(at("/metadata/namespace")),
-            deployment: owner("ReplicaSet"),
-            cronjob: owner("Job"),
         };
         pods::kubernetes(pod, beside, &self.scope)
     }
@@ -374,6 +375,8 @@ mod tests {
         let pods = Pods::new(Scope::default(), vec![Indexer::Container]);
         let client = api.client();
         let script = async {
+            pods.known().await;
+            assert!(pods.lookup("c1").is_some());
             let node = |p: &Pods| Some(p.lookup("c1")?["kubernetes"]["node"]["uid"].clone());
             until(&pods, "pod, node and namespace", |p| {
                 node(p) == Some(json!("nu")) && p.lookup("c1").is_some_and(|f| f["kubernetes"]["namespace_uid"] == "su")

@@ -33,10 +33,6 @@ pub struct Beside<'a> {
     pub node: Option<&'a Value>,
     /// Its namespace.
     pub namespace: Option<&'a Value>,
-    /// The deployment of its replica set.
-    pub deployment: Option<&'a str>,
-    /// The cron job of its job.
-    pub cronjob: Option<&'a str>,
 }
 
 fn text<'a>(object: &'a Value, pointer: &str) -> Option<&'a str> {
@@ -61,6 +57,20 @@ pub(crate) fn controller(object: &Value) -> Option<(&str, &str)> {
     let owners = object.pointer("/metadata/ownerReferences")?.as_array()?;
     let owner = owners.iter().find(|o| o["controller"] == true)?;
     Some((text(owner, "/kind")?, text(owner, "/name")?))
+}
+
+/// The deployment of a pod: its replica set is named after it and the hash in the pod's label, so that nobody has to be
+/// asked.
+fn deployment(pod: &Value) -> Option<&str> {
+    let (_, set) = controller(pod).filter(|(kind, _)| *kind == "ReplicaSet")?;
+    set.strip_suffix(text(pod, "/metadata/labels/pod-template-hash")?)?.strip_suffix('-')
+}
+
+/// The cron job of a pod: its jobs are named after it and the minutes since 1970, which have eight digits until 2160.
+fn cronjob(pod: &Value) -> Option<&str> {
+    let (_, job) = controller(pod).filter(|(kind, _)| *kind == "Job")?;
+    let (name, minutes) = job.rsplit_once('-')?;
+    (minutes.len() == 8 && minutes.bytes().all(|b| b.is_ascii_digit())).then_some(name)
 }
 
 /// The containers that have an id, in the order of the pod's status.
@@ -97,7 +107,10 @@ pub fn kubernetes(pod: &Value, beside: Beside<'_>, scope: &Scope) -> Fields {
     {
         out.insert(kind.to_lowercase(), json!({"name": name}));
     }
-    for (key, name) in [("deployment", beside.deployment), ("cronjob", beside.cronjob)] {
+    for (key, name) in [
+        ("deployment", deployment(pod).filter(|_| scope.deployment)),
+        ("cronjob", cronjob(pod).filter(|_| scope.cronjob)),
+    ] {
         if let Some(name) = name {
             out.insert(key.to_owned(), json!({"name": name}));
         }
@@ -248,7 +261,7 @@ mod tests {
         json!({
             "metadata": {"name": "web-0", "namespace": "shop", "uid": "u-1", "labels": {"app.kubernetes.io/name": "web"},
                 "annotations": {"note": "n", "other": "o"},
-                "ownerReferences": [{"kind": "Job", "name": "j", "controller": true}]},
+                "ownerReferences": [{"kind": "Job", "name": "cron-29399000", "controller": true}]},
             "spec": {"nodeName": "n1", "containers": [{"name": "main", "ports": [{"containerPort": 80}]}]},
             "status": {"podIP": "10.1.0.9", "containerStatuses": [
                 {"name": "main", "image": "docker.io/x:1", "containerID": "containerd://abc"},
@@ -259,16 +272,16 @@ mod tests {
     #[test]
     fn fields_as_filebeat_has_them() {
         let selection = Selection { include_annotations: vec!["note".into()], ..Selection::default() };
-        let scope = Scope { pod: selection, ..Scope::default() };
+        let scope = Scope { pod: selection, cronjob: true, ..Scope::default() };
         let node = json!({"metadata": {"uid": "nu", "labels": {"a.b": "c"}}, "status": {"addresses": [{"type": "Hostname", "address": "h1"}]}});
         let namespace = json!({"metadata": {"uid": "su", "labels": {"team": "t"}}});
-        let beside = Beside { node: Some(&node), namespace: Some(&namespace), deployment: None, cronjob: Some("cron") };
+        let beside = Beside { node: Some(&node), namespace: Some(&namespace) };
         let fields = kubernetes(&pod(), beside, &scope);
         assert_eq!(
             json!(fields),
             json!({
                 "pod": {"name": "web-0", "uid": "u-1", "ip": "10.1.0.9"}, "namespace": "shop", "namespace_uid": "su",
-                "namespace_labels": {"team": "t"}, "job": {"name": "j"}, "cronjob": {"name": "cron"},
+                "namespace_labels": {"team": "t"}, "job": {"name": "cron-29399000"}, "cronjob": {"name": "cron"},
                 "labels": {"app_kubernetes_io/name": "web"}, "annotations": {"note": "n"},
                 "node": {"name": "n1", "uid": "nu", "hostname": "h1", "labels": {"a_b": "c"}},
             })
@@ -282,6 +295,18 @@ mod tests {
             json!({"id": "abc", "runtime": "containerd", "image": {"name": "docker.io/x:1"}})
         );
         assert_eq!(container["kubernetes"]["container"], json!({"name": "main"}));
+    }
+
+    #[test]
+    fn deployments_and_cron_jobs_by_the_names_of_what_they_make() {
+        let owned = |kind: &str, name: &str| {
+            json!({"metadata": {"labels": {"pod-template-hash": "84d4cbd8d"},
+                "ownerReferences": [{"kind": kind, "name": name, "controller": true}]}})
+        };
+        assert_eq!(deployment(&owned("ReplicaSet", "web-84d4cbd8d")), Some("web"));
+        assert_eq!(deployment(&owned("ReplicaSet", "bare")), None);
+        assert_eq!(cronjob(&owned("Job", "nightly-29399000")), Some("nightly"));
+        assert_eq!(cronjob(&owned("Job", "once-7")), None);
     }
 
     #[test]

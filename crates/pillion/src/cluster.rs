@@ -30,11 +30,13 @@ pub(crate) struct Cluster {
     watched: Vec<(Scope, Vec<Indexer>, Arc<Pods>)>,
     /// That there is no cluster was said.
     said: bool,
+    /// How long reading waits for the first answer.
+    wait: Duration,
 }
 
 impl Cluster {
     pub(crate) fn new(world: &World) -> Cluster {
-        Cluster { world: world.clone(), watched: Vec::new(), said: false }
+        Cluster { world: world.clone(), watched: Vec::new(), said: false, wait: Duration::ZERO }
     }
 
     /// Connects the processors of these inputs. Call it before they are bound. Where there is no cluster to ask, that is
@@ -44,11 +46,28 @@ impl Cluster {
             match kubernetes.origin {
                 Origin::Downward => self.own(kubernetes),
                 Origin::Api => match self.pods(&kubernetes.scope, &kubernetes.indexers) {
-                    Ok(pods) => kubernetes.connect(pods),
+                    Ok(pods) => {
+                        self.wait = self.wait.max(kubernetes.wait);
+                        kubernetes.connect(pods);
+                    }
                     Err(why) if std::mem::replace(&mut self.said, true) => tracing::debug!("{why}"),
                     Err(why) => tracing::warn!("add_kubernetes_metadata adds nothing: {why}"),
                 },
             }
+        }
+    }
+
+    /// Waits until pods are known, for as long as the processors want at most: events read before have no metadata.
+    pub(crate) async fn known(&self) {
+        let all = async {
+            for (_, _, pods) in &self.watched {
+                pods.known().await;
+            }
+        };
+        if self.wait > Duration::ZERO && tokio::time::timeout(self.wait, all).await.is_err() {
+            tracing::warn!(
+                "the API server hasn't told yet which pods there are: until then events pass without their metadata"
+            );
         }
     }
 

@@ -107,7 +107,7 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> Result<u8
     // The registry knows files by absolute paths.
     let spool_dir = std::path::absolute(data).unwrap_or_else(|_| data.clone()).join("exec");
     let mut inputs = with_spool(config, inputs, flags, &spool_dir)?;
-    let (cluster, discoveries) = join_cluster(config, &world, &mut inputs, &providers, &shape)?;
+    let (cluster, discoveries) = join_cluster(config, &world, &mut inputs, &providers, &shape).await?;
     let own = own_files(config, &engine, flags.command.is_none().then_some(spool_dir.as_path()));
     let place = harvesting::Place { world: &world, registry: &registry, ledger: &ledger, queue: &queue, tell: &tell };
     let harvesting = Harvesting::start(&place, inputs, &own, !providers.is_empty());
@@ -154,7 +154,7 @@ async fn end_registrar(ledger: &Ledger, registrar: std::thread::JoinHandle<()>) 
 }
 
 /// Joins what asks for pods to whoever knows them, and makes the processors ready.
-fn join_cluster<'a>(
+async fn join_cluster<'a>(
     config: &'a Config,
     world: &World,
     inputs: &mut [InputSpec],
@@ -169,6 +169,7 @@ fn join_cluster<'a>(
         let pods = cluster.pods(&provider.scope, &[]).map_err(|why| refuse(&why))?;
         discoveries.push((Discovery::new(config, provider, shape), pods));
     }
+    cluster.known().await;
     Ok((Mutex::new(cluster), discoveries))
 }
 

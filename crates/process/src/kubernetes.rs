@@ -16,7 +16,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use pillion_config::{Error, Section};
+use pillion_config::{Compat, Error, Section};
 use regex::Regex;
 use serde_json::{Map, Value};
 
@@ -157,9 +157,9 @@ pub struct Scope {
     pub node_metadata: Option<Selection>,
     /// Labels and annotations of their namespaces; `None` = off.
     pub namespace_metadata: Option<Selection>,
-    /// Look up the deployment of a pod's replica set.
+    /// Tell the deployment of a pod's replica set. Filebeat 7 does by default.
     pub deployment: bool,
-    /// Look up the cron job of a pod's job.
+    /// Tell the cron job of a pod's job. Filebeat 7 does by default.
     pub cronjob: bool,
 }
 
@@ -193,6 +193,7 @@ impl Scope {
                 Some(own) => Selection::from_section(&own).map(Some),
             }
         };
+        let v7 = s.compat() == Compat::V7;
         let host = s.str("host")?.filter(|h| !h.is_empty());
         if s.str("kube_config")?.is_some_and(|path| !path.is_empty()) {
             return Err(s.error(
@@ -214,8 +215,8 @@ impl Scope {
             pod: Selection::from_section(s)?,
             node_metadata: add("node")?,
             namespace_metadata: add("namespace")?,
-            deployment: s.bool("add_resource_metadata.deployment")?.unwrap_or(false),
-            cronjob: s.bool("add_resource_metadata.cronjob")?.unwrap_or(false),
+            deployment: s.bool("add_resource_metadata.deployment")?.unwrap_or(v7),
+            cronjob: s.bool("add_resource_metadata.cronjob")?.unwrap_or(v7),
         })
     }
 }
@@ -246,6 +247,9 @@ pub struct Kubernetes {
     pub scope: Scope,
     /// By what pods are found.
     pub indexers: Vec<Indexer>,
+    /// How long the start waits at most until pods are known: 1 s, or `wait_for_metadata_timeout` (30 s) when
+    /// `wait_for_metadata` is set.
+    pub wait: Duration,
     /// The folder with the files of the downward API (`labels`, `annotations`).
     pub podinfo: String,
     matchers: Vec<Matcher>,
@@ -277,13 +281,8 @@ impl Kubernetes {
             }
             _ => Origin::Api,
         };
-        if s.bool("wait_for_metadata")? == Some(true) {
-            s.warn(
-                "wait_for_metadata",
-                "reading doesn't wait for the first answer of the API server",
-                "events read before it pass without metadata",
-            );
-        }
+        let longer = s.duration("wait_for_metadata_timeout")?.unwrap_or(Duration::from_secs(30));
+        let wait = if s.bool("wait_for_metadata")? == Some(true) { longer } else { Duration::from_secs(1) };
         let defaults = |kind: &str| Ok(s.bool(&format!("default_{kind}.enabled"))?.unwrap_or(true));
         let mut matchers = matchers(s)?;
         if defaults("matchers")? {
@@ -297,6 +296,7 @@ impl Kubernetes {
             origin,
             scope: Scope::from_section(s)?,
             indexers,
+            wait,
             podinfo: s.str("podinfo")?.unwrap_or_else(|| "/etc/podinfo".to_owned()),
             matchers,
             source: OnceLock::new(),
