@@ -35,8 +35,8 @@ pub(super) fn by_case(ndjson: &[u8], root: &str, now: &str) -> Outcome<BTreeMap<
     Ok(cases)
 }
 
-/// Puts events in the order of their places in the files, whatever order they came in: Filebeat's windows to Logstash overtake
-/// one another. Pillion's are taken as they come.
+/// Puts events in the order of their places in the files, whatever order they came in: Filebeat's requests overtake one another.
+/// Pillion's are taken as they come.
 pub(super) fn by_place(events: &mut [Flat]) {
     events.sort_by_key(|e| (path(e), e.get("log.offset").and_then(Value::as_u64)));
 }

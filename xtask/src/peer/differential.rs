@@ -87,9 +87,7 @@ fn run(pair: &Pair, cases: &[Case], settings: &str, target: Target) -> Outcome<S
         theirs.configure(&(config + &their_out.config()))?;
         filebeat_at(pair, &theirs, &their_out, pillion.values().map(Vec::len).sum::<usize>() - more(cases))?;
         let mut filebeat = by_case(&their_out.written(&theirs), &text(&files.logs()), &begin)?;
-        if target == Target::Wire(Protocol::Lumberjack) {
-            filebeat.values_mut().for_each(|events| by_place(events));
-        }
+        filebeat.values_mut().for_each(|events| by_place(events));
         verdict(cases, target == Target::Wire(Protocol::Bulk), &filebeat, &pillion)
     })();
     outcome.map_err(|why| {
