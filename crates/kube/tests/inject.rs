@@ -430,3 +430,36 @@ fn the_grace_period_is_told_and_only_raised_when_asked() {
     assert_eq!(grace(Some(30)), (json!(60), json!("60")));
     assert_eq!(grace(Some(120)), (json!(120), json!("120")));
 }
+
+#[test]
+fn a_hook_keeps_the_sidecar_until_the_work_has_ended_where_it_ends_by_itself() {
+    let hook = json!({"preStop": {"exec": {"command": ["sleep", "86400"]}}});
+    let old = KubeVersion { major: 1, minor: 27 };
+    // Way, restart policy, the pod's grace period; whether there is a hook, and what Pillion is told.
+    for (way, restart, grace, hooked, told) in [
+        (Way::Flag, "Never", 30, true, "2"),
+        (Way::Flag, "Never", 3600, true, "2"),
+        // Kubelet gives two seconds at least: nothing to win.
+        (Way::Flag, "Never", 2, false, "2"),
+        (Way::Flag, "Never", 0, false, "0"),
+        // A try that fails isn't the end before SIGTERM: the hook would take the whole grace period.
+        (Way::Flag, "OnFailure", 30, false, "30"),
+        (Way::Flag, "Always", 30, false, "30"),
+        (Way::Signal, "Always", 30, false, "30"),
+        (Way::Exec, "Never", 30, false, "30"),
+    ] {
+        let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": {
+            "restartPolicy": restart, "terminationGracePeriodSeconds": grace,
+            "containers": [{"name": "main", "image": "i", "command": ["./work"]}]}});
+        let config = ConfigSource::ConfigMap { name: "c".into(), key: "filebeat.yml".into() };
+        let options = Options { way, config, kube_version: Some(old), ..Options::default() };
+        let injected = inject(&object, &options);
+        let containers = &injected["spec"]["containers"];
+        let ours = if way == Way::Exec { named(containers, "main") } else { named(containers, "pillion") };
+        let case = format!("{way:?} {restart} {grace}");
+        assert_eq!(ours.get("lifecycle"), hooked.then_some(&hook), "{case}");
+        assert_eq!(named(&ours["env"], "PILLION_GRACE_PERIOD_SECONDS")["value"], told, "{case}");
+        assert_eq!(injected["spec"]["terminationGracePeriodSeconds"], grace, "{case}");
+        assert!(plan(&injected, &options).unwrap().edits.is_empty(), "{case}");
+    }
+}

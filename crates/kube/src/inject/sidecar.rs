@@ -22,6 +22,8 @@ pub(crate) const BIN: &str = "/opt/pillion";
 const PROGRAM: &str = "/usr/bin/pillion";
 /// The user of our image.
 const OWN_USER: u32 = 1000;
+/// What kubelet gives a container, in seconds, whose hook took the whole grace period.
+const AFTER_HOOK: u64 = 2;
 
 /// What the container has to know about its pod.
 #[derive(Debug)]
@@ -50,6 +52,23 @@ pub(crate) struct About {
     pub(crate) run: Option<String>,
 }
 
+impl About {
+    /// Whether a hook keeps SIGTERM from the container as long as the work may write. A pod that is deleted ends all its
+    /// containers at once, and the work has its whole grace period; the last lines of that would have to be read, sent and
+    /// acknowledged in no time.
+    ///
+    /// Only where flag or lock end the container by themselves, and the hook with it. Where the work is started again
+    /// they don't before SIGTERM (`pillion.completion.restarts`), so that each pod would take its whole grace period.
+    fn outlives_work(&self) -> bool {
+        self.way == Way::Flag && self.restart == Restart::Never && self.grace > AFTER_HOOK
+    }
+
+    /// Seconds between the container's SIGTERM and its kill.
+    fn own_grace(&self) -> u64 {
+        if self.outlives_work() { AFTER_HOOK } else { self.grace }
+    }
+}
+
 /// The container.
 pub(crate) fn container(options: &Options, about: &About) -> Value {
     let mut container = Map::new();
@@ -69,6 +88,9 @@ pub(crate) fn container(options: &Options, about: &About) -> Value {
     put("env", Value::Array(variables(options, about)));
     if let Some(secret) = &options.secret {
         put("envFrom", json!([{"secretRef": {"name": secret}}]));
+    }
+    if about.outlives_work() {
+        put("lifecycle", json!({"preStop": {"exec": {"command": ["sleep", "86400"]}}}));
     }
     put("resources", resources(&options.resources, about.guaranteed));
     put("terminationMessagePolicy", json!("FallbackToLogsOnError"));
@@ -127,7 +149,7 @@ pub(crate) fn variables(options: &Options, about: &About) -> Vec<Value> {
         field("POD_NAMESPACE", "metadata.namespace"),
         field("POD_UID", "metadata.uid"),
         field("NODE_NAME", "spec.nodeName"),
-        json!({"name": "PILLION_GRACE_PERIOD_SECONDS", "value": about.grace.to_string()}),
+        json!({"name": "PILLION_GRACE_PERIOD_SECONDS", "value": about.own_grace().to_string()}),
     ];
     if let Some(output) = options.output.as_ref().filter(|_| options.config == ConfigSource::Image) {
         // The image's own configuration takes its target from these.
