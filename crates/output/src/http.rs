@@ -39,8 +39,15 @@ pub struct Failure {
     pub was_idle: bool,
 }
 
-/// The connection's driver; dropped with it.
-struct Driver(JoinHandle<()>);
+/// The connection's driver, which ends with the connection's error; dropped with it.
+struct Driver(JoinHandle<Option<hyper::Error>>);
+
+impl Driver {
+    /// Why the connection ended, if it has ended.
+    async fn end(&mut self) -> Option<hyper::Error> {
+        if self.0.is_finished() { (&mut self.0).await.ok().flatten() } else { None }
+    }
+}
 
 impl Drop for Driver {
     fn drop(&mut self) {
@@ -50,7 +57,7 @@ impl Drop for Driver {
 
 struct Connection {
     sender: SendRequest<Full<Bytes>>,
-    _driver: Driver,
+    driver: Driver,
     used: bool,
     last: Instant,
 }
@@ -126,7 +133,7 @@ impl HttpClient {
             return Err(Failure { problem, maybe_received: false, was_idle });
         };
         connection.used = true;
-        let result = tokio::time::timeout(limit, exchange(&mut connection.sender, request, &mut each)).await;
+        let result = tokio::time::timeout(limit, exchange(connection, request, &mut each)).await;
         connection.last = Instant::now();
         let result = result.unwrap_or_else(|_| {
             let remedy = "Is the target overloaded? A longer `timeout` gives it more time.";
@@ -148,18 +155,26 @@ impl HttpClient {
 type Failed = (Problem, bool, bool);
 
 async fn exchange(
-    sender: &mut SendRequest<Full<Bytes>>,
+    connection: &mut Connection,
     request: Request<Full<Bytes>>,
     each: &mut impl FnMut(StatusCode, &[u8]),
 ) -> Result<(StatusCode, bool), Failed> {
-    sender.ready().await.map_err(|e| (said(&e), false, true))?;
-    let response = match sender.try_send_request(request).await {
-        Ok(response) => response,
-        Err(e) => {
+    let sent = match connection.sender.ready().await {
+        Ok(()) => connection.sender.try_send_request(request).await.map_err(|e| {
             // A message that is given back was never written.
             let unsent = e.message().is_some();
-            let stale = unsent || e.error().is_incomplete_message() || is_io(e.error());
-            return Err((said(e.error()), !unsent, stale));
+            let error = e.into_error();
+            let stale = unsent || error.is_incomplete_message() || is_io(&error);
+            (error, !unsent, stale)
+        }),
+        Err(e) => Err((e, false, true)),
+    };
+    let response = match sent {
+        Ok(response) => response,
+        Err((error, maybe_received, stale)) => {
+            // The connection broke before it saw the request, and knows why.
+            let why = if maybe_received { None } else { connection.driver.end().await };
+            return Err((said(&why.unwrap_or(error)), maybe_received, stale));
         }
     };
     let status = response.status();
@@ -192,26 +207,26 @@ where
     let mut builder = http1::Builder::new();
     builder.max_buf_size(READ_BUFFER);
     let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| said(&e))?;
-    // Its errors come out of the request that they concern.
-    let driver = tokio::spawn(async move {
-        let _ = connection.await;
-    });
-    Ok(Connection { sender, _driver: Driver(driver), used: false, last: Instant::now() })
+    // Its errors come out of the request that they concern, or, before there was one, of its end.
+    let driver = tokio::spawn(async move { connection.await.err() });
+    Ok(Connection { sender, driver: Driver(driver), used: false, last: Instant::now() })
+}
+
+/// An error and its causes.
+fn causes(e: &hyper::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    let first: &(dyn std::error::Error + 'static) = e;
+    std::iter::successors(Some(first), |e| e.source())
 }
 
 fn is_io(e: &hyper::Error) -> bool {
-    std::error::Error::source(e).is_some_and(|s| s.is::<std::io::Error>())
+    causes(e).any(|cause| cause.is::<std::io::Error>())
 }
 
-/// hyper's words and those of the cause; what TLS says after the handshake (a refused client certificate) in its own.
+/// hyper's words and those of the causes; what TLS says after the handshake (a refused client certificate) in its own.
 fn said(e: &hyper::Error) -> Problem {
-    let cause = std::error::Error::source(e);
-    let io = cause.and_then(|c| c.downcast_ref::<std::io::Error>());
+    let io = causes(e).find_map(|cause| cause.downcast_ref::<std::io::Error>());
     if let Some(tls) = io.and_then(std::io::Error::get_ref).and_then(|c| c.downcast_ref::<rustls::Error>()) {
         return explain(tls);
     }
-    match cause {
-        Some(cause) => Problem::bare(format!("{e}: {cause}")),
-        None => Problem::bare(e.to_string()),
-    }
+    Problem::bare(causes(e).map(ToString::to_string).collect::<Vec<_>>().join(": "))
 }
