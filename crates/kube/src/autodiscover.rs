@@ -5,8 +5,9 @@
 //! binary's business.
 //!
 //! Always holds: what a pod's annotations say can change how its own lines are read and what is added to them; it can't
-//! name paths, outputs or anything of the process ([`ALLOWED`]): whoever may make a pod may not read other files of the
-//! node.
+//! name paths, outputs or anything of the process ([`ALLOWED`], [`DENIED`]): whoever may make a pod may not read other
+//! files of the node, nor variables of the shipper. What annotations may cost is bounded ([`HINT_BYTES`],
+//! [`PATTERN_BYTES`]): hints beyond it have no effect, which is said, and the container is read without them.
 //! Tested below, with what Filebeat 7.17's hints give.
 
 use pillion_config::{Error, Section};
@@ -14,7 +15,7 @@ use pillion_process::kubernetes::Scope;
 use pillion_process::{Condition, Look};
 use serde_json::{Map, Value, json};
 
-use crate::pods::{Container, Fields};
+use crate::pods::{Container, Fields, name_of};
 
 /// One template.
 #[derive(Debug)]
@@ -44,6 +45,16 @@ pub struct Provider {
 /// What hints may set.
 pub const ALLOWED: &[&str] =
     &["enabled", "disable", "multiline", "json", "include_lines", "exclude_lines", "processors", "pipeline"];
+
+/// Processors that hints may not name: they ask others.
+pub const DENIED: &[&str] = &["add_kubernetes_metadata", "add_cloud_metadata", "add_docker_metadata"];
+
+/// Hints of one container at most, and the bytes of all their names and values.
+const HINTS: usize = 64;
+/// See [`HINTS`].
+pub const HINT_BYTES: usize = 16 << 10;
+/// What one regular expression of a hint may need when it is compiled, in bytes.
+pub const PATTERN_BYTES: usize = 256 << 10;
 
 /// The file of a container, as kubelet links it.
 const FILES: &str = "/var/log/containers/*-${data.kubernetes.container.id}.log";
@@ -116,7 +127,12 @@ impl Provider {
         }
         // As in Filebeat, a template that fits leaves no place for hints.
         if let (true, Some(hints)) = (out.is_empty(), &self.hints) {
-            out.extend(hints.input(&self.given(pod, &container.name)).and_then(|input| filled(&input, &data)));
+            let given = self.given(pod, &container.name);
+            let given = bounded(given).unwrap_or_else(|(why, rest)| {
+                tracing::warn!(pod = name_of(pod), container = container.name, "its hints have no effect: {why}");
+                rest
+            });
+            out.extend(hints.input(&given).and_then(|input| filled(&input, &data)));
         }
         out
     }
@@ -269,25 +285,72 @@ fn data(pod: &Value, kubernetes: &Fields, container: &Container) -> Map<String, 
     out
 }
 
-/// A configuration with its variables filled in; `None`: one of them isn't known.
+/// Hints that cost no more than they may; else why not, and those that are followed none the less.
+fn bounded(given: Map<String, Value>) -> Result<Map<String, Value>, (String, Map<String, Value>)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let bytes: usize = given.iter().map(|(key, value)| key.len() + text(value).len()).sum();
+    let why = if given.len() > HINTS || bytes > HINT_BYTES {
+        format!("there are {} of {bytes} bytes, more than {HINTS} or {HINT_BYTES} bytes", given.len())
+    } else if let Some((key, _)) = given.iter().find(|(_, value)| too_large((*value).clone())) {
+        format!("`{key}` is a regular expression that needs more than {PATTERN_BYTES} bytes")
+    } else if let Some((key, _)) = given.iter().find(|(key, value)| denied(key) || denied(&text(value))) {
+        format!("`{key}` names a processor that hints may not name: {}", DENIED.join(", "))
+    } else {
+        return Ok(given);
+    };
+    Err((why, given.into_iter().filter(|(key, _)| ["enabled", "disable"].contains(&key.as_str())).collect()))
+}
+
+/// Whether a text of a hint, taken as a regular expression, is too large. Which texts are taken so is up to processors.
+fn too_large(hint: Value) -> bool {
+    match unquoted(hint) {
+        Value::String(text) => [text.as_str()].into_iter().chain(text.split(',').map(str::trim)).any(|text| {
+            let pattern = regex::RegexBuilder::new(text).size_limit(PATTERN_BYTES).build();
+            matches!(pattern, Err(regex::Error::CompiledTooBig(_)))
+        }),
+        Value::Array(items) => items.into_iter().any(too_large),
+        Value::Object(map) => map.into_iter().any(|(_, value)| too_large(value)),
+        _ => false,
+    }
+}
+
+fn denied(text: &str) -> bool {
+    DENIED.iter().any(|name| text.contains(name))
+}
+
+/// A configuration with its variables filled in; `None`: one of them isn't known, or would lead a path elsewhere.
 fn filled(input: &Value, data: &Map<String, Value>) -> Option<Value> {
-    map_texts(input, &|text| {
-        let mut out = String::new();
-        let mut rest = text;
-        while let Some((before, behind)) = rest.split_once("${data.") {
-            let (name, after) = behind.split_once('}')?;
-            let (name, default) = name.split_once(':').map_or((name, None), |(n, d)| (n, Some(d)));
-            out.push_str(before);
-            match (&mut &*data).get(name).map(|got| got.to_value()) {
-                Ok(Value::String(text)) => out.push_str(&text),
-                Ok(Value::Number(n)) => out.push_str(&n.to_string()),
-                _ => out.push_str(default?),
-            }
-            rest = after;
+    let Value::Object(options) = input else { return None };
+    let one = |(key, value): (&String, &Value)| {
+        let is_path = key == "path" || key == "paths";
+        let filled = map_texts(value, &|text| filled_text(text, data, is_path))?;
+        Some((key.clone(), filled))
+    };
+    options.iter().map(one).collect::<Option<_>>().map(Value::Object)
+}
+
+/// `in_path`: what is filled in is one or more names of a path, no pattern and no way upwards.
+fn filled_text(text: &str, data: &Map<String, Value>, in_path: bool) -> Option<String> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once("${data.") {
+        let (name, after) = behind.split_once('}')?;
+        let (name, default) = name.split_once(':').map_or((name, None), |(n, d)| (n, Some(d)));
+        let value = match (&mut &*data).get(name).map(|got| got.to_value()) {
+            Ok(Value::String(text)) => text,
+            Ok(Value::Number(n)) => n.to_string(),
+            _ => default?.to_owned(),
+        };
+        if in_path && (value.contains(['*', '?', '[', '{', '\\', '\0']) || value.split('/').any(|part| part == "..")) {
+            tracing::warn!(variable = name, "the value in a path isn't a plain name: nothing is read there");
+            return None;
         }
-        out.push_str(rest);
-        Some(out)
-    })
+        out.push_str(before);
+        out.push_str(&value);
+        rest = after;
+    }
+    out.push_str(rest);
+    Some(out)
 }
 
 fn exemplified(input: &Value) -> Value {
@@ -399,6 +462,44 @@ mod tests {
                 json!({"type": "filestream", "id": "abc", "paths": ["/x/web-0"], "parsers": [{"ndjson": {"target": ""}}]})
             ]
         );
+    }
+
+    #[test]
+    fn hostile_hints_have_no_effect() {
+        let p = provider("{type: kubernetes, hints.enabled: true}");
+        let plain = [json!({"type": "container", "paths": [PATH]})];
+        let many: Map<String, Value> = (0..65).map(|n| (format!("co.elastic.logs/json.k{n}"), json!("v"))).collect();
+        for hostile in [
+            json!({"co.elastic.logs/multiline.pattern": "(\\pL{100}){100}"}),
+            json!({"co.elastic.logs/exclude_lines": "a{1000}{1000}"}),
+            json!({"co.elastic.logs/processors.1.replace.fields": "[{\"pattern\": \"(a{100}){1000}\"}]"}),
+            json!({"co.elastic.logs/processors.1.add_kubernetes_metadata.namespace": "kube-system"}),
+            json!({"co.elastic.logs/processors.1": "{\"add_kubernetes_metadata\": {\"api_server\": \"http://x\"}}"}),
+            json!({"co.elastic.logs/include_lines": "x".repeat(HINT_BYTES)}),
+            many.into(),
+        ] {
+            assert_eq!(inputs(&p, &hostile), plain, "{hostile}");
+            let mut off = hostile.clone();
+            off["co.elastic.logs/enabled"] = "false".into();
+            assert!(inputs(&p, &off).is_empty(), "{off}");
+        }
+        // Variables of the process aren't filled in, and the hint doesn't become a path.
+        let got = inputs(&p, &json!({"co.elastic.logs/json.target": "${HOME}", "co.elastic.logs/config": "[{}]"}));
+        assert_eq!(got[0]["json"]["target"], "${HOME}");
+        assert_eq!(got[0]["paths"], json!([PATH]));
+    }
+
+    #[test]
+    fn annotations_in_paths_of_templates_lead_nowhere_else() {
+        let p = provider(
+            "{type: kubernetes, templates: [{config: [{type: log, paths: ['/logs/${data.kubernetes.annotations.dir}/*.log'], \
+             tags: ['${data.kubernetes.annotations.dir}']}]}]}",
+        );
+        let path = |dir: &str| inputs(&p, &json!({"dir": dir})).first().map(|i| i["paths"][0].clone());
+        assert_eq!(path("a/b"), Some(json!("/logs/a/b/*.log")));
+        for hostile in ["..", "../../etc", "a/../..", "*", "[a-z]", "{a,b}", "a\\b"] {
+            assert_eq!(path(hostile), None, "{hostile}");
+        }
     }
 
     #[test]

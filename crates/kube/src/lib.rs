@@ -4,7 +4,7 @@
 //! - [`client`]: the API server.
 //! - [`inject`]: from an object to the edits that put Pillion beside its work; [`manifest`]: the same for the text of a
 //!   file; [`yaml`]: edits in a text that else stays as it is; [`diff`]: what changed in it.
-//! - [`pods`], [`metadata`]: what is known of pods, for events and for autodiscovery.
+//! - [`pods`], [`metadata`], [`news`]: what is known of pods, for events and for autodiscovery.
 //! - [`webhook`]: the same as a mutating admission webhook.
 //!
 //! Known only by the binary, `pillion`: nothing on the way of a line depends on this crate.
@@ -15,7 +15,9 @@ pub mod diff;
 pub mod inject;
 pub mod manifest;
 pub mod metadata;
+pub mod news;
 pub mod pods;
+mod slim;
 pub mod webhook;
 pub mod yaml;
 

@@ -1,63 +1,67 @@
 //! The metadata of pods, kept up to date by watches: what `add_kubernetes_metadata` and autodiscovery look things up in.
 //!
-//! Comes in: a [`Scope`], a client. Goes out: a [`Pods`] that answers at once from what is known, and [`Told`] about each
+//! Comes in: a [`Scope`], a client. Goes out: a [`Pods`] that answers at once from what is known, and [`News`] about each
 //! pod for whoever wants to hear ([`Pods::listen`]).
 //!
 //! Always holds: a lookup never waits, for the API server least of all: while that is away, what was known stays, and
-//! pods that came meanwhile have no metadata. A pod's metadata outlive it by `cleanup_timeout`, since its last lines are
-//! read later than it ends. Only what indexers ask for is kept, and at most [`MAX_PODS`] pods.
+//! pods that came meanwhile have no metadata. A pod's metadata outlive it by `cleanup_timeout`, and for as long as events
+//! ask for them, since its last lines are read later than it ends. Only what indexers, templates and hints ask for is
+//! kept of an object, and at most [`MAX_PODS`] of each kind.
 //! Tested below against a scripted API server, and on a real cluster.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use pillion_process::kubernetes::{Indexer, Metadata, Scope};
 use serde_json::{Map, Value};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::client::{Change, Client, Watched, follow};
+use crate::news::{Latest, News, Told};
 use crate::pods::{self, Beside, Fields};
+use crate::slim::{slim, slim_pod};
 
-/// Pods that are kept at most; further ones have no metadata. A node has 110 by default.
+/// Pods that are kept at most, and as many nodes, namespaces and keys of pods that are gone; further ones have no
+/// metadata. A node has 110 pods by default.
 pub const MAX_PODS: usize = 100_000;
 
-/// What happened to a pod.
-#[derive(Clone, Debug)]
-pub enum Told {
-    /// It is there, or has changed: the pod, and its `kubernetes.*`.
-    Seen {
-        /// The object.
-        pod: Arc<Value>,
-        /// Without a container.
-        kubernetes: Arc<Fields>,
-    },
-    /// It is gone: `namespace/name` and its uid.
-    Gone {
-        /// `namespace/name`.
-        name: String,
-        /// Its uid.
-        uid: String,
-    },
+/// A pod that is there.
+struct Pod {
+    /// Unique in this table, also among pods that had its name before.
+    number: u64,
+    keys: Vec<String>,
+    object: Arc<Value>,
 }
 
-struct Pod {
-    uid: String,
+/// What is merged into the events of one key.
+struct Entry {
+    fields: Arc<Fields>,
+    /// The pod whose it is.
+    number: u64,
+    /// An event has asked for it since it was marked last.
+    used: bool,
+}
+
+/// Keys whose pod or container is gone.
+struct Former {
+    until: Instant,
+    number: u64,
     keys: Vec<String>,
-    /// When what is known of it goes.
-    until: Option<Instant>,
-    object: Arc<Value>,
 }
 
 #[derive(Default)]
 struct Known {
     pods: HashMap<String, Pod>,
-    by_key: HashMap<String, Arc<Fields>>,
+    by_key: HashMap<String, Entry>,
+    /// In the order in which they go.
+    former: VecDeque<Former>,
     nodes: HashMap<String, Value>,
     namespaces: HashMap<String, Value>,
-    listeners: Vec<mpsc::UnboundedSender<Told>>,
+    listeners: Vec<Weak<Latest>>,
+    next: u64,
     refused: bool,
 }
 
@@ -78,7 +82,10 @@ impl std::fmt::Debug for Pods {
 
 impl Metadata for Pods {
     fn lookup(&self, key: &str) -> Option<Arc<Map<String, Value>>> {
-        self.lock().by_key.get(key).cloned()
+        let mut known = self.lock();
+        let entry = known.by_key.get_mut(key)?;
+        entry.used = true;
+        Some(Arc::clone(&entry.fields))
     }
 }
 
@@ -110,14 +117,13 @@ impl Pods {
     }
 
     /// What happens to pods from now on, and first all that are known.
-    pub fn listen(&self) -> mpsc::UnboundedReceiver<Told> {
-        let (told, news) = mpsc::unbounded_channel();
+    pub fn listen(&self) -> News {
+        let news = News::default();
         let mut known = self.lock();
-        for pod in known.pods.values().filter(|p| p.until.is_none()) {
-            let kubernetes = Arc::new(self.fields(&known, &pod.object));
-            let _ = told.send(Told::Seen { pod: Arc::clone(&pod.object), kubernetes });
+        for pod in known.pods.values() {
+            news.latest().tell(self.told(&known, &pod.object, false));
         }
-        known.listeners.push(told);
+        known.listeners.push(Arc::downgrade(news.latest()));
         news
     }
 
@@ -160,7 +166,7 @@ impl Pods {
                 if let Some(listed) = &mut listed {
                     listed.insert(pods::name_of(&pod));
                 }
-                self.seen(pod);
+                self.seen(&pod);
             }
             Change::Gone(pod) => self.gone(&pods::name_of(&pod)),
             Change::Listed => {
@@ -189,12 +195,25 @@ impl Pods {
         }
         let mut client = client.clone();
         let mut said = false;
+        let mut listed: Option<HashSet<String>> = None;
         let first = AtomicBool::new(true);
-        let each = |change| {
-            if change == Change::Listed {
+        let each = |change| match change {
+            Change::Listing => listed = Some(HashSet::new()),
+            Change::Seen(object) => {
+                if let Some(listed) = &mut listed {
+                    listed.insert(pods::name_of(&object));
+                }
+                self.beside(kind, &object, listed.is_none());
+            }
+            Change::Gone(object) => drop(self.lock().beside(kind).remove(&pods::name_of(&object))),
+            Change::Listed => {
+                let there = listed.take().unwrap_or_default();
+                let mut known = self.lock();
+                known.beside(kind).retain(|name, _| there.contains(name));
+                self.refresh(&mut known, |_| true);
+                drop(known);
                 self.came(&first);
             }
-            self.other(kind, change);
         };
         follow(&mut client, what, each, |e| {
             self.came(&first);
@@ -205,89 +224,106 @@ impl Pods {
         .await;
     }
 
-    fn other(&self, kind: Other, change: Change) {
-        let (object, gone) = match change {
-            Change::Seen(object) => (object, false),
-            Change::Gone(object) => (object, true),
-            Change::Listing | Change::Listed => return,
-        };
-        let name = pods::name_of(&object);
+    /// A node or a namespace is there. `now`: tell its pods' events at once, and not only when the list is complete.
+    fn beside(&self, kind: Other, object: &Value, now: bool) {
+        let (name, slim) = (pods::name_of(object), slim(object));
         let mut known = self.lock();
-        let table = if kind == Other::Nodes { &mut known.nodes } else { &mut known.namespaces };
-        let slim = slim(&object);
-        if gone {
-            table.remove(&name);
-        } else if table.insert(name, slim.clone()).as_ref() != Some(&slim) {
-            self.refresh(&mut known);
+        let table = known.beside(kind);
+        if table.len() >= MAX_PODS && !table.contains_key(&name) {
+            return;
+        }
+        let changed = table.insert(name.clone(), slim.clone()).as_ref() != Some(&slim);
+        if changed && now {
+            let pointer = if kind == Other::Nodes { "/spec/nodeName" } else { "/metadata/namespace" };
+            self.refresh(&mut known, |pod| pod.pointer(pointer).and_then(Value::as_str) == Some(&name));
         }
     }
 
-    /// All pods anew: what is beside them has changed.
-    fn refresh(&self, known: &mut Known) {
-        let all: Vec<Arc<Value>> =
-            known.pods.values().filter(|p| p.until.is_none()).map(|p| Arc::clone(&p.object)).collect();
-        all.into_iter().for_each(|pod| self.enter(known, pod));
+    /// These pods anew: what is beside them has changed.
+    fn refresh(&self, known: &mut Known, which: impl Fn(&Value) -> bool) {
+        let these: Vec<Arc<Value>> =
+            known.pods.values().filter(|p| which(&p.object)).map(|p| Arc::clone(&p.object)).collect();
+        these.into_iter().for_each(|pod| self.enter(known, pod));
     }
 
-    fn seen(&self, pod: Value) {
+    fn seen(&self, pod: &Value) {
         let mut known = self.lock();
-        if known.pods.len() >= MAX_PODS && !known.pods.contains_key(&pods::name_of(&pod)) {
+        if known.pods.len() >= MAX_PODS && !known.pods.contains_key(&pods::name_of(pod)) {
             if !std::mem::replace(&mut known.refused, true) {
                 tracing::warn!(limit = MAX_PODS, "there are too many pods: some have no metadata");
             }
             return;
         }
-        self.enter(&mut known, Arc::new(slim_pod(pod)));
+        self.enter(&mut known, Arc::new(slim_pod(pod, &self.scope.pod)));
     }
 
     fn enter(&self, known: &mut Known, object: Arc<Value>) {
-        let fields = self.fields(known, &object);
         let name = pods::name_of(&object);
-        let uid = object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let uid = |pod: &Value| pod.pointer("/metadata/uid").cloned();
+        if known.pods.get(&name).is_some_and(|old| uid(&old.object) != uid(&object)) {
+            // Another pod of the same name: that the former one is gone wasn't seen.
+            self.remove(known, &name);
+        }
+        let fields = self.fields(known, &object);
+        known.next += 1;
+        let number = known.next;
         let mut keys = Vec::new();
         for (key, fields) in pods::index(&object, &fields, &self.indexers) {
-            known.by_key.insert(key.clone(), Arc::new(fields));
+            known.by_key.insert(key.clone(), Entry { fields: Arc::new(fields), number, used: false });
             keys.push(key);
         }
-        let pod = Pod { uid, keys: keys.clone(), until: None, object: Arc::clone(&object) };
-        if let Some(mut old) = known.pods.insert(name.clone(), pod) {
+        let pod = Pod { number, keys: keys.clone(), object: Arc::clone(&object) };
+        if let Some(mut old) = known.pods.insert(name, pod) {
+            // Former containers: their last lines may still be read.
             old.keys.retain(|key| !keys.contains(key));
-            if !old.keys.is_empty() {
-                // Former containers, or a former pod of this name: their last lines may still be read.
-                old.until = Some(Instant::now() + self.scope.cleanup_timeout);
-                known.pods.insert(format!("{name}\n{}\n{}", old.uid, old.keys.join(" ")), old);
-            }
+            self.outlive(known, old);
         }
-        self.tell(known, &Told::Seen { pod: object, kubernetes: Arc::new(fields) });
+        known.tell(&Told { pod: object, kubernetes: Arc::new(fields), gone: false });
     }
 
     fn gone(&self, name: &str) {
-        let mut known = self.lock();
+        self.remove(&mut self.lock(), name);
+    }
+
+    fn remove(&self, known: &mut Known, name: &str) {
+        let Some(pod) = known.pods.remove(name) else { return };
+        let told = self.told(known, &pod.object, true);
+        self.outlive(known, pod);
+        known.tell(&told);
+    }
+
+    fn told(&self, known: &Known, pod: &Arc<Value>, gone: bool) -> Told {
+        Told { pod: Arc::clone(pod), kubernetes: Arc::new(self.fields(known, pod)), gone }
+    }
+
+    /// Keeps the keys of what is gone for a while.
+    fn outlive(&self, known: &mut Known, gone: Pod) {
+        if gone.keys.is_empty() {
+            return;
+        }
+        for key in &gone.keys {
+            if let Some(entry) = known.by_key.get_mut(key).filter(|e| e.number == gone.number) {
+                entry.used = false;
+            }
+        }
+        if known.former.len() >= MAX_PODS {
+            known.forget_first(false);
+        }
         let until = Instant::now() + self.scope.cleanup_timeout;
-        let Some(pod) = known.pods.get_mut(name).filter(|p| p.until.is_none()) else { return };
-        pod.until = Some(until);
-        let uid = pod.uid.clone();
-        self.tell(&mut known, &Told::Gone { name: name.to_owned(), uid });
+        known.former.push_back(Former { until, number: gone.number, keys: gone.keys });
     }
 
-    fn tell(&self, known: &mut Known, what: &Told) {
-        known.listeners.retain(|listener| listener.send(what.clone()).is_ok());
-    }
-
-    /// Forgets pods that are gone for long enough.
+    /// Forgets what is gone for long enough, and what events don't ask for any more.
     async fn clean(&self) {
         loop {
-            tokio::time::sleep(self.scope.cleanup_timeout.clamp(Duration::from_secs(1), Duration::from_secs(60))).await;
+            let pause = self.scope.cleanup_timeout.clamp(Duration::from_secs(1), Duration::from_secs(60));
+            tokio::time::sleep(pause).await;
             let now = Instant::now();
             let mut known = self.lock();
-            let over: Vec<String> =
-                known.pods.iter().filter(|(_, p)| p.until.is_some_and(|t| t <= now)).map(|(n, _)| n.clone()).collect();
-            for name in over {
-                let Some(pod) = known.pods.remove(&name) else { continue };
-                for key in pod.keys {
-                    if !known.pods.values().any(|p| p.keys.contains(&key)) {
-                        known.by_key.remove(&key);
-                    }
+            while known.former.front().is_some_and(|f| f.until <= now) {
+                if let Some(mut asked) = known.forget_first(true) {
+                    asked.until = now + pause.max(self.scope.cleanup_timeout);
+                    known.former.push_back(asked);
                 }
             }
         }
@@ -307,38 +343,36 @@ impl Pods {
     }
 }
 
-/// What is kept of a pod: neither its managed fields nor its volumes.
-fn slim_pod(mut pod: Value) -> Value {
-    if let Some(metadata) = pod.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove("managedFields");
+impl Known {
+    fn beside(&mut self, kind: Other) -> &mut HashMap<String, Value> {
+        if kind == Other::Nodes { &mut self.nodes } else { &mut self.namespaces }
     }
-    if let Some(spec) = pod.get_mut("spec").and_then(Value::as_object_mut) {
-        spec.retain(|key, _| matches!(key.as_str(), "nodeName" | "hostNetwork" | "containers" | "initContainers"));
-        for list in ["containers", "initContainers"] {
-            for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-                if let Some(container) = container.as_object_mut() {
-                    container.retain(|key, _| matches!(key.as_str(), "name" | "image" | "ports"));
-                }
-            }
-        }
-    }
-    pod
-}
 
-/// What is kept of a node or a namespace.
-fn slim(object: &Value) -> Value {
-    let mut out = Map::new();
-    let mut metadata = Map::new();
-    for key in ["name", "uid", "labels", "annotations"] {
-        if let Some(value) = object["metadata"].get(key) {
-            metadata.insert(key.to_owned(), value.clone());
-        }
+    fn tell(&mut self, what: &Told) {
+        self.listeners.retain(|listener| match listener.upgrade() {
+            Some(latest) => {
+                latest.tell(what.clone());
+                true
+            }
+            None => false,
+        });
     }
-    out.insert("metadata".to_owned(), metadata.into());
-    if let Some(addresses) = object.pointer("/status/addresses") {
-        out.insert("status".to_owned(), [("addresses".to_owned(), addresses.clone())].into_iter().collect());
+
+    /// Forgets the keys that are gone for the longest time; with `asked`, those that events have asked for meanwhile are
+    /// kept and come back.
+    fn forget_first(&mut self, asked: bool) -> Option<Former> {
+        let mut former = self.former.pop_front()?;
+        let by_key = &mut self.by_key;
+        former.keys.retain(|key| {
+            let Some(entry) = by_key.get_mut(key).filter(|e| e.number == former.number) else { return false };
+            let keep = asked && std::mem::take(&mut entry.used);
+            if !keep {
+                by_key.remove(key);
+            }
+            keep
+        });
+        Some(former).filter(|f| !f.keys.is_empty())
     }
-    Value::Object(out)
 }
 
 #[cfg(test)]
@@ -356,11 +390,11 @@ mod tests {
     }
 
     async fn until(pods: &Pods, what: &str, holds: impl Fn(&Pods) -> bool) {
-        let (_, mut news) = ((), pods.listen());
+        let mut news = pods.listen();
         let limit = tokio::time::timeout(Duration::from_secs(30), async {
             while !holds(pods) {
                 // Either something is told, or the fake server's next answer is a moment away.
-                let _ = tokio::time::timeout(Duration::from_millis(50), news.recv()).await;
+                let _ = tokio::time::timeout(Duration::from_millis(50), news.next()).await;
             }
         });
         assert!(limit.await.is_ok(), "{what}");
@@ -387,21 +421,57 @@ mod tests {
             until(&pods, "the restarted container", |p| p.lookup("c2").is_some()).await;
             assert!(pods.lookup("c1").is_some(), "the former container's last lines may still be read");
             let mut news = pods.listen();
-            assert!(matches!(news.recv().await, Some(Told::Seen { .. })));
+            assert!(!news.next().await.gone);
             api.remove("/api/v1/pods/a");
             let told = tokio::time::timeout(Duration::from_secs(30), async {
                 loop {
-                    if let Some(Told::Gone { name, uid }) = news.recv().await {
-                        return (name, uid);
+                    let told = news.next().await;
+                    if told.gone {
+                        return told.uid();
                     }
                 }
             });
-            assert_eq!(told.await.unwrap(), ("shop/a".to_owned(), "u-a".to_owned()));
+            assert_eq!(told.await.unwrap(), "u-a");
             assert!(pods.lookup("c2").is_some(), "until cleanup_timeout");
         };
         tokio::select! { () = pods.follow(&client, Some("n1")) => {}, () = script => {} }
         let asked = api.requests();
         assert!(asked.iter().any(|r| r.contains("/api/v1/pods?fieldSelector=spec.nodeName%3Dn1")), "{asked:#?}");
         assert!(asked.iter().all(|r| !r.contains("replicasets") && !r.contains("jobs")), "{asked:#?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_gone_is_kept_for_as_long_as_events_ask_for_it() {
+        let pods = Pods::new(Scope::default(), vec![Indexer::Container]);
+        pods.seen(&pod("a", "c1"));
+        pods.seen(&pod("b", "c2"));
+        pods.gone("shop/a");
+        pods.gone("shop/b");
+        let script = async {
+            for _ in 0..10 {
+                tokio::time::sleep(Duration::from_secs(50)).await;
+                assert!(pods.lookup("c1").is_some());
+            }
+            assert!(pods.lookup("c2").is_none());
+            tokio::time::sleep(Duration::from_secs(300)).await;
+            let known = pods.lock();
+            assert_eq!((known.by_key.len(), known.former.len(), known.pods.len()), (0, 0, 0));
+        };
+        tokio::select! { () = pods.clean() => {}, () = script => {} }
+    }
+
+    #[test]
+    fn another_pod_of_the_same_name() {
+        let pods = Pods::new(Scope::default(), vec![Indexer::Container]);
+        pods.seen(&pod("a", "c1"));
+        let news = pods.listen();
+        let mut second = pod("a", "c2");
+        second["metadata"]["uid"] = "other".into();
+        pods.seen(&second);
+        assert!(pods.lookup("c1").is_some() && pods.lookup("c2").is_some());
+        assert_eq!(news.latest().waiting(), [("u-a".to_owned(), true), ("other".to_owned(), false)]);
+        drop(news);
+        pods.seen(&second);
+        assert!(pods.lock().listeners.is_empty());
     }
 }

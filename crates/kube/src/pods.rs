@@ -73,20 +73,29 @@ fn cronjob(pod: &Value) -> Option<&str> {
     (minutes.len() == 8 && minutes.bytes().all(|b| b.is_ascii_digit())).then_some(name)
 }
 
-/// The containers that have an id, in the order of the pod's status.
+/// The containers that have an id, in the order of the pod's status: those that run or have ended, then those that ran
+/// before them and whose files are there still.
 pub fn containers(pod: &Value) -> Vec<Container> {
     let lists = ["/status/containerStatuses", "/status/initContainerStatuses", "/status/ephemeralContainerStatuses"];
-    let all = lists.iter().filter_map(|list| pod.pointer(list)?.as_array()).flatten();
-    all.filter_map(|status| {
-        let (runtime, id) = text(status, "/containerID")?.split_once("://")?;
+    let all = || lists.iter().filter_map(|list| pod.pointer(list)?.as_array()).flatten();
+    let container = |status: &Value, id: &str| {
+        let (runtime, id) = text(status, id)?.split_once("://")?;
         Some(Container {
             name: text(status, "/name")?.to_owned(),
             id: id.to_owned(),
             runtime: runtime.to_owned(),
             image: text(status, "/image").unwrap_or_default().to_owned(),
         })
-    })
-    .collect()
+    };
+    let now = all().filter_map(|status| container(status, "/containerID"));
+    let mut out: Vec<Container> = now.collect();
+    for former in all().filter_map(|status| container(status, "/lastState/terminated/containerID")) {
+        // A container that waits for its next start has one id for both.
+        if out.iter().all(|c| c.id != former.id) {
+            out.push(former);
+        }
+    }
+    out
 }
 
 /// `kubernetes.*` of a pod, without a container.
@@ -264,7 +273,8 @@ mod tests {
                 "ownerReferences": [{"kind": "Job", "name": "cron-29399000", "controller": true}]},
             "spec": {"nodeName": "n1", "containers": [{"name": "main", "ports": [{"containerPort": 80}]}]},
             "status": {"podIP": "10.1.0.9", "containerStatuses": [
-                {"name": "main", "image": "docker.io/x:1", "containerID": "containerd://abc"},
+                {"name": "main", "image": "docker.io/x:1", "containerID": "containerd://abc",
+                    "lastState": {"terminated": {"containerID": "containerd://before"}}},
                 {"name": "waiting", "image": "y"}]},
         })
     }
@@ -288,7 +298,7 @@ mod tests {
         );
         let all = [Indexer::Container, Indexer::PodName, Indexer::PodUid, Indexer::IpPort];
         let keys: Vec<String> = index(&pod(), &fields, &all).into_iter().map(|(key, _)| key).collect();
-        assert_eq!(keys, ["abc", "shop/web-0", "u-1", "10.1.0.9", "10.1.0.9:80"]);
+        assert_eq!(keys, ["abc", "before", "shop/web-0", "u-1", "10.1.0.9", "10.1.0.9:80"]);
         let container = of_container(&fields, &containers(&pod())[0]);
         assert_eq!(
             container["container"],

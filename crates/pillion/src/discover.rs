@@ -1,9 +1,10 @@
 //! Autodiscovery: inputs that come and go with the containers of a node.
 //!
 //! Comes in: what happens to pods. Goes out: inputs that begin as soon as a container has an id, and end when it has been
-//! gone for `cleanup_timeout`: then what its files still hold is read, and nothing after it.
+//! gone, or its pod has ended, for `cleanup_timeout`: then what its files still hold is read, and nothing after it.
 //!
-//! Always holds: a container has its inputs once, however often its pod changes. What its events say of the pod
+//! Always holds: a container has its inputs once, however often its pod changes; one whose pod was gone before it was
+//! looked at has them too. While [`ASKED`] inputs wait for the reader, pods wait as well ([`pillion_kube::news`]). What its events say of the pod
 //! (`kubernetes.*`, `container.*`, as Filebeat adds them) is what was known when its input began. A configuration that
 //! can't be used is said, and the container isn't read; the others are.
 //! Tested below, and on a real cluster.
@@ -15,15 +16,21 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use pillion_config::{Config, Error};
 use pillion_input::{InputId, InputSpec};
 use pillion_kube::autodiscover::Provider;
-use pillion_kube::metadata::{Pods, Told};
+use pillion_kube::metadata::Pods;
+use pillion_kube::news::{News, Told};
 use pillion_kube::pods::{Container, Fields, containers, of_container};
 use pillion_process::Shape;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Duration, Instant};
 
 use crate::cluster::Cluster;
+
+/// Inputs that the reader was asked for and hasn't begun yet, at most: more are asked for when it has.
+const ASKED: usize = 256;
+
+/// How long it takes until it is looked again whether the reader has begun.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Begins and ends inputs: the readers.
 pub(crate) trait Inputs {
@@ -57,9 +64,11 @@ fn specs(config: &Config, input: &Value) -> Result<Vec<InputSpec>, Error> {
 }
 
 struct Started {
-    /// `namespace/name` of its pod.
+    /// Its pod's uid.
     pod: String,
-    names: Vec<Receiver<Option<InputId>>>,
+    /// Those that the reader hasn't begun yet.
+    asked: Vec<Receiver<Option<InputId>>>,
+    inputs: Vec<InputId>,
     /// When it ends.
     until: Option<Instant>,
 }
@@ -82,7 +91,12 @@ pub(crate) async fn all(
     cluster: &Mutex<Cluster>,
 ) {
     let Some((discovery, pods)) = discoveries.pop() else { return std::future::pending().await };
-    tokio::join!(discovery.run(pods.listen(), inputs, cluster), Box::pin(all(discoveries, inputs, cluster)));
+    let this = async {
+        // What is beside pods, above all: an input has what was known when it began.
+        pods.known().await;
+        discovery.run(pods.listen(), inputs, cluster).await;
+    };
+    tokio::join!(this, Box::pin(all(discoveries, inputs, cluster)));
 }
 
 impl<'a> Discovery<'a> {
@@ -91,13 +105,14 @@ impl<'a> Discovery<'a> {
     }
 
     /// Follows the pods for ever.
-    pub(crate) async fn run(
-        mut self,
-        mut news: UnboundedReceiver<Told>,
-        inputs: &dyn Inputs,
-        cluster: &Mutex<Cluster>,
-    ) {
+    pub(crate) async fn run(mut self, mut news: News, inputs: &dyn Inputs, cluster: &Mutex<Cluster>) {
         loop {
+            if self.asked() >= ASKED {
+                // The reader is slow, or a file system hangs.
+                tokio::time::sleep(AGAIN).await;
+                self.end_due(Instant::now(), inputs);
+                continue;
+            }
             let due = self.started.values().filter_map(|s| s.until).min();
             let sleep = async {
                 match due {
@@ -106,39 +121,36 @@ impl<'a> Discovery<'a> {
                 }
             };
             tokio::select! {
-                told = news.recv() => match told {
-                    Some(told) => self.told(&told, inputs, &mut *cluster.lock().await),
-                    None => return,
-                },
+                told = news.next() => self.told(&told, inputs, &mut *cluster.lock().await),
                 () = sleep => self.end_due(Instant::now(), inputs),
             }
         }
     }
 
+    /// How many inputs the reader hasn't begun yet.
+    fn asked(&mut self) -> usize {
+        self.started.values_mut().for_each(Started::hear);
+        self.started.values().map(|s| s.asked.len()).sum()
+    }
+
     fn told(&mut self, told: &Told, inputs: &dyn Inputs, cluster: &mut Cluster) {
         let until = Instant::now() + self.provider.scope.cleanup_timeout;
-        match told {
-            Told::Gone { name, .. } => {
-                for started in self.started.values_mut().filter(|s| s.pod == *name) {
-                    started.until.get_or_insert(until);
-                }
+        let (pod, uid) = (&told.pod, told.uid());
+        let phase = pod.pointer("/status/phase").and_then(Value::as_str);
+        let over = told.gone || matches!(phase, Some("Succeeded" | "Failed"));
+        let there = containers(pod);
+        for container in &there {
+            if !self.started.contains_key(&container.id) {
+                let asked = self.start(pod, &told.kubernetes, container, inputs, cluster);
+                let started = Started { pod: uid.clone(), asked, inputs: Vec::new(), until: None };
+                self.started.insert(container.id.clone(), started);
             }
-            Told::Seen { pod, kubernetes } => {
-                let name = name_of(pod);
-                let there = containers(pod);
-                for container in &there {
-                    if !self.started.contains_key(&container.id) {
-                        let names = self.start(pod, kubernetes, container, inputs, cluster);
-                        self.started.insert(container.id.clone(), Started { pod: name.clone(), names, until: None });
-                    }
-                }
-                // A container that was started anew has another id.
-                for (id, started) in self.started.iter_mut().filter(|(_, s)| s.pod == name) {
-                    if !there.iter().any(|c| c.id == *id) {
-                        started.until.get_or_insert(until);
-                    }
-                }
-            }
+        }
+        // A container that was started anew has another id.
+        for (_, started) in
+            self.started.iter_mut().filter(|(id, s)| s.pod == uid && (over || !there.iter().any(|c| c.id == **id)))
+        {
+            started.until.get_or_insert(until);
         }
     }
 
@@ -186,17 +198,30 @@ impl<'a> Discovery<'a> {
             if started.until.is_none_or(|until| until > now) {
                 return true;
             }
-            started.names.retain(|name| match name.try_recv() {
-                Ok(Some(id)) => {
-                    inputs.end(id);
-                    false
-                }
-                Ok(None) | Err(TryRecvError::Disconnected) => false,
-                Err(TryRecvError::Empty) => true,
-            });
+            started.hear();
+            started.inputs.drain(..).for_each(|id| inputs.end(id));
             // The reader hasn't answered yet: a file system hangs.
             started.until = Some(now + Duration::from_secs(1));
-            !started.names.is_empty()
+            !started.asked.is_empty()
+        });
+    }
+}
+
+impl Started {
+    /// Hears which of its inputs have begun.
+    fn hear(&mut self) {
+        let begun = &mut self.inputs;
+        self.asked.retain(|asked| match asked.try_recv() {
+            Ok(Some(id)) => {
+                begun.push(id);
+                false
+            }
+            Ok(None) => {
+                tracing::error!(pod = self.pod, "there are too many inputs: a container isn't read");
+                false
+            }
+            Err(TryRecvError::Disconnected) => false,
+            Err(TryRecvError::Empty) => true,
         });
     }
 }
@@ -241,14 +266,14 @@ mod tests {
         Arc::new(Renderer::new(RenderOptions::new(Target::Elasticsearch, pillion_config::Compat::V8), Arc::new(agent)))
     }
 
-    fn seen(ids: &[&str]) -> Told {
+    fn told(ids: &[&str], gone: bool) -> Told {
         let status = |id: &&str| json!({"name": "main", "image": "i", "containerID": format!("containerd://{id}")});
         let pod = json!({
             "metadata": {"name": "p", "namespace": "ns", "uid": "u"},
             "status": {"containerStatuses": ids.iter().map(status).collect::<Vec<_>>()},
         });
         let fields = json!({"pod": {"name": "p"}}).as_object().unwrap().clone();
-        Told::Seen { pod: Arc::new(pod), kubernetes: Arc::new(fields) }
+        Told { pod: Arc::new(pod), kubernetes: Arc::new(fields), gone }
     }
 
     #[tokio::test]
@@ -261,7 +286,7 @@ mod tests {
         let mut discovery = Discovery::new(&config, &providers[0], &shape);
         let (inputs, mut cluster) = (Fake::default(), Cluster::new(&World::real()));
         for ids in [&["a"][..], &["a"], &["b"], &["b"]] {
-            discovery.told(&seen(ids), &inputs, &mut cluster);
+            discovery.told(&told(ids, false), &inputs, &mut cluster);
         }
         {
             let added = inputs.added.borrow();
@@ -276,7 +301,8 @@ mod tests {
         assert_eq!(discovery.started.values().filter(|s| s.until.is_some()).count(), 1, "the former container");
         discovery.end_due(Instant::now() + Duration::from_secs(61), &inputs);
         assert_eq!(discovery.started.len(), 1);
-        discovery.told(&Told::Gone { name: "ns/p".into(), uid: "u".into() }, &inputs, &mut cluster);
+        discovery.told(&told(&["b", "c"], true), &inputs, &mut cluster);
+        assert_eq!(inputs.added.borrow().len(), 3, "one that was gone before it was looked at is read");
         discovery.end_due(Instant::now() + Duration::from_secs(61), &inputs);
         assert!(discovery.started.is_empty());
     }

@@ -14,6 +14,8 @@ const MESSAGE_LIMIT: usize = 512;
 pub enum Error {
     /// There is no answer, or none that can be read; whether the request was received isn't known.
     Unreachable(Problem),
+    /// The answer has more than this many bytes: it wasn't read.
+    TooLong(usize),
     /// The server refused.
     Refused {
         /// HTTP's status, 400 to 599; the code of the `Status` object of a watch.
@@ -36,7 +38,7 @@ impl Error {
 
     fn code(&self) -> u16 {
         match self {
-            Error::Unreachable(_) => 0,
+            Error::Unreachable(_) | Error::TooLong(_) => 0,
             Error::Refused { code, .. } => *code,
         }
     }
@@ -67,6 +69,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Unreachable(problem) => problem.fmt(f),
+            Error::TooLong(limit) => write!(f, "the API server's answer is longer than {limit} bytes"),
             Error::Refused { code, reason, message } => write!(f, "the API server says {code} {reason}: {message}"),
         }
     }

@@ -11,10 +11,11 @@ use std::time::Duration;
 use hyper::{Method, StatusCode};
 use pillion_output::Problem;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{Client, Error};
 
-/// Objects in a page of a list.
+/// Objects in a page of a list; fewer when they are so large that a page would be too long.
 const PAGE: usize = 250;
 /// How long the server lets a watch run; it is begun again from where it stood.
 const WATCH_SECONDS: u64 = 120;
@@ -63,11 +64,17 @@ pub async fn follow(
     let mut pause = PAUSES.0;
     let mut version: Option<String> = None;
     loop {
+        let begin = Instant::now();
         let outcome = match version.take() {
             None => list(client, what, &mut each).await.map(Some),
             Some(from) => watch(client, what, from, &mut version, &mut each).await.map(|()| None),
         };
         match outcome {
+            // A server that ends watches at once isn't asked without rest.
+            Ok(None) if begin.elapsed() < PAUSES.0 => {
+                tokio::time::sleep(jittered(client, pause)).await;
+                pause = (pause * 2).min(PAUSES.1);
+            }
             Ok(listed) => {
                 version = listed.or(version);
                 pause = PAUSES.0;
@@ -117,12 +124,20 @@ fn encoded(text: &str) -> String {
 async fn list(client: &mut Client, what: &Watched, each: &mut impl FnMut(Change)) -> Result<String, Error> {
     each(Change::Listing);
     let mut go_on = String::new();
+    let mut limit = PAGE;
     loop {
-        let mut path = format!("{}limit={PAGE}", query(what));
+        let mut path = format!("{}limit={limit}", query(what));
         if !go_on.is_empty() {
             path.push_str(&format!("&continue={}", encoded(&go_on)));
         }
-        let mut page = if what.metadata_only { client.get_metadata(&path).await? } else { client.get(&path).await? };
+        let page = if what.metadata_only { client.get_metadata(&path).await } else { client.get(&path).await };
+        let mut page = match page {
+            Err(Error::TooLong(_)) if limit > 1 => {
+                limit = (limit / 4).max(1);
+                continue;
+            }
+            page => page?,
+        };
         let metadata = |page: &Value, key: &str| page["metadata"][key].as_str().unwrap_or_default().to_owned();
         let (next, version) = (metadata(&page, "continue"), metadata(&page, "resourceVersion"));
         let items = match page.get_mut("items").map(Value::take) {

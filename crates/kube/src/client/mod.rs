@@ -34,8 +34,8 @@ pub use follow::{Change, Watched, follow};
 /// Where Kubernetes puts a service account's token, its authority and its namespace.
 pub const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// The longest answer, in bytes: a page of a list.
-const ANSWER_LIMIT: usize = 32 << 20;
+/// The longest answer, in bytes: a page of a list. An object has at most 1.5 MiB in etcd.
+const ANSWER_LIMIT: usize = 8 << 20;
 /// A token larger than this isn't one.
 const TOKEN_LIMIT: usize = 64 << 10;
 /// For connecting, and for each request that isn't a watch.
@@ -184,7 +184,7 @@ impl Client {
             })
             .await?;
         if too_long {
-            return Err(Problem::bare(format!("the API server's answer is longer than {ANSWER_LIMIT} bytes")).into());
+            return Err(Error::TooLong(ANSWER_LIMIT));
         }
         let parsed = serde_json::from_slice::<Value>(&answer);
         if !status.is_success() {

@@ -148,6 +148,27 @@ async fn a_follower_knows_what_there_is_however_the_watch_breaks() {
 }
 
 #[tokio::test]
+async fn objects_too_large_for_a_page_come_in_smaller_pages() {
+    let api = FakeApi::start().await;
+    let text = "x".repeat(300 << 10);
+    for n in 0..40 {
+        let meta = json!({"name": format!("{n:02}"), "annotations": {"a": text}});
+        api.put(&format!("{LIST}/{n:02}"), json!({"metadata": meta}));
+    }
+    let (told, mut listed) = tokio::sync::watch::channel(0);
+    let mut client = api.client();
+    let what = Watched { path: LIST.into(), ..Watched::default() };
+    let mut seen = 0;
+    let each = |change| match change {
+        Change::Seen(_) => seen += 1,
+        Change::Listed => drop(told.send_replace(seen)),
+        _ => {}
+    };
+    let following = follow(&mut client, &what, each, |e| panic!("{e}"));
+    tokio::select! { _ = following => {}, all = listed.wait_for(|n| *n > 0) => assert_eq!(*all.unwrap(), 40) }
+}
+
+#[tokio::test]
 async fn metadata_alone_is_asked_for_by_its_media_type() {
     let api = FakeApi::start().await;
     let what = Watched { path: LIST.into(), metadata_only: true, ..Watched::default() };
