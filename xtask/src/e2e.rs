@@ -5,7 +5,8 @@
 use crate::peer::Check;
 use crate::servers::{self, Kind};
 use crate::{
-    Outcome, bench, container, endpoints, exhausted, filebeat, golumber, helm, kubernetes, loss, oldtls, peer, webhook,
+    Outcome, bench, container, endpoints, exhausted, filebeat, golumber, helm, kubernetes, loss, oldtls, peer,
+    promtool, webhook,
 };
 
 /// Runs a suite.
@@ -34,6 +35,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         ["kubernetes", rest @ ..] => kubernetes::run(rest),
         ["inotify", rest @ ..] => exhausted::run(rest),
         ["loss", rest @ ..] => loss::run(rest),
+        ["metrics", rest @ ..] => promtool::run(rest),
         ["resident"] => bench::check_resident(),
         _ => Err(crate::USAGE.to_owned()),
     }

@@ -29,6 +29,7 @@ mod loss;
 mod oldtls;
 mod peer;
 mod ports;
+mod promtool;
 mod servers;
 mod shipper;
 mod sink;
@@ -48,7 +49,8 @@ usage: cargo xtask CHORE
                        --busybox FILE, --certificates FILE, --layer FILE (the root file system alone)
   tidy                 the project's style, as tests
   bench …              the figures of Pillion and its peers: --only ROW, --shipper NAME, --lines N, --repeat N, --out FOLDER
-  bench surge          a KEDA ScaledJob from 0 to 200 pods on a real node: --pods N, --out FILE
+  bench surge          a KEDA ScaledJob from 0 to 200 pods on a real node: --pods N, --out FILE, --only NAME,NAME of none,
+                       pillion, filebeat-loop, filebeat-native
   e2e servers [NAME…]  build and start each search server once
   e2e missing          name each server that can't run here, and why
   e2e endpoints …      the executable against each of them: --server NAME, --case NAME
@@ -61,6 +63,7 @@ usage: cargo xtask CHORE
   e2e image …          the image's root file system as a runtime runs it: --image FILE, --case NAME, --trials N
   e2e inotify          the executable where the kernel has no inotify instances or watches left
   e2e helm …           the Helm chart, linted and rendered by the real helm; the plain manifests: --write
+  e2e metrics          what /metrics gives, linted by promtool
   e2e resident         what the executable keeps resident at rest is within its limits
   e2e webhook …        the webhook on that Kubernetes: --case NAME, --keep
   e2e kubernetes …     on a real one-node Kubernetes: --only NAME, --all, --keep, --list, --jobs N

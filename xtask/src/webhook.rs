@@ -5,7 +5,7 @@
 //! and completes; what passed by is counted.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use crate::args::Args;
 use crate::kubernetes::node::Node;
 use crate::kubernetes::{Rig, api, example, pods};
 use crate::peer::Score;
-use crate::{Outcome, root, wait};
+use crate::{Outcome, promtool, root, wait};
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// How long pods are made while certificates change: two renewals and more.
@@ -341,23 +341,10 @@ impl Stage<'_> {
             let text = String::from_utf8_lossy(&text).into_owned();
             let value = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' ')?.parse::<i64>().ok());
             sum += value.ok_or_else(|| format!("no {name} in {text}"))?;
-            lint(&text)?;
+            promtool::lint(&text)?;
         }
         Ok(sum)
     }
-}
-
-/// Prometheus' own check of the format, where promtool is installed.
-fn lint(text: &str) -> Outcome {
-    let mut promtool = Command::new("promtool");
-    promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let Ok(mut child) = promtool.spawn() else { return Ok(()) };
-    if let Some(mut stdin) = child.stdin.take() {
-        std::io::Write::write_all(&mut stdin, text.as_bytes()).map_err(|e| e.to_string())?;
-    }
-    let out = child.wait_with_output().map_err(|e| e.to_string())?;
-    let said = String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned();
-    if out.status.success() { Ok(()) } else { Err(format!("promtool: {said}")) }
 }
 
 fn is_injected(pod: &Value) -> bool {

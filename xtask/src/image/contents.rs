@@ -53,16 +53,8 @@ const SHARED: &[&str] = &["tmp", "usr/share/filebeat/data", "usr/share/filebeat/
 
 /// The root file system.
 pub(super) fn entries(parts: Parts) -> Vec<Entry> {
-    let mut files: BTreeMap<String, Entry> = BTreeMap::new();
-    let mut add = |path: &str, mode: u32, kind: Kind| {
-        let mut parent = path;
-        while let Some((above, _)) = parent.rsplit_once('/') {
-            let folder = Entry { path: above.to_owned(), mode: 0o755, kind: Kind::Folder };
-            files.entry(above.to_owned()).or_insert(folder);
-            parent = above;
-        }
-        files.insert(path.to_owned(), Entry { path: path.to_owned(), mode, kind });
-    };
+    let mut tree = Tree::default();
+    let mut add = |path: &str, mode: u32, kind: Kind| tree.add(path, mode, kind);
     let link = |target: &str| Kind::Link(target.to_owned());
     let text = |text: &str| Kind::File(text.as_bytes().to_vec());
     for (path, target) in [("bin", "usr/bin"), ("sbin", "usr/bin"), ("usr/sbin", "bin")] {
@@ -92,7 +84,31 @@ pub(super) fn entries(parts: Parts) -> Vec<Entry> {
     for (package, copyright) in parts.copyrights {
         add(&format!("usr/share/doc/{package}/copyright"), 0o644, Kind::File(copyright));
     }
-    files.into_values().collect()
+    tree.entries()
+}
+
+/// A root file system that is being put together.
+#[derive(Default)]
+pub(super) struct Tree {
+    files: BTreeMap<String, Entry>,
+}
+
+impl Tree {
+    /// Adds an entry, and the folders that lead to it.
+    pub(super) fn add(&mut self, path: &str, mode: u32, kind: Kind) {
+        let mut parent = path;
+        while let Some((above, _)) = parent.rsplit_once('/') {
+            let folder = Entry { path: above.to_owned(), mode: 0o755, kind: Kind::Folder };
+            self.files.entry(above.to_owned()).or_insert(folder);
+            parent = above;
+        }
+        self.files.insert(path.to_owned(), Entry { path: path.to_owned(), mode, kind });
+    }
+
+    /// All entries, sorted.
+    pub(super) fn entries(self) -> Vec<Entry> {
+        self.files.into_values().collect()
+    }
 }
 
 /// Looks for the name of each command in the table that busybox keeps of them; it needn't be of this machine's kind.

@@ -8,6 +8,7 @@
 
 mod contents;
 mod oci;
+mod peer;
 mod sbom;
 mod tar;
 
@@ -17,7 +18,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use contents::Parts;
+use flate2::Compression;
 use oci::Image;
+pub(crate) use peer::filebeat;
 use pillion_world::calendar::civil_from_days;
 use sbom::Package;
 use tar::Kind;
@@ -75,7 +78,8 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
     if let Some(path) = layer_only {
         return write(&path, &layer);
     }
-    let image = Image { arch: platform.arch, name, time, created: created(time), labels: labels()? };
+    let (created, packing) = (created(time), Compression::best());
+    let image = Image { arch: platform.arch, name, time, created, labels: labels()?, packing };
     let archive = oci::archive(&image, &layer)?;
     let back = oci::read(&archive)?;
     if back.root != entries || back.config["architecture"] != platform.arch {

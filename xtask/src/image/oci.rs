@@ -26,6 +26,8 @@ pub(super) struct Image {
     pub(super) created: String,
     /// `org.opencontainers.image.…` without the prefix.
     pub(super) labels: Vec<(&'static str, String)>,
+    /// How hard the layer is compressed.
+    pub(super) packing: Compression,
 }
 
 /// The user: a number, so that `runAsNonRoot` can be checked; that of Elastic's images.
@@ -39,7 +41,7 @@ const PREFIX: &str = "org.opencontainers.image.";
 
 /// The archive of the image with this one layer.
 pub(super) fn archive(image: &Image, layer: &[u8]) -> Outcome<Vec<u8>> {
-    let mut zip = GzEncoder::new(Vec::new(), Compression::new(9));
+    let mut zip = GzEncoder::new(Vec::new(), image.packing);
     let packed = zip.write_all(layer).and_then(|()| zip.finish()).map_err(|e| format!("compression: {e}"))?;
     let labels: Value = image.labels.iter().map(|(k, v)| (format!("{PREFIX}{k}"), Value::from(v.as_str()))).collect();
     let config = json!({
@@ -136,7 +138,8 @@ mod tests {
 
     fn some() -> (Image, Vec<u8>) {
         let labels = vec![("title", "x".to_owned())];
-        let image = Image { arch: "arm64", name: "localhost/x:7".into(), time: 9, created: "1970".into(), labels };
+        let (created, packing) = ("1970".to_owned(), Compression::best());
+        let image = Image { arch: "arm64", name: "localhost/x:7".into(), time: 9, created, labels, packing };
         let entry = Entry { path: "a".into(), mode: 0o644, kind: Kind::File(vec![3; 2000]) };
         (image, tar::archive(&[entry], 9).unwrap())
     }

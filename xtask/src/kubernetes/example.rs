@@ -37,6 +37,16 @@ impl Example {
         &mut self.objects[at]
     }
 
+    /// Adds an object.
+    pub(crate) fn add(&mut self, object: Value) {
+        self.objects.push(object);
+    }
+
+    /// All objects as one list, for `kubectl apply`.
+    pub(crate) fn text(&self) -> String {
+        json!({"apiVersion": "v1", "kind": "List", "items": self.objects}).to_string()
+    }
+
     /// The Job's specification.
     pub(crate) fn job(&mut self) -> &mut Value {
         &mut self.object("Job")["spec"]

@@ -23,6 +23,7 @@ use std::time::Instant;
 use case::Case;
 use endpoint::Endpoint;
 use example::Example;
+pub(crate) use machine::has;
 use node::Node;
 
 use crate::args::Args;
@@ -93,12 +94,18 @@ pub(crate) struct Rig {
 impl Rig {
     /// Starts them. The calling thread is in the node's network from now on.
     pub(crate) fn up(keep: bool) -> Outcome<Rig> {
+        Rig::with(keep, &[])
+    }
+
+    /// The same with further images (tars) on the node.
+    pub(crate) fn with(keep: bool, images: &[PathBuf]) -> Outcome<Rig> {
         let begin = Instant::now();
         let bin = build::ready()?;
         let (program, image) = (Shipper::named("pillion")?.path, image_tar()?);
         println!("built and packed after {:.1} s", begin.elapsed().as_secs_f64());
         let begin = Instant::now();
-        let node = Node::up(&bin, &[image], keep)?;
+        let images: Vec<PathBuf> = std::iter::once(image).chain(images.iter().cloned()).collect();
+        let node = Node::up(&bin, &images, keep)?;
         let endpoint = Endpoint::start(&program, node.folder("arrived"), LUMBERJACK, BULK)?;
         example::namespace("logging", "restricted")?;
         example::service("logging", "logstash", LUMBERJACK)?;

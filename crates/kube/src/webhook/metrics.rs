@@ -1,7 +1,7 @@
 //! What the webhook counts, as Prometheus' text format.
 //!
 //! Always holds: every series there is was there from the start, so that a rate is never missing; labels are a closed
-//! list. Tested below, and with promtool by `cargo xtask e2e helm` where it is installed.
+//! list. Tested below, and with promtool by `cargo xtask e2e metrics` and `e2e webhook`.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};

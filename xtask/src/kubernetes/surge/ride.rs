@@ -1,0 +1,124 @@
+//! Who rides beside the work in a surge, and how its manifest is made from the plain one.
+//!
+//! Comes in: `deploy/examples/scaledjob.yml`, a ScaledJob without a sidecar. Goes out: the objects of each row, as text for
+//! `kubectl apply`.
+//! Always holds: Pillion's row is what `pillion inject` writes, untouched; every row has the same work and the same requests.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::kubernetes::example::Example;
+use crate::kubernetes::{LUMBERJACK, Rig};
+use crate::{Outcome, child, root};
+
+/// The plain manifest, under `deploy/examples`.
+const PLAIN: &str = "scaledjob";
+/// The name of Filebeat's image on the node.
+pub(super) const FILEBEAT: &str = "localhost/filebeat:7.17.29";
+/// The usual workaround, as in `deploy/examples/a-shell-loop.yml`.
+const LOOP: &str = "filebeat -e -c /etc/filebeat/filebeat.yml & \
+    while [ ! -f /data/completion-flag ]; do sleep 1; done && exit 0";
+
+/// Who rides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ride {
+    /// The work alone.
+    None,
+    /// What `pillion inject` adds: a native sidecar.
+    Pillion,
+    /// The real Filebeat in the usual workaround: a flag and a shell loop.
+    FilebeatLoop,
+    /// The real Filebeat as a native sidecar, which gets SIGTERM when the work has ended.
+    FilebeatNative,
+}
+
+impl Ride {
+    pub(super) const ALL: [Ride; 4] = [Ride::None, Ride::Pillion, Ride::FilebeatLoop, Ride::FilebeatNative];
+
+    /// Its name on the command line, and in its namespace's.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Ride::None => "none",
+            Ride::Pillion => "pillion",
+            Ride::FilebeatLoop => "filebeat-loop",
+            Ride::FilebeatNative => "filebeat-native",
+        }
+    }
+
+    /// Its name in the table.
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Ride::None => "none",
+            Ride::Pillion => "Pillion, by `inject`",
+            Ride::FilebeatLoop => "Filebeat 7.17.29, shell loop",
+            Ride::FilebeatNative => "Filebeat 7.17.29, native sidecar",
+        }
+    }
+
+    /// The sidecar's container.
+    pub(super) fn container(self) -> &'static str {
+        if self.is_filebeat() { "filebeat" } else { "pillion" }
+    }
+
+    pub(super) fn is_filebeat(self) -> bool {
+        matches!(self, Ride::FilebeatLoop | Ride::FilebeatNative)
+    }
+
+    /// The objects of this row.
+    pub(super) fn manifest(self, rig: &Rig) -> Outcome<String> {
+        let path = root().join("deploy/examples").join(format!("{PLAIN}.yml"));
+        match self {
+            Ride::None => std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display())),
+            Ride::Pillion => {
+                let mut inject = Command::new(&rig.program);
+                inject.args(["inject", "--kube-version", "1.34", "-f"]).arg(&path);
+                inject.args(["--set", &format!("output=logstash=logstash.logging:{LUMBERJACK}")]);
+                child::run(inject.args(["--set", "image=localhost/pillion:0.1.0", "--set", "pull_policy=Never"]))
+            }
+            Ride::FilebeatLoop | Ride::FilebeatNative => {
+                let mut example = Example::read(&rig.node, PLAIN)?;
+                self.seat_filebeat(&mut example.object("ScaledJob")["spec"]["jobTargetRef"]["template"]["spec"]);
+                let config = config();
+                example.add(json!({
+                    "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "filebeat"},
+                    "data": {"filebeat.yml": config},
+                }));
+                Ok(example.text())
+            }
+        }
+    }
+
+    fn seat_filebeat(self, pod: &mut Value) {
+        let command = match self {
+            Ride::FilebeatNative => json!(["filebeat", "-e", "-c", "/etc/filebeat/filebeat.yml"]),
+            _ => json!(["/bin/sh", "-c", LOOP]),
+        };
+        let mut sidecar = json!({
+            "name": "filebeat", "image": FILEBEAT, "imagePullPolicy": "Never", "command": command,
+            "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+            "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "512Mi"}},
+            "volumeMounts": [
+                {"name": "data", "mountPath": "/data"}, {"name": "filebeat", "mountPath": "/etc/filebeat"},
+                {"name": "state", "mountPath": "/usr/share/filebeat/data"},
+            ],
+        });
+        if let Some(volumes) = pod["volumes"].as_array_mut() {
+            volumes.push(json!({"name": "filebeat", "configMap": {"name": "filebeat"}}));
+            volumes.push(json!({"name": "state", "emptyDir": {}}));
+        }
+        if self == Ride::FilebeatNative {
+            sidecar["restartPolicy"] = "Always".into();
+            pod["initContainers"] = json!([sidecar]);
+        } else if let Some(containers) = pod["containers"].as_array_mut() {
+            containers[0]["command"] = json!(["sh", "-c", "sh /job/work.sh; touch /data/completion-flag"]);
+            containers.push(sidecar);
+        }
+    }
+}
+
+fn config() -> String {
+    format!(
+        "filebeat.inputs:\n- type: log\n  paths: [/data/*.log]\noutput.logstash:\n  hosts: [\"logstash.logging:{LUMBERJACK}\"]\n"
+    )
+}
