@@ -3,6 +3,7 @@
 //! - [`ack`], [`account`]: what became of every event, and how far every file is delivered.
 //! - [`ledger`]: the one place that knows of every batch.
 //! - [`drain`]: the state machine of a run's end; [`trigger`]: what starts it; [`run`]: one run.
+//! - [`signals`]: to begin to listen to them without losing one.
 //! - [`receipt`]: the proof. [`exec`]: a command that is wrapped.
 
 pub mod account;
@@ -13,6 +14,7 @@ pub mod ledger;
 pub mod receipt;
 pub mod run;
 pub mod settings;
+pub mod signals;
 #[cfg(test)]
 mod testing;
 pub mod trigger;

@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 use crate::drain::{Cause, Drain, Phase, Progress};
 use crate::ledger::Ledger;
 use crate::receipt::{Receipt, Unread};
+use crate::signals::while_held;
 use crate::trigger::flag::Flag;
 
 /// How often receipts are rewritten while the end is near.
@@ -121,15 +122,17 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Listens, within a tokio runtime. What comes before [`Run::run`] isn't lost.
+    /// Listens, within a tokio runtime, while the process has no other thread. What comes before [`Run::run`] isn't lost.
     pub fn listen(world: &World) -> std::io::Result<Signals> {
         let in_background = ignores_interrupt(world);
-        Ok(Signals {
-            in_background,
-            pod_ends: signal(SignalKind::from_raw(POD_ENDS.as_raw()))?,
-            terminate: signal(SignalKind::terminate())?,
-            // The last: who waits for this one to be listened to can rely on the others.
-            interrupt: signal(SignalKind::interrupt())?,
+        while_held(|| {
+            Ok(Signals {
+                in_background,
+                pod_ends: signal(SignalKind::from_raw(POD_ENDS.as_raw()))?,
+                terminate: signal(SignalKind::terminate())?,
+                // The last: who waits for this one to be listened to can rely on the others.
+                interrupt: signal(SignalKind::interrupt())?,
+            })
         })
     }
 }

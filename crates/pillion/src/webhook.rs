@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use pillion_engine::signals::while_held;
 use pillion_kube::client::{Target, own_namespace};
 use pillion_kube::inject;
 use pillion_kube::webhook::{Certificate, Options, Webhook};
@@ -46,7 +47,7 @@ pub(crate) fn webhook(flags: &cli::Webhook, process: &Process) -> u8 {
 fn run(world: &World, options: Options, target: Target) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     runtime.block_on(async {
-        let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+        let signals = while_held(|| [SignalKind::terminate(), SignalKind::interrupt()].map(signal));
         let [mut term, mut int] = match signals {
             [Ok(term), Ok(int)] => [term, int],
             [Err(e), _] | [_, Err(e)] => return Err(format!("signals: {e}")),

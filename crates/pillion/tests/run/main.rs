@@ -10,3 +10,4 @@ mod ends;
 mod exec;
 mod harness;
 mod panics;
+mod told;
