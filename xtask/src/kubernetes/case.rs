@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use super::endpoint::Endpoint;
 use super::example::{self, Example};
 use super::node::Node;
-use super::{api, pods};
+use super::{api, look, pods};
+use crate::servers::Kind;
 use crate::{Outcome, wait};
 
 /// How long a case may take; far more than a loaded machine needs.
@@ -36,6 +37,17 @@ pub(super) struct Case {
     pub(super) act: fn(&mut Ride<'_>) -> Outcome,
     /// What must hold at the end.
     pub(super) expect: Expect,
+}
+
+impl Case {
+    /// The real server that it ships to.
+    pub(super) fn server(&self) -> Option<Kind> {
+        match self.name.split_once('-')?.1 {
+            "elasticsearch" => Some(Kind::Elasticsearch8),
+            "opensearch" => Some(Kind::OpenSearch2),
+            _ => None,
+        }
+    }
 }
 
 /// What must hold at the end.
@@ -253,23 +265,6 @@ impl Ride<'_> {
     }
 
     fn look(&self) -> String {
-        look(self.node, self.namespace)
+        look::look(self.node, self.namespace)
     }
-}
-
-/// What a person would look at when it went wrong.
-pub(super) fn look(node: &Node, namespace: &str) -> String {
-    let mut said = String::new();
-    for words in [
-        &["get", "pods", "-o", "wide"][..],
-        &["get", "events", "--sort-by=.lastTimestamp"],
-        &["logs", "-l", "batch.kubernetes.io/job-name", "--all-containers", "--tail=8", "--prefix"],
-    ] {
-        let out = node.kubectl().args(["-n", namespace]).args(words).output();
-        let text = out.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        let from = lines.len().saturating_sub(16);
-        said.push_str(&format!("\n  $ kubectl {}\n    {}", words.join(" "), lines[from..].join("\n    ")));
-    }
-    said
 }

@@ -87,6 +87,20 @@ impl Example {
         }
     }
 
+    /// Has the shipper's configuration send to a search server, into the index `ride`.
+    pub(crate) fn ship_to_search(&mut self, url: &str) {
+        let output = format!(
+            "output.elasticsearch:\n  hosts: [\"{url}\"]\n  index: ride\nsetup.template.enabled: false\nsetup.ilm.enabled: false"
+        );
+        self.configure("setup.template.enabled: false\nsetup.ilm.enabled: false\n", "");
+        for usual in [
+            "logstash:\n  hosts: [\"logstash.logging:5044\"]",
+            "elasticsearch:\n  hosts: [\"http://elasticsearch.logging:9200\"]",
+        ] {
+            self.configure(&format!("output.{usual}"), &output);
+        }
+    }
+
     /// Adds words to a container's command line.
     pub(crate) fn flags(&mut self, container: &str, words: &[&str]) {
         let container = self.container(container);

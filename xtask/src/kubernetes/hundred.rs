@@ -5,34 +5,34 @@
 use std::time::{Duration, Instant};
 
 use super::api;
-use super::case::look;
 use super::endpoint::Endpoint;
 use super::example::{self, Example};
+use super::look;
 use super::node::Node;
 use crate::{Outcome, wait};
 
-const NAME: &str = "a-hundred";
 const JOBS: usize = 100;
 /// How many the node bears at a time.
 const BATCH: usize = 25;
 const LINES: usize = 40;
-const LIMIT: Duration = Duration::from_secs(240);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// A few lines, a pause, and at the very end twenty lines and the flag by the shell itself: no process is started in between.
-const WORK: &str = "for i in $(seq 20); do echo \"a-hundred $HOSTNAME $i\"; done >>/data/app.log; usleep 500000
-exec >>/data/app.log; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19; do echo \"a-hundred $HOSTNAME end $i\"; done
-echo \"a-hundred $HOSTNAME the last\"; : >/data/completion-flag";
+const WORK: &str = "for i in $(seq 20); do echo \"@ $HOSTNAME $i\"; done >>/data/app.log; usleep 500000
+exec >>/data/app.log; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19; do echo \"@ $HOSTNAME end $i\"; done
+echo \"@ $HOSTNAME the last\"; : >/data/completion-flag";
 
-/// Runs them.
-pub(super) fn run(node: &Node, endpoint: &Endpoint) -> Outcome<String> {
+/// Runs them, for the `nth` time.
+pub(super) fn run(node: &Node, endpoint: &Endpoint, nth: usize) -> Outcome<String> {
     let begin = Instant::now();
+    let name = format!("a-hundred-{nth}");
     let mut example = Example::read(node, "a-shell-loop")?;
-    example.work(WORK);
-    example::namespace(NAME, "baseline")?;
-    example.create_rest(NAME)?;
-    let path = format!("/apis/batch/v1/namespaces/{NAME}/jobs");
+    example.work(&WORK.replace('@', &name));
+    example::namespace(&name, "baseline")?;
+    example.create_rest(&name)?;
+    let path = format!("/apis/batch/v1/namespaces/{name}/jobs");
     for batch in 0..JOBS / BATCH {
-        example.create_jobs(NAME, (0..BATCH).map(|i| format!("ride-{}", batch * BATCH + i)))?;
+        example.create_jobs(&name, (0..BATCH).map(|i| format!("ride-{}", batch * BATCH + i)))?;
         let mut done = 0;
         let all = (batch + 1) * BATCH;
         let ended = wait::until("a batch of Jobs", LIMIT, || {
@@ -46,9 +46,9 @@ pub(super) fn run(node: &Node, endpoint: &Endpoint) -> Outcome<String> {
             }
             Ok((done >= all).then_some(()))
         });
-        ended.map_err(|why| format!("{why}: {done} of {all} are done; {}", look(node, NAME)))?;
+        ended.map_err(|why| format!("{why}: {done} of {all} are done; {}", look::look(node, &name)))?;
     }
-    let lines = endpoint.lines(NAME)?;
+    let lines = endpoint.lines(&name)?;
     let again: usize = lines.values().map(|n| n - 1).sum();
     if lines.len() != JOBS * LINES || again > 0 {
         let lasts = lines.keys().filter(|l| l.ends_with("the last")).count();

@@ -10,6 +10,7 @@ mod cases;
 pub(crate) mod endpoint;
 pub(crate) mod example;
 mod hundred;
+pub(crate) mod look;
 mod machine;
 pub(crate) mod node;
 pub(crate) mod pods;
@@ -40,7 +41,8 @@ pub(crate) fn missing() -> Vec<String> {
     machine::missing(build::is_ready())
 }
 
-/// `--only NAME` (a case, or the beginning of its name), `--all`, `--keep`, `--list`, `--jobs N`; `--missing` says
+/// `--only NAME` (a case, or the beginning of its name), `--all`, `--keep`, `--list`, `--jobs N`, `--times N`
+/// (of `a-hundred`); `--missing` says
 /// what a run would lack, a line each.
 pub(crate) fn run(words: &[&str]) -> Outcome {
     let mut args = Args::new(words);
@@ -48,6 +50,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
     let (all, keep, list) = (args.switch("--all"), args.switch("--keep"), args.switch("--list"));
     let only = args.value("--only")?;
     let at_a_time = args.number("--jobs", AT_A_TIME)?.max(1);
+    let times = args.number("--times", 1)?;
     if let Some(odd) = args.rest()?.first() {
         return Err(format!("what is {odd}?"));
     }
@@ -74,7 +77,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
     }
     // A restart of kubelet is everybody's: those cases come last, by themselves.
     chosen.sort_by_key(|c| c.name.ends_with("kubelet-restart"));
-    let hundred = wanted("a-hundred", true);
+    let hundred = if wanted("a-hundred", true) { times } else { 0 };
     let rig = Rig::up(keep)?;
     let verdict = rig.cases(&chosen, at_a_time, hundred);
     if !left.is_empty() && only.is_none() {
@@ -114,7 +117,7 @@ impl Rig {
         Ok(Rig { node, program, endpoint })
     }
 
-    fn cases(&self, chosen: &[Case], at_a_time: usize, hundred: bool) -> Outcome {
+    fn cases(&self, chosen: &[Case], at_a_time: usize, hundred: usize) -> Outcome {
         let mut examples = HashMap::new();
         for name in chosen.iter().map(|c| c.example) {
             if !examples.contains_key(name) {
@@ -142,31 +145,34 @@ impl Rig {
                 });
             }
         });
-        if hundred {
-            say("a-hundred", hundred::run(&self.node, &self.endpoint));
+        for nth in 1..=hundred {
+            say("a-hundred", hundred::run(&self.node, &self.endpoint, nth));
         }
         for (i, case) in apart.iter().enumerate() {
             say(case.name, self.case(case, together.len() + i, &examples));
         }
         let failed = failed.into_inner().unwrap_or_default();
-        println!("{} cases, {} failed", chosen.len() + usize::from(hundred), failed.len());
+        println!("{} cases, {} failed", chosen.len() + hundred, failed.len());
         if failed.is_empty() { Ok(()) } else { Err(format!("failed: {}", failed.join(", "))) }
     }
 
-    /// Each case has a receiver of its own, so that it can take it away.
+    /// Each case has a receiver or a server of its own, so that it can take it away.
     fn case(&self, case: &Case, index: usize, examples: &HashMap<&str, Example>) -> Outcome<String> {
         let mut example = examples.get(case.example).cloned().ok_or_else(|| format!("no {}", case.example))?;
         let port = |base: u16| base + u16::try_from(index).unwrap_or(0);
         let (lumberjack, bulk) = (port(6000), port(7000));
-        let folder = self.node.folder("arrived").join(case.name);
-        let mut endpoint = Endpoint::start(&self.program, folder, lumberjack, bulk)?;
-        if case.name.ends_with("-success") {
+        let mut endpoint = if case.name.ends_with("-success") {
             // By the names and ports of the manifest, through DNS and a service.
-            endpoint = Endpoint::reader(self.node.folder("arrived"));
+            Endpoint::reader(self.node.folder("arrived"))
+        } else if let Some(kind) = case.server() {
+            let endpoint = Endpoint::search(kind)?;
+            example.ship_to_search(&format!("http://{}:{}", Node::ADDRESS, endpoint.bulk()));
+            endpoint
         } else {
             example.configure("logstash.logging:5044", &format!("{}:{lumberjack}", Node::ADDRESS));
             example.configure("elasticsearch.logging:9200", &format!("{}:{bulk}", Node::ADDRESS));
-        }
+            Endpoint::start(&self.program, self.node.folder("arrived").join(case.name), lumberjack, bulk)?
+        };
         case::run(case, &self.node, &mut endpoint, example)
     }
 }

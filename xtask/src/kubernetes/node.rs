@@ -187,7 +187,8 @@ impl Node {
         self.run.join(name)
     }
 
-    fn log(&self, part: &str) -> String {
+    /// A part's log.
+    pub(crate) fn log(&self, part: &str) -> String {
         fs::read_to_string(self.run.join(format!("logs/{part}.log"))).unwrap_or_default()
     }
 

@@ -202,7 +202,7 @@ fn run_all(rig: &Rig, namespace: &str, n: usize, gauge: &mut Gauge, begin: Insta
         return Err(format!("the ScaledJob allows {made} Jobs, not {n}"));
     }
     let mut waiting = Vec::new();
-    let said = |why: String| format!("{why}; {}", super::case::look(&rig.node, namespace));
+    let said = |why: String| format!("{why}; {}", super::look::look(&rig.node, namespace));
     wait::until("all pods to work at once", LIMIT, || {
         while let Ok((stream, _)) = gate.accept() {
             waiting.push(stream);
