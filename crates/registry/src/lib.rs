@@ -19,6 +19,8 @@
 //! | `open.rs` | lock, agent id, which layout is there |
 //! | `disk.rs` | log, checkpoint, and the order of their steps |
 //! | `load.rs` | reading them back, whatever they hold |
+//! | `beside.rs` | a registry beside the logs: whose it is, and whether its owner lives |
+//! | `foreign.rs` | registries that others wrote, read without trust, and adopting their entries |
 //! | `takeover.rs` | the layouts of Filebeat 5.6 to 7.8 |
 //! | `value.rs` | one value as Filebeat writes it |
 //! | `key.rs`, `entry.rs` | keys and entries |
@@ -28,10 +30,12 @@
 //! system, and random operations, faults and restarts against a model), `tests/real.rs` (what real Filebeats wrote) and
 //! `tests/hostile.rs` (damaged files; the fuzz target `registry` goes on where it ends).
 
+pub mod beside;
 mod chunks;
 mod disk;
 mod entry;
 mod error;
+pub mod foreign;
 mod key;
 mod load;
 mod open;
@@ -44,5 +48,5 @@ pub use entry::{Entry, FilestreamState, Intent, Kind, LogState, LogWords};
 pub use error::Error;
 pub use key::{FILESTREAM_PREFIX, GLOBAL_ID, Identifier, LOG_PREFIX, filestream_key, identifier_of, log_key};
 pub use load::fuzz;
-pub use open::{Opened, Options, TakenOver};
+pub use open::{Opened, Options, TakenOver, hold};
 pub use registry::{MAX_INTENTS, Registry};

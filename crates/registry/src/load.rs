@@ -31,6 +31,21 @@ const MAX_ID: u64 = 1 << 62;
 /// How many faults are described; the others are counted.
 const MAX_FAULTS: usize = 20;
 
+/// How much is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Larger files aren't taken for a registry, in bytes.
+    pub(crate) file: u64,
+    /// More entries aren't kept.
+    pub(crate) entries: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { file: MAX_FILE, entries: MAX_ENTRIES }
+    }
+}
+
 pub(crate) type Map = BTreeMap<Arc<str>, Record>;
 
 /// What was read, by its key.
@@ -38,6 +53,7 @@ pub(crate) type Map = BTreeMap<Arc<str>, Record>;
 pub(crate) struct Records {
     pub(crate) map: Map,
     words: Words,
+    limits: Limits,
 }
 
 /// What was wrong with what was read.
@@ -80,14 +96,15 @@ pub(crate) struct Loaded {
 }
 
 /// Reads the store in `home`.
-pub(crate) fn load(world: &World, home: &Path, faults: &mut Faults) -> Result<Loaded, Error> {
+pub(crate) fn load(world: &World, home: &Path, limits: Limits, faults: &mut Faults) -> Result<Loaded, Error> {
     let checkpoints = list_checkpoints(world, home)?;
-    let mut records = Records::default();
+    let mut records = Records { limits, ..Records::default() };
+    let unreadable = |path: &Path, e| unreadable(path, e, limits);
     let (mut id, mut checkpoint_len, mut whole) = (0, 0, true);
     if let Some((newest, path)) = checkpoints.last() {
         id = *newest;
         if let Some(file) = open(world, path)? {
-            let mut bytes = Bytes::new(bounded(&*file));
+            let mut bytes = Bytes::new(bounded(&*file, limits.file));
             let ended = read_checkpoint(&mut bytes, path, &mut records, faults).map_err(|e| unreadable(path, e))?;
             (checkpoint_len, whole) = (bytes.len(), ended);
         }
@@ -102,7 +119,7 @@ pub(crate) fn load(world: &World, home: &Path, faults: &mut Faults) -> Result<Lo
         torn: None,
     };
     if let Some(file) = open(world, &log)? {
-        let mut bytes = Bytes::new(bounded(&*file));
+        let mut bytes = Bytes::new(bounded(&*file, limits.file));
         let read = read_log(&mut bytes, id, &mut loaded.records).map_err(|e| unreadable(&log, e))?;
         loaded.next_id = read.max_id + 1;
         loaded.log = if bytes.len() == 0 && whole { LogFile::Empty } else { LogFile::Used };
@@ -111,9 +128,11 @@ pub(crate) fn load(world: &World, home: &Path, faults: &mut Faults) -> Result<Lo
     Ok(loaded)
 }
 
-fn unreadable(path: &Path, source: io::Error) -> Error {
+fn unreadable(path: &Path, source: io::Error, limits: Limits) -> Error {
     match source.kind() {
-        io::ErrorKind::FileTooLarge => Error::TooLarge { path: path.into(), limit: MAX_FILE, entries: MAX_ENTRIES },
+        io::ErrorKind::FileTooLarge => {
+            Error::TooLarge { path: path.into(), limit: limits.file, entries: limits.entries }
+        }
         _ => Error::Unreadable { path: path.into(), source },
     }
 }
@@ -123,18 +142,18 @@ pub(crate) fn open(world: &World, path: &Path) -> Result<Option<Box<dyn File>>, 
     match world.fs.open(path, OpenHow::Read) {
         Ok(file) => match file.stat() {
             Ok(meta) if meta.kind == FileKind::File => Ok(Some(file)),
-            Ok(_) => Err(unreadable(path, io::Error::other("not a regular file"))),
-            Err(e) => Err(unreadable(path, e)),
+            Ok(_) => Err(unreadable(path, io::Error::other("not a regular file"), Limits::default())),
+            Err(e) => Err(unreadable(path, e, Limits::default())),
         },
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(unreadable(path, e)),
+        Err(e) => Err(unreadable(path, e, Limits::default())),
     }
 }
 
-/// Reads from a file and ends with an error beyond [`MAX_FILE`].
-pub(crate) fn bounded(file: &dyn File) -> impl FnMut(&mut [u8], u64) -> io::Result<usize> {
+/// Reads from a file and ends with an error beyond `limit` bytes.
+pub(crate) fn bounded(file: &dyn File, limit: u64) -> impl FnMut(&mut [u8], u64) -> io::Result<usize> {
     move |buf, offset| {
-        if offset > MAX_FILE {
+        if offset > limit {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         file.read_at(buf, offset)
@@ -152,7 +171,7 @@ fn list_checkpoints(world: &World, home: &Path) -> Result<Vec<(u64, PathBuf)>, E
         }
         true
     };
-    world.fs.read_dir(home, &mut each).map_err(|e| unreadable(home, e))?;
+    world.fs.read_dir(home, &mut each).map_err(|e| unreadable(home, e, Limits::default()))?;
     all.sort_unstable();
     Ok(all)
 }
@@ -212,7 +231,7 @@ fn put(
             return Ok(());
         }
     };
-    if records.map.len() >= MAX_ENTRIES && !records.map.contains_key(&key) {
+    if records.map.len() >= records.limits.entries && !records.map.contains_key(&key) {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     records.map.insert(key, record);
@@ -321,6 +340,21 @@ fn highest_id<R: FnMut(&mut [u8], u64) -> io::Result<usize>>(
         }
     }
     Ok(id)
+}
+
+/// The entries of a log and of a checkpoint with these bytes, for the fuzz target `foreign`.
+pub(crate) fn fuzz_entries(data: &[u8], entries: usize) -> Vec<crate::entry::Entry> {
+    let mut records = Records { limits: Limits { file: MAX_FILE, entries }, ..Records::default() };
+    let path = Path::new("1.json");
+    let bytes = || Bytes::new(chunks::slice_reader(data, 7));
+    // Beyond the bounds it is an error; what was read until then is there.
+    let _ = read_checkpoint(&mut bytes(), path, &mut records, &mut Faults::default());
+    let _ = read_log(&mut bytes(), 0, &mut records);
+    let entry = |record| match record {
+        Record::File(entry) => Some(Arc::unwrap_or_clone(entry)),
+        Record::Foreign(_) => None,
+    };
+    records.map.into_values().filter_map(entry).collect()
 }
 
 /// What the fuzz target `registry` calls: reads `data` as checkpoint, as log and as an old registry, and checks that what

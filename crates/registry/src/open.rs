@@ -16,13 +16,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pillion_event::Incarnation;
-use pillion_world::{FileKind, World, rfc3339};
+use pillion_world::{FileKind, Lock, World, rfc3339};
 use serde_json::{Value, json};
 
 use crate::chunks::Bytes;
 use crate::disk::{Disk, META, sync_dir};
 use crate::entry::{Entry, Kind};
 use crate::error::Error;
+use crate::foreign::Bounds;
 use crate::load::{self, Faults, Loaded, LogFile, Map};
 use crate::registry::{Record, Registry};
 use crate::takeover;
@@ -30,13 +31,16 @@ use crate::takeover;
 /// The name of the lock, the same as Filebeat's, so that the two exclude each other.
 const LOCK: &str = "filebeat.lock";
 /// The name of the store under the registry's path.
-const STORE: &str = "filebeat";
+pub(crate) const STORE: &str = "filebeat";
 /// What the old layouts of 7.0 to 7.8 call their array.
 const DATA: &str = "data.json";
 /// Larger `meta.json` files aren't read, in bytes.
-const MAX_META: usize = 64 * 1024;
+pub(crate) const MAX_META: usize = 64 * 1024;
 /// For new directories.
 const DIR_MODE: u32 = 0o700;
+
+/// A registry of one's own: see [`Options::bounds`].
+const OWN: Bounds = Bounds { file: load::MAX_FILE, entries: load::MAX_ENTRIES, path: usize::MAX, key: usize::MAX };
 
 /// How to open a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,11 +52,13 @@ pub struct Options {
     /// `filebeat.registry.migrate_file`: an old registry file somewhere else, relative to `path.data`; taken over when
     /// there is no registry yet.
     pub migrate_file: Option<PathBuf>,
+    /// How large a registry may be.
+    pub bounds: Bounds,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { path: "registry".into(), file_mode: 0o600, migrate_file: None }
+        Options { path: "registry".into(), file_mode: 0o600, migrate_file: None, bounds: OWN }
     }
 }
 
@@ -134,6 +140,7 @@ struct Opener<'a> {
     data_path: &'a Path,
     root: PathBuf,
     mode: u32,
+    limits: load::Limits,
     faults: Faults,
     opened: Opened,
 }
@@ -141,16 +148,21 @@ struct Opener<'a> {
 impl Registry {
     /// Opens the registry under `path.data`, making what is missing and taking over what is older.
     pub fn open(world: &World, data_path: &Path, options: &Options) -> Result<(Registry, Opened), Error> {
-        make_dir(world, data_path)?;
-        let path = data_path.join(LOCK);
-        let lock = match world.fs.try_lock(&path) {
-            Ok(Some(lock)) => lock,
-            Ok(None) => return Err(Error::Locked { data_path: data_path.into(), lock: path }),
-            Err(source) => return Err(Error::Unwritable { path, source }),
-        };
+        let lock = hold(world, data_path)?;
+        Registry::open_held(world, data_path, options, lock)
+    }
+
+    /// The same, where the lock is held already: by [`hold`], or by other means where the file system has no locks.
+    pub fn open_held(
+        world: &World,
+        data_path: &Path,
+        options: &Options,
+        lock: Box<dyn Lock>,
+    ) -> Result<(Registry, Opened), Error> {
         let root = data_path.join(&options.path);
         let (faults, opened) = (Faults::default(), Opened::default());
-        let mut opener = Opener { world, data_path, root, mode: options.file_mode, faults, opened };
+        let limits = load::Limits { file: options.bounds.file, entries: options.bounds.entries };
+        let mut opener = Opener { world, data_path, root, mode: options.file_mode, limits, faults, opened };
         let agent_id = opener.agent_id()?;
         let (mut disk, loaded) = opener.store(options)?;
         let Loaded { mut records, log, checkpoint_len, torn, .. } = loaded;
@@ -174,6 +186,21 @@ impl Registry {
         opened.entries = records.map.values().filter(|r| matches!(r, Record::File(_))).count();
         (opened.faults, opened.fault_count) = (opener.faults.list, opener.faults.count);
         Ok((Registry::new(world.clone(), disk, records.map, changed, agent_id, lock), opened))
+    }
+}
+
+/// Takes the lock of a data path, which is made when it is missing.
+///
+/// # Errors
+/// [`Error::Locked`] when another process holds it; [`Error::Unwritable`] when it can't be made, or the file system has no
+/// locks.
+pub fn hold(world: &World, data_path: &Path) -> Result<Box<dyn Lock>, Error> {
+    make_dir(world, data_path)?;
+    let path = data_path.join(LOCK);
+    match world.fs.try_lock(&path) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(Error::Locked { data_path: data_path.into(), lock: path }),
+        Err(source) => Err(Error::Unwritable { path, source }),
     }
 }
 
@@ -242,7 +269,7 @@ impl Opener<'_> {
             }
         }
         let home = self.home();
-        let loaded = load::load(self.world, &home, &mut self.faults)?;
+        let loaded = load::load(self.world, &home, self.limits, &mut self.faults)?;
         let disk = Disk::new(self.world, &home, self.mode, loaded.next_id, loaded.checkpoints.clone());
         Ok((disk, loaded))
     }
@@ -321,10 +348,12 @@ impl Opener<'_> {
     /// Reads an array of states and writes it as a checkpoint of a new store.
     fn convert(&mut self, old: &Path, home: &Path) -> Result<usize, Error> {
         make_dir(self.world, home)?;
-        let leftovers = load::load(self.world, home, &mut Faults::default())?;
+        let leftovers = load::load(self.world, home, self.limits, &mut Faults::default())?;
         let entries = match load::open(self.world, old)? {
-            Some(file) => takeover::read_array(&mut Bytes::new(load::bounded(&*file)), old, &mut self.faults)
-                .map_err(|source| Error::Unreadable { path: old.into(), source })?,
+            Some(file) => {
+                takeover::read_array(&mut Bytes::new(load::bounded(&*file, self.limits.file)), old, &mut self.faults)
+                    .map_err(|source| Error::Unreadable { path: old.into(), source })?
+            }
             None => Vec::new(),
         };
         let mut records: Map = entries.into_iter().map(|e| (Arc::clone(&e.key), Record::File(Arc::new(e)))).collect();
@@ -382,7 +411,7 @@ impl Opener<'_> {
 }
 
 /// What grows when a file gets another key.
-fn age(entry: &Entry) -> (i128, u64, Option<u64>) {
+pub(crate) fn age(entry: &Entry) -> (i128, u64, Option<u64>) {
     let fingerprint_len = match &entry.kind {
         Kind::Filestream(state) => state.fingerprint_len,
         Kind::Log(_) => None,
@@ -425,7 +454,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn is_uuid(text: &str) -> bool {
+pub(crate) fn is_uuid(text: &str) -> bool {
     text.len() == 36
         && text.bytes().enumerate().all(|(n, b)| match n {
             8 | 13 | 18 | 23 => b == b'-',

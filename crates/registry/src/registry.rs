@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::disk::Disk;
 use crate::entry::{Entry, Intent};
+use crate::foreign::Adopted;
 
 /// How many unacknowledged ranges of one file may be durable at once; more are refused until some are acknowledged.
 pub const MAX_INTENTS: usize = 256;
@@ -147,6 +148,11 @@ impl Mem {
             self.touch_last(&key);
         }
     }
+}
+
+/// Whether a range overlaps none of these.
+fn apart(range: Intent, others: &[Intent]) -> bool {
+    others.iter().all(|other| range.to <= other.from || other.to <= range.from)
 }
 
 impl Registry {
@@ -305,6 +311,39 @@ impl Registry {
             if all || disk.must_checkpoint() { mem.write_all() } else { mem.give_back(&changes) }
         }
         done
+    }
+
+    pub(crate) fn random(&self) -> u128 {
+        self.world.random.u128()
+    }
+
+    /// Takes in an entry that another process has kept: see [`Registry::adopt`].
+    pub(crate) fn take_in(&self, entry: Entry) -> Adopted {
+        let mut mem = lock(&self.mem);
+        let known = match mem.map.get(&entry.key) {
+            Some(Record::File(known)) => Some(Arc::clone(known)),
+            _ => None,
+        };
+        let Some(known) = known else {
+            mem.upsert(self.stamped(entry));
+            return Adopted::Taken;
+        };
+        if known.incarnation != entry.incarnation {
+            return Adopted::Refused;
+        }
+        let mut both = (*known).clone();
+        if entry.offset > known.offset {
+            (both.offset, both.guard) = (entry.offset, entry.guard);
+        }
+        let added: Vec<Intent> = entry.intents.iter().filter(|i| apart(**i, &known.intents)).copied().collect();
+        both.intents.extend(added);
+        both.intents.sort_unstable();
+        both.intents.retain(|i| i.to > both.offset);
+        both.intents.truncate(MAX_INTENTS);
+        let key = Arc::clone(&both.key);
+        mem.map.insert(Arc::clone(&key), Record::File(Arc::new(self.stamped(both))));
+        mem.touch(&key);
+        Adopted::Merged
     }
 
     fn stamped(&self, mut entry: Entry) -> Entry {

@@ -42,5 +42,6 @@ proptest! {
     #[test]
     fn what_is_understood_comes_back_the_same(file in damaged()) {
         prop_assert_eq!(fuzz(&file), Ok(()));
+        prop_assert_eq!(pillion_registry::foreign::fuzz(&file), Ok(()));
     }
 }

@@ -105,6 +105,14 @@ pub trait Fs: Send + Sync {
     /// Renames within one file system, replacing what was there. Durable only after [`Fs::sync_dir`].
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// The same, but an error (`EEXIST`) when something is there.
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if self.stat(to, false).is_ok() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.rename(from, to)
+    }
+
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
 

@@ -7,18 +7,25 @@
 //! Always holds: no other crate of the core reads a clock, a file or a random number by itself (clippy's
 //! `disallowed-methods` says so), so that one seed replays a run.
 //!
+//! Two further file systems lie over others: [`Beneath`], from which no path leads out, and [`Home`], with device numbers
+//! that mean the same on every machine.
+//!
 //! Tested in `real.rs` against the real file system, and everywhere by the simulation.
 
+mod beneath;
 pub mod calendar;
 mod clock;
 mod fs;
+mod home;
 mod random;
 mod real;
 
 use std::sync::Arc;
 
+pub use beneath::Beneath;
 pub use clock::{Clock, Mono, UnixMillis, rfc3339};
 pub use fs::{DirEntry, File, FileKind, Fs, FsKind, Lock, Meta, OpenHow};
+pub use home::Home;
 pub use random::Random;
 pub use real::{RealClock, RealFs, RealRandom};
 

@@ -65,7 +65,7 @@ impl Random for RealRandom {
 /// The machine's file system.
 pub struct RealFs;
 
-struct RealFile(OwnedFd);
+pub(crate) struct RealFile(pub(crate) OwnedFd);
 
 struct RealLock {
     _fd: OwnedFd,
@@ -82,7 +82,7 @@ fn kind_of_mode(mode: u32) -> FileKind {
     }
 }
 
-fn statx(dir: impl AsFd, path: &Path, flags: AtFlags) -> io::Result<Meta> {
+pub(crate) fn statx(dir: impl AsFd, path: &Path, flags: AtFlags) -> io::Result<Meta> {
     let s = retry_on_intr(|| rustix::fs::statx(dir.as_fd(), path, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME))?;
     let ns = |t: rustix::fs::StatxTimestamp| i128::from(t.tv_sec) * 1_000_000_000 + i128::from(t.tv_nsec);
     Ok(Meta {
@@ -97,6 +97,65 @@ fn statx(dir: impl AsFd, path: &Path, flags: AtFlags) -> io::Result<Meta> {
         gid: s.stx_gid,
         nlink: u64::from(s.stx_nlink),
     })
+}
+
+/// Lists an open directory: see [`Fs::read_dir`].
+pub(crate) fn list(fd: OwnedFd, each: &mut dyn FnMut(DirEntry<'_>) -> bool) -> io::Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    let mut buf = Vec::with_capacity(16 * 1024);
+    let mut dir = rustix::fs::RawDir::new(fd, buf.spare_capacity_mut());
+    while let Some(entry) = dir.next() {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(e) => return Err(e.into()),
+        };
+        let name = entry.file_name().to_bytes();
+        if name == b"." || name == b".." {
+            continue;
+        }
+        let kind = match entry.file_type() {
+            rustix::fs::FileType::RegularFile => FileKind::File,
+            rustix::fs::FileType::Directory => FileKind::Dir,
+            rustix::fs::FileType::Symlink => FileKind::Symlink,
+            rustix::fs::FileType::Unknown => FileKind::Unknown,
+            _ => FileKind::Other,
+        };
+        if !each(DirEntry { name: std::ffi::OsStr::from_bytes(name), kind, ino: entry.ino() }) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// What `statfs` says in `f_type`.
+pub(crate) fn kind_of_magic(magic: u32) -> FsKind {
+    // linux/magic.h and the file systems' own sources. f_type is sign-extended on some targets: compare 32 bits.
+    match magic {
+        0x6969 // NFS
+        | 0x517b | 0xff53_4d42 | 0xfe53_4d42 // SMB, CIFS, SMB2
+        | 0x6573_5546 // FUSE: sshfs, GlusterFS, s3fs, …
+        | 0x0102_1997 // 9p
+        | 0x00c3_6400 // Ceph
+        | 0x0bd0_0bd0 | 0x0bd0_0bd3 // Lustre
+        | 0x4750_4653 // GPFS
+        | 0x5346_414f | 0x6b41_4653 // AFS
+        | 0x7375_7245 // Coda
+        | 0x013a_adf5 // vboxsf
+        | 0x7461_636f // OCFS2
+        | 0x0116_1970 // GFS2
+        => FsKind::Network,
+        _ => FsKind::Local,
+    }
+}
+
+/// Takes a lock on an open file: see [`Fs::try_lock`].
+pub(crate) fn flock(fd: OwnedFd) -> io::Result<Option<Box<dyn Lock>>> {
+    match retry_on_intr(|| rustix::fs::flock(&fd, rustix::fs::FlockOperation::NonBlockingLockExclusive)) {
+        Ok(()) => Ok(Some(Box::new(RealLock { _fd: fd }))),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
 }
 
 impl Fs for RealFs {
@@ -118,33 +177,8 @@ impl Fs for RealFs {
     }
 
     fn read_dir(&self, path: &Path, each: &mut dyn FnMut(DirEntry<'_>) -> bool) -> io::Result<()> {
-        use std::os::unix::ffi::OsStrExt;
         let flags = OFlags::CLOEXEC | OFlags::RDONLY | OFlags::DIRECTORY;
-        let fd = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
-        let mut buf = Vec::with_capacity(16 * 1024);
-        let mut dir = rustix::fs::RawDir::new(fd, buf.spare_capacity_mut());
-        while let Some(entry) = dir.next() {
-            let entry = match entry {
-                Ok(entry) => entry,
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(e) => return Err(e.into()),
-            };
-            let name = entry.file_name().to_bytes();
-            if name == b"." || name == b".." {
-                continue;
-            }
-            let kind = match entry.file_type() {
-                rustix::fs::FileType::RegularFile => FileKind::File,
-                rustix::fs::FileType::Directory => FileKind::Dir,
-                rustix::fs::FileType::Symlink => FileKind::Symlink,
-                rustix::fs::FileType::Unknown => FileKind::Unknown,
-                _ => FileKind::Other,
-            };
-            if !each(DirEntry { name: std::ffi::OsStr::from_bytes(name), kind, ino: entry.ino() }) {
-                break;
-            }
-        }
-        Ok(())
+        list(retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?, each)
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the real file system")]
@@ -154,27 +188,15 @@ impl Fs for RealFs {
 
     fn kind(&self, path: &Path) -> io::Result<FsKind> {
         let s = retry_on_intr(|| rustix::fs::statfs(path))?;
-        // linux/magic.h and the file systems' own sources. f_type is sign-extended on some targets: compare 32 bits.
-        Ok(match s.f_type as u32 {
-            0x6969 // NFS
-            | 0x517b | 0xff53_4d42 | 0xfe53_4d42 // SMB, CIFS, SMB2
-            | 0x6573_5546 // FUSE: sshfs, GlusterFS, s3fs, …
-            | 0x0102_1997 // 9p
-            | 0x00c3_6400 // Ceph
-            | 0x0bd0_0bd0 | 0x0bd0_0bd3 // Lustre
-            | 0x4750_4653 // GPFS
-            | 0x5346_414f | 0x6b41_4653 // AFS
-            | 0x7375_7245 // Coda
-            | 0x013a_adf5 // vboxsf
-            | 0x7461_636f // OCFS2
-            | 0x0116_1970 // GFS2
-            => FsKind::Network,
-            _ => FsKind::Local,
-        })
+        Ok(kind_of_magic(s.f_type as u32))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         Ok(rustix::fs::rename(from, to)?)
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Ok(rustix::fs::renameat_with(CWD, from, CWD, to, rustix::fs::RenameFlags::NOREPLACE)?)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -206,11 +228,7 @@ impl Fs for RealFs {
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
         let flags = OFlags::CLOEXEC | OFlags::RDWR | OFlags::CREATE;
         let fd = retry_on_intr(|| rustix::fs::open(path, flags, Mode::from_raw_mode(0o600)))?;
-        match retry_on_intr(|| rustix::fs::flock(&fd, rustix::fs::FlockOperation::NonBlockingLockExclusive)) {
-            Ok(()) => Ok(Some(Box::new(RealLock { _fd: fd }))),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(e) => Err(e.into()),
-        }
+        flock(fd)
     }
 }
 

@@ -107,6 +107,11 @@ impl Glob {
         root
     }
 
+    /// The folder that all paths that match lie in or beneath.
+    pub fn folder(&self) -> PathBuf {
+        self.root()
+    }
+
     fn literal_prefix(&self) -> impl Iterator<Item = &OsString> {
         let last = self.parts.len() - 1;
         self.parts[..last].iter().map_while(|p| match p {

@@ -3,7 +3,8 @@
 //! Comes in: the patterns of one input. Goes out: the paths that match, each once for a folder, in the folder's order.
 //!
 //! Always holds: patterns that share a folder share its listing; a folder that only one name can match in isn't listed;
-//! a folder that can't be listed is reported, and what lies below isn't taken for gone. The depth is bounded by the
+//! a folder that can't be listed is reported, and what lies below isn't taken for gone; a folder of registries that lie
+//! beside logs, anybody's, isn't looked into whatever the patterns say. The depth is bounded by the
 //! patterns, so that links in a circle end.
 //!
 //! Tested below and with the harvester.
@@ -14,6 +15,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::PathBuf;
 
+use pillion_registry::beside::FOLDER;
 use pillion_world::{FileKind, Fs};
 
 pub(crate) use glob::{At, Next};
@@ -55,6 +57,9 @@ impl Walk {
         let mut walk = Walk::default();
         for (i, glob) in globs.iter().enumerate() {
             let root = glob.root();
+            if root.iter().any(|name| name == FOLDER) {
+                continue;
+            }
             let at = glob.start(i as u16);
             match walk.frames.iter_mut().find(|f| f.dir == root) {
                 Some(frame) => frame.at.extend(at),
@@ -112,7 +117,7 @@ fn visit(
     found: &mut Vec<Found>,
     below: &mut Vec<(OsString, Vec<At>)>,
 ) {
-    if kind == FileKind::Other {
+    if kind == FileKind::Other || name == FOLDER {
         return;
     }
     let mut next = Next::default();
@@ -157,10 +162,19 @@ mod tests {
     fn finds_what_the_patterns_say() {
         let tmp = tempfile::tempdir().unwrap();
         let fs = World::real().fs;
-        for dir in ["a/b/c", "a/x", "z"] {
+        for dir in ["a/b/c", "a/x", "z", ".pillion/job/registry", "a/.pillion"] {
             fs.create_dir_all(&tmp.path().join(dir), 0o700).unwrap();
         }
-        for file in ["1.log", "a/2.log", "a/b/3.log", "a/b/c/4.log", "a/x/5.log", "z/6.txt"] {
+        for file in [
+            "1.log",
+            "a/2.log",
+            "a/b/3.log",
+            "a/b/c/4.log",
+            "a/x/5.log",
+            "z/6.txt",
+            ".pillion/job/0.log",
+            "a/.pillion/0.log",
+        ] {
             fs.replace(&tmp.path().join(file), b"", 0o600).unwrap();
         }
         let root = tmp.path();
@@ -171,6 +185,9 @@ mod tests {
         assert_eq!(walk(root, &["*/*.log", "**/*.log"]).len(), 5);
         assert_eq!(walk(root, &["**/[56].*"]), ["a/x/5.log", "z/6.txt"]);
         assert_eq!(walk(root, &["a/**"]), ["a/2.log", "a/b/3.log", "a/b/c/4.log", "a/x/5.log"]);
-        assert!(walk(root, &["nothing/*/x.log"]).is_empty());
+        assert!(
+            walk(root, &["nothing/*/x.log", ".pillion/job/0.log", ".pillion/**", "*/.pillion/*", ".p*/*/*.log"])
+                .is_empty()
+        );
     }
 }

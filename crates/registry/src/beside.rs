@@ -1,0 +1,363 @@
+//! A registry that lies beside the logs, on a volume that others see too: what is in its folder beside the store, and who
+//! owns it.
+//!
+//! ```text
+//! <logs>/.pillion/<name>/      a data path like any other: filebeat.lock, meta.json, registry/
+//!     owner.json               how the logs are to be seen, and who ships them: Owner
+//!     alive.json               who works on it, and a beat that moves while somebody does: Heart
+//!     receipt.json             the owner's own receipt
+//!     done.json                everything was shipped, and by whom; until somebody works on it again
+//! ```
+//! Comes in: the folder, by a [`World`]. Goes out: claims, beats, pictures of them, and what `owner.json` says.
+//!
+//! Always holds:
+//! - No clock of one machine is compared with another's: an owner is taken for dead when its picture ([`sight`]) hasn't
+//!   changed during a time that the observer measured itself, and its lock is free.
+//! - A claim is written before anything else is. Who finds another's claim in its place has been deposed, and stops.
+//! - Every file is replaced whole (a rename). What `owner.json` says is a hint of somebody who isn't trusted.
+//!
+//! Why: docs/decisions/beside-logs.md. Tested below, in the simulation (`sim/tests/beside.rs`), and end to end.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use pillion_world::{FileKind, Lock, OpenHow, World};
+use serde_json::{Value, json};
+
+use crate::disk::{LOG, sync_dir};
+use crate::error::Error;
+use crate::open::{STORE, hold};
+
+/// The folder beside the logs that no input ever reads.
+pub const FOLDER: &str = ".pillion";
+/// How often an owner's beat moves, unless it is set.
+pub const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(10);
+/// The owner's receipt.
+pub const RECEIPT: &str = "receipt.json";
+
+const OWNER: &str = "owner.json";
+const ALIVE: &str = "alive.json";
+const DONE: &str = "done.json";
+/// Larger files of these aren't read, in bytes.
+const MAX_OWNER: usize = 64 * 1024;
+const MAX_ALIVE: usize = 4096;
+/// Variables of one owner, and bytes of a value.
+const MAX_VALUE: usize = 253;
+const FILE_MODE: u32 = 0o600;
+
+/// The variables that an owner's configuration may be made of and that aren't secret: what the downward API gives.
+pub const VARIABLES: &[&str] = &[
+    "POD_NAME",
+    "POD_NAMESPACE",
+    "POD_UID",
+    "POD_IP",
+    "NODE_NAME",
+    "HOSTNAME",
+    "PILLION_POD_NAME",
+    "PILLION_POD_UID",
+    "PILLION_NODE_NAME",
+];
+
+/// Who ships these logs, and how they are to be seen by whoever goes on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// The folder of the logs as the owner sees it: absolute, plain. What lies in it lies beside the registry.
+    pub view: PathBuf,
+    /// The host's name in its events.
+    pub host: String,
+    /// Its [`VARIABLES`].
+    pub env: BTreeMap<String, String>,
+    /// The ids of its inputs, for people.
+    pub inputs: Vec<String>,
+    /// How often its beat moves, ms.
+    pub heartbeat_ms: u64,
+}
+
+impl Owner {
+    /// Writes it down, durably.
+    pub fn write(&self, world: &World, dir: &Path) -> io::Result<()> {
+        let text = json!({
+            "version": 1,
+            "view": self.view.to_string_lossy(),
+            "host": self.host,
+            "env": self.env,
+            "inputs": self.inputs,
+            "heartbeat_ms": self.heartbeat_ms,
+        });
+        world.fs.replace(&dir.join(OWNER), format!("{text}\n").as_bytes(), FILE_MODE)
+    }
+
+    /// Reads it, trusting nothing.
+    ///
+    /// # Errors
+    /// When there is none, or it is too large, of another version, or says what can't be.
+    pub fn read(world: &World, dir: &Path) -> io::Result<Owner> {
+        let bytes = world.fs.read(&dir.join(OWNER), MAX_OWNER)?;
+        Owner::parse(&bytes).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, format!("{OWNER}: {why}")))
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Owner, &'static str> {
+        let value: Value = serde_json::from_slice(bytes).map_err(|_| "not JSON")?;
+        if value["version"] != 1 {
+            return Err("of a version that isn't known");
+        }
+        let view = PathBuf::from(value["view"].as_str().ok_or("no folder of logs")?);
+        let plain = |c: Component<'_>| matches!(c, Component::RootDir | Component::Normal(_));
+        if !view.is_absolute() || !view.components().all(plain) || view.as_os_str().len() > 4096 {
+            return Err("its folder of logs isn't a plain absolute path");
+        }
+        let host = value["host"].as_str().unwrap_or_default();
+        if !is_plain(host) {
+            return Err("its host's name isn't one");
+        }
+        let mut env = BTreeMap::new();
+        for (name, text) in value["env"].as_object().into_iter().flatten() {
+            let text = text.as_str().filter(|text| is_plain(text)).ok_or("a variable that isn't a plain name")?;
+            // Others could change what the configuration does.
+            if VARIABLES.contains(&name.as_str()) {
+                env.insert(name.clone(), text.to_owned());
+            }
+        }
+        let inputs = value["inputs"].as_array().into_iter().flatten();
+        let inputs = inputs.filter_map(|id| id.as_str()).filter(|id| id.len() <= MAX_VALUE).take(64).map(str::to_owned);
+        Ok(Owner {
+            view: view.components().collect(),
+            host: host.to_owned(),
+            env,
+            inputs: inputs.collect(),
+            heartbeat_ms: value["heartbeat_ms"].as_u64().unwrap_or(0).min(3_600_000),
+        })
+    }
+}
+
+/// Whether a text can be a name of a pod, a host or an address: nothing that a configuration would take for more.
+fn is_plain(text: &str) -> bool {
+    text.len() <= MAX_VALUE && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
+}
+
+/// Takes only the [`VARIABLES`] that can be told to others.
+pub fn variables(env: impl Fn(&str) -> Option<String>) -> BTreeMap<String, String> {
+    let told = |name: &&str| Some(((*name).to_owned(), env(name).filter(|v| is_plain(v))?));
+    VARIABLES.iter().filter_map(told).collect()
+}
+
+/// Takes the lock of such a folder. Where the file system has no locks at all, the claims alone part the processes: then
+/// the second is `false`.
+///
+/// # Errors
+/// As [`hold`].
+pub fn lock(world: &World, dir: &Path) -> Result<(Box<dyn Lock>, bool), Error> {
+    /// Stands for a lock where there are none.
+    struct NoLock;
+    impl Lock for NoLock {}
+    match hold(world, dir) {
+        Ok(lock) => Ok((lock, true)),
+        Err(Error::Unwritable { source, .. }) if has_no_locks(&source) => Ok((Box::new(NoLock), false)),
+        Err(e) => Err(e),
+    }
+}
+
+/// `ENOLCK`, `EOPNOTSUPP`, `ENOSYS`: what file systems without locks say.
+fn has_no_locks(e: &io::Error) -> bool {
+    const ENOLCK: i32 = 37;
+    e.kind() == io::ErrorKind::Unsupported || e.raw_os_error() == Some(ENOLCK)
+}
+
+/// A claim to a folder: alive as long as it beats.
+pub struct Heart {
+    world: World,
+    dir: PathBuf,
+    run: String,
+    beat: u64,
+}
+
+/// What a beat found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Beat {
+    /// The folder is still ours.
+    Ours,
+    /// Another run has claimed it.
+    Deposed,
+}
+
+impl Heart {
+    /// Claims a folder whose lock is held. From here on it isn't done any more.
+    pub fn claim(world: &World, dir: &Path) -> io::Result<Heart> {
+        let run = format!("{:032x}", world.random.u128());
+        let beat = read_alive(world, dir)?.map_or(0, |(_, beat)| beat.wrapping_add(1) % (1 << 53));
+        let mut heart = Heart { world: world.clone(), dir: dir.to_owned(), run, beat };
+        heart.write()?;
+        match world.fs.remove(&dir.join(DONE)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => sync_dir(world, dir)?,
+        }
+        Ok(heart)
+    }
+
+    /// Shows that this run lives, unless another has taken its place.
+    ///
+    /// # Errors
+    /// When the file system fails: nothing is known then, and it is to be tried again.
+    pub fn beat(&mut self) -> io::Result<Beat> {
+        match read_alive(&self.world, &self.dir)? {
+            Some((run, _)) if run != self.run => Ok(Beat::Deposed),
+            _ => {
+                self.beat = self.beat.wrapping_add(1) % (1 << 53);
+                self.write()?;
+                Ok(Beat::Ours)
+            }
+        }
+    }
+
+    /// Not synced: it matters only to those who look now.
+    fn write(&mut self) -> io::Result<()> {
+        let new = self.dir.join(format!("{ALIVE}.{}", self.run.get(..8).unwrap_or_default()));
+        let text = format!("{}\n", json!({"run": self.run, "beat": self.beat}));
+        let file = self.world.fs.open(&new, OpenHow::Truncate(FILE_MODE))?;
+        let written = file.write_all(text.as_bytes());
+        drop(file);
+        let done = written.and_then(|()| self.world.fs.rename(&new, &self.dir.join(ALIVE)));
+        if done.is_err() {
+            let _ = self.world.fs.remove(&new);
+        }
+        done
+    }
+
+    /// Writes down that everything is shipped, and what is to be told of it. Durable; only while the folder is ours.
+    pub fn done(&mut self, told: &Value) -> io::Result<Beat> {
+        let beat = self.beat()?;
+        if beat == Beat::Ours {
+            self.world.fs.replace(&self.dir.join(DONE), format!("{told}\n").as_bytes(), FILE_MODE)?;
+        }
+        Ok(beat)
+    }
+}
+
+/// Whose claim is there; `None` when there is none that can be read.
+fn read_alive(world: &World, dir: &Path) -> io::Result<Option<(String, u64)>> {
+    let bytes = match world.fs.read(&dir.join(ALIVE), MAX_ALIVE) {
+        Ok(bytes) => bytes,
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::FileTooLarge) => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let run = value["run"].as_str().filter(|run| run.len() == 32);
+    Ok(run.map(|run| (run.to_owned(), value["beat"].as_u64().unwrap_or(0))))
+}
+
+/// Whether a folder is marked as done.
+pub fn is_done(world: &World, dir: &Path) -> bool {
+    matches!(world.fs.stat(&dir.join(DONE), false), Ok(meta) if meta.kind == FileKind::File)
+}
+
+/// What is to be seen of a folder's owner from outside. Two that differ: somebody works on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sighting {
+    alive: Option<(String, u64)>,
+    /// Size, time and inode of the store's log: as they are, never compared with a clock.
+    log: Option<(u64, i128, u64)>,
+}
+
+/// Looks at a folder's owner.
+pub fn sight(world: &World, dir: &Path, registry: &Path) -> io::Result<Sighting> {
+    let log = match world.fs.stat(&dir.join(registry).join(STORE).join(LOG), false) {
+        Ok(meta) => Some((meta.len, meta.mtime_ns, meta.ino)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        Err(e) => return Err(e),
+    };
+    Ok(Sighting { alive: read_alive(world, dir)?, log })
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the test plays the pods")]
+mod tests {
+    use super::*;
+
+    fn dir() -> (World, tempfile::TempDir) {
+        (World::real(), tempfile::tempdir().unwrap())
+    }
+
+    #[test]
+    fn an_owner_comes_back_as_it_was_written() {
+        let (world, tmp) = dir();
+        let env = |name: &str| match name {
+            "POD_NAME" => Some("job-1".to_owned()),
+            "NODE_NAME" => Some("${x}".to_owned()),
+            _ => None,
+        };
+        let owner = Owner {
+            view: "/logs".into(),
+            host: "job-1".into(),
+            env: variables(env),
+            inputs: vec!["job".into()],
+            heartbeat_ms: 10_000,
+        };
+        assert_eq!(owner.env.len(), 1, "what isn't a plain name isn't told");
+        owner.write(&world, tmp.path()).unwrap();
+        assert_eq!(Owner::read(&world, tmp.path()).unwrap(), owner);
+    }
+
+    #[test]
+    fn what_an_owner_says_is_not_trusted() {
+        let good = json!({"version": 1, "view": "/logs", "host": "a", "env": {"POD_NAME": "b", "LD_PRELOAD": "c"}});
+        let read = Owner::parse(good.to_string().as_bytes()).unwrap();
+        assert_eq!(read.env.keys().collect::<Vec<_>>(), ["POD_NAME"]);
+        for (key, value) in [
+            ("version", json!(2)),
+            ("view", json!("logs")),
+            ("view", json!("/logs/../etc")),
+            ("view", json!(7)),
+            ("view", json!("/".repeat(5000))),
+            ("host", json!("a b")),
+            ("host", json!("${PASSWORD}")),
+            ("env", json!({"POD_NAME": "{a: b}"})),
+            ("env", json!({"POD_NAME": "a\nb"})),
+            ("env", json!({"POD_NAME": "x".repeat(254)})),
+        ] {
+            let mut bad = good.clone();
+            bad[key] = value;
+            assert!(Owner::parse(bad.to_string().as_bytes()).is_err(), "{bad}");
+        }
+        assert!(Owner::parse(b"[").is_err() && Owner::parse(b"").is_err());
+        let (world, tmp) = dir();
+        assert_eq!(Owner::read(&world, tmp.path()).unwrap_err().kind(), io::ErrorKind::NotFound);
+        std::fs::write(tmp.path().join(OWNER), " ".repeat(MAX_OWNER + 20_000)).unwrap();
+        assert_eq!(Owner::read(&world, tmp.path()).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn who_was_deposed_learns_it_at_the_next_beat_and_marks_nothing() {
+        let (world, tmp) = dir();
+        let dir = tmp.path();
+        let sight = || sight(&world, dir, Path::new("registry")).unwrap();
+        let nobody = sight();
+        let mut first = Heart::claim(&world, dir).unwrap();
+        let claimed = sight();
+        assert_ne!(nobody, claimed);
+        assert_eq!(sight(), claimed, "looking changes nothing");
+        assert_eq!(first.beat().unwrap(), Beat::Ours);
+        assert_ne!(sight(), claimed);
+        let mut second = Heart::claim(&world, dir).unwrap();
+        assert_eq!(first.beat().unwrap(), Beat::Deposed);
+        assert_eq!(first.done(&json!({})).unwrap(), Beat::Deposed);
+        assert!(!is_done(&world, dir));
+        assert_eq!(second.done(&json!({"verdict": "complete"})).unwrap(), Beat::Ours);
+        assert!(is_done(&world, dir));
+        let _third = Heart::claim(&world, dir).unwrap();
+        assert!(!is_done(&world, dir), "who works on it again makes it undone first");
+        assert_eq!(std::fs::read_dir(dir).unwrap().count(), 1, "nothing else is left behind");
+    }
+
+    #[test]
+    fn a_claim_that_is_gone_or_broken_is_made_again() {
+        let (world, tmp) = dir();
+        let mut heart = Heart::claim(&world, tmp.path()).unwrap();
+        std::fs::remove_file(tmp.path().join(ALIVE)).unwrap();
+        assert_eq!(heart.beat().unwrap(), Beat::Ours);
+        for broken in ["", "{}", "{\"run\":5}", "{\"run\":\"x\",\"beat\":-1}", &"x".repeat(20_000)] {
+            std::fs::write(tmp.path().join(ALIVE), broken).unwrap();
+            assert_eq!(heart.beat().unwrap(), Beat::Ours, "{broken:.20}");
+        }
+    }
+}
