@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use pillion_config::{Compat, Error, Section};
 use pillion_queue::Limits;
+use pillion_registry::beside::HEARTBEAT;
 
 use crate::trigger::process::Watched;
 
@@ -40,6 +41,8 @@ pub struct EngineSettings {
     pub registry_flush: Duration,
     /// `filebeat.registry.path`, `registry.file_permissions`, `registry.migrate_file`.
     pub registry: pillion_registry::Options,
+    /// `pillion.registry.beside_logs`: the registry lies beside the logs.
+    pub beside: Option<Beside>,
     /// `pillion.completion.flag`: a file that says that the work is done.
     pub flag: Option<PathBuf>,
     /// `pillion.completion.lock`: a FIFO that the work's shell holds; its release says that the work is gone.
@@ -61,6 +64,17 @@ pub struct EngineSettings {
     pub receipt: Option<PathBuf>,
     /// `pillion.termination_log`, by default Kubernetes' own path.
     pub termination_log: PathBuf,
+}
+
+/// A registry that lies beside the logs, on a volume that others see too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beside {
+    /// The folder of the logs; `None` = that of the inputs.
+    pub folder: Option<PathBuf>,
+    /// `pillion.registry.name`: what tells it from others beside the same logs; `None` = the host's name.
+    pub name: Option<String>,
+    /// `pillion.registry.heartbeat`: how often others see that its owner lives.
+    pub heartbeat: Duration,
 }
 
 impl EngineSettings {
@@ -88,6 +102,7 @@ impl EngineSettings {
                 .unwrap_or(Duration::from_secs(1))
                 .max(Duration::from_millis(1)),
             registry: registry(root)?,
+            beside: beside(root)?,
             flag: path("pillion.completion.flag")?,
             lock: path("pillion.completion.lock")?,
             restarts: root.bool("pillion.completion.restarts")?.unwrap_or(false),
@@ -173,6 +188,32 @@ fn queue_place(root: &Section<'_>) -> Result<(String, Option<usize>), Error> {
     Ok((String::new(), None))
 }
 
+/// `true`, `false`, or the folder of the logs.
+fn beside(root: &Section<'_>) -> Result<Option<Beside>, Error> {
+    const KEY: &str = "pillion.registry.beside_logs";
+    let name = root.str("pillion.registry.name")?.filter(|n| !n.is_empty());
+    let heartbeat = root.duration("pillion.registry.heartbeat")?.unwrap_or(HEARTBEAT);
+    let folder = match root.str(KEY)?.as_deref() {
+        None | Some("" | "false") => return Ok(None),
+        Some("true") => None,
+        Some(folder) if folder.starts_with('/') => Some(PathBuf::from(folder)),
+        Some(_) => {
+            let remedy = "write `true`, or the folder of the logs, such as /logs";
+            return Err(root.error(KEY, "neither `true` nor an absolute path", remedy));
+        }
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if let Some(bad) = name.as_ref().filter(|n| n.starts_with('.') || n.len() > 253 || !n.chars().all(plain)) {
+        let reason = format!("{bad:?} can't be the name of a folder of its own");
+        return Err(root.error("pillion.registry.name", reason, "use letters, digits, `.`, `_` and `-`"));
+    }
+    if !(Duration::from_secs(1)..=Duration::from_secs(600)).contains(&heartbeat) {
+        let reason = "others couldn't tell by it whether the owner lives";
+        return Err(root.error("pillion.registry.heartbeat", reason, "use 1s to 10m"));
+    }
+    Ok(Some(Beside { folder, name, heartbeat }))
+}
+
 fn registry(root: &Section<'_>) -> Result<pillion_registry::Options, Error> {
     let mut options = pillion_registry::Options::default();
     let key = if root.compat() == Compat::V5 { "filebeat.registry_file" } else { "filebeat.registry.path" };
@@ -252,6 +293,29 @@ mod tests {
         let s = read("filebeat.prospectors: []\nfilebeat.idle_timeout: 2s\nfilebeat.registry_file: mine").unwrap();
         assert_eq!((s.queue.events, s.queue.flush), (2048, Some((2048, Duration::from_secs(2)))));
         assert_eq!(s.registry.path, PathBuf::from("mine"));
+    }
+
+    #[test]
+    fn a_registry_beside_the_logs_has_a_folder_a_name_and_a_beat() {
+        let at = |yaml: &str| read(&format!("pillion.registry: {yaml}"));
+        let of = |folder: Option<&str>, name: Option<&str>, secs| {
+            let (folder, name) = (folder.map(PathBuf::from), name.map(str::to_owned));
+            Some(Beside { folder, name, heartbeat: Duration::from_secs(secs) })
+        };
+        assert_eq!(at("{}").unwrap().beside, None);
+        assert_eq!(at("{beside_logs: false, name: x}").unwrap().beside, None);
+        assert_eq!(at("{beside_logs: true}").unwrap().beside, of(None, None, 10));
+        let all = at("{beside_logs: /logs, name: job-1, heartbeat: 5s}").unwrap().beside;
+        assert_eq!(all, of(Some("/logs"), Some("job-1"), 5));
+        for bad in [
+            "{beside_logs: logs}",
+            "{beside_logs: true, name: ../x}",
+            "{beside_logs: true, name: .x}",
+            "{beside_logs: true, heartbeat: 0}",
+            "{beside_logs: true, heartbeat: 1h}",
+        ] {
+            assert!(at(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

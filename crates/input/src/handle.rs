@@ -93,6 +93,11 @@ impl Handle {
         self.thread.join().ok().or(Some(report))
     }
 
+    /// Stops reading, without waiting for it.
+    pub fn quit(&self) {
+        self.tell(Command::Stop);
+    }
+
     fn tell(&self, command: Command) {
         // A thread that is gone has nothing to be told.
         let _ = self.commands.lock().unwrap_or_else(PoisonError::into_inner).send(command);

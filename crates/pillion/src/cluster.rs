@@ -7,6 +7,7 @@
 //! share a watch. A watch that fails is tried again for ever and holds nothing up.
 //! Tested in the crate `kube`, and on a real cluster.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,8 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// The watches of this process.
 pub(crate) struct Cluster {
     world: World,
+    /// The variables of the pod whose seat this is, when it isn't our own.
+    pod: Option<BTreeMap<String, String>>,
     watched: Vec<(Scope, Vec<Indexer>, Arc<Pods>)>,
     /// That there is no cluster was said.
     said: bool,
@@ -35,8 +38,8 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    pub(crate) fn new(world: &World) -> Cluster {
-        Cluster { world: world.clone(), watched: Vec::new(), said: false, wait: Duration::ZERO }
+    pub(crate) fn new(world: &World, pod: Option<BTreeMap<String, String>>) -> Cluster {
+        Cluster { world: world.clone(), pod, watched: Vec::new(), said: false, wait: Duration::ZERO }
     }
 
     /// Connects the processors of these inputs. Call it before they are bound. Where there is no cluster to ask, that is
@@ -77,8 +80,16 @@ impl Cluster {
                 self.world.fs.read(&Path::new(&kubernetes.podinfo).join(name), PODINFO_LIMIT).unwrap_or_default();
             String::from_utf8_lossy(&bytes).into_owned()
         };
-        let (labels, annotations) = (read("labels"), read("annotations"));
-        match pods::own(|name| std::env::var(name).ok(), &labels, &annotations, &kubernetes.scope.pod) {
+        // What labels a dead pod had isn't known any more.
+        let (labels, annotations) = match &self.pod {
+            None => (read("labels"), read("annotations")),
+            Some(_) => Default::default(),
+        };
+        let variable = |name: &str| match &self.pod {
+            None => std::env::var(name).ok(),
+            Some(pod) => pod.get(name).cloned(),
+        };
+        match pods::own(variable, &labels, &annotations, &kubernetes.scope.pod) {
             Some(fields) => kubernetes.set_own(fields),
             None => tracing::warn!(
                 "add_kubernetes_metadata: neither POD_NAME nor POD_NAMESPACE is set, so that the own pod isn't known: pass \

@@ -3,6 +3,7 @@
 //! Comes in: inputs. Goes out: batches into the ledger, the end of standard input, and what the receipt says of reading.
 //! Always holds: reading has ended only when each of the threads says so. Tested end to end.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -15,24 +16,22 @@ use pillion_engine::drain::Cause;
 use pillion_engine::ledger::Ledger;
 use pillion_engine::receipt::Unread;
 use pillion_engine::run::{Ending, Reading, ReadingReport};
-use pillion_event::{Batch, InputKind};
+use pillion_event::{Batch, Incarnation, InputKind};
 use pillion_input::{
     BatchSink, Budget, Handle, HarvestThread, Harvester, InputId, InputSpec, Limits, Own, Report, StdinThread, Waker,
 };
 use pillion_queue::Queue;
-use pillion_registry::Registry;
-use pillion_world::World;
 use tokio::sync::mpsc;
 
 use crate::discover::Inputs;
+use crate::seat::Seat;
 
 /// How long a report of a reading thread is waited for: longer, and a file system hangs.
 const ANSWER: Duration = Duration::from_millis(250);
 
 /// What readers need beside their inputs.
 pub(crate) struct Place<'a> {
-    pub(crate) world: &'a World,
-    pub(crate) registry: &'a Arc<Registry>,
+    pub(crate) seat: &'a Seat,
     pub(crate) ledger: &'a Arc<Ledger>,
     pub(crate) queue: &'a Arc<Queue>,
     /// Told when standard input ends.
@@ -52,6 +51,8 @@ struct Sink {
     ledger: Arc<Ledger>,
     queue: Arc<Queue>,
     reading: Arc<AtomicUsize>,
+    /// Lives of files whose lines another process may have sent.
+    believed: Arc<HashSet<Incarnation>>,
     last: Arc<OnceLock<Report>>,
     /// Where to say that this was the end of standard input.
     ends: Option<mpsc::Sender<Ending>>,
@@ -62,7 +63,8 @@ impl BatchSink for Sink {
         Budget { bytes: self.ledger.free(), events: self.queue.free_events() }
     }
 
-    fn push(&mut self, batch: Batch) {
+    fn push(&mut self, mut batch: Batch) {
+        batch.replayed |= self.believed.contains(&batch.source.incarnation);
         self.ledger.accept(batch);
     }
 
@@ -91,7 +93,8 @@ impl Harvesting {
         let last: [Arc<OnceLock<Report>>; 2] = Default::default();
         let sink = |last: &Arc<OnceLock<Report>>, ends| {
             let (ledger, queue) = (Arc::clone(place.ledger), Arc::clone(place.queue));
-            Box::new(Sink { ledger, queue, reading: Arc::clone(&reading), last: Arc::clone(last), ends })
+            let believed = Arc::clone(&place.seat.believed);
+            Box::new(Sink { ledger, queue, reading: Arc::clone(&reading), believed, last: Arc::clone(last), ends })
         };
         let mut wakers: Vec<Waker> = Vec::new();
         let mut waker = || Waker::new().inspect(|waker| wakers.push(waker.clone()));
@@ -102,8 +105,9 @@ impl Harvesting {
             None => None,
             Some(waker) => {
                 let limits = Limits { descriptors: descriptors(), ..Limits::default() };
-                let harvester = Harvester::new(place.world.clone(), Arc::clone(place.registry), inputs, own, limits);
-                Some(HarvestThread::spawn(place.world.clone(), harvester, sink(&last[0], None), waker, true)?)
+                let Seat { world, registry, watches, .. } = place.seat;
+                let harvester = Harvester::new(world.clone(), Arc::clone(registry), inputs, own, limits);
+                Some(HarvestThread::spawn(world.clone(), harvester, sink(&last[0], None), waker, *watches)?)
             }
         };
         let stdin = match stdin.zip(for_stdin) {
@@ -111,10 +115,17 @@ impl Harvesting {
             Some((spec, waker)) => {
                 let stream = io::stdin().as_fd().try_clone_to_owned()?;
                 let sink = sink(&last[1], Some(place.tell.clone()));
-                Some(StdinThread::spawn(place.world.clone(), &spec, stream, sink, waker)?)
+                Some(StdinThread::spawn(place.seat.world.clone(), &spec, stream, sink, waker)?)
             }
         };
         Ok(Arc::new(Harvesting { files, stdin, last, reading }))
+    }
+}
+
+impl Harvesting {
+    /// Stops the threads, without waiting for them.
+    pub(crate) fn quit(&self) {
+        self.files.iter().chain(&self.stdin).for_each(Handle::quit);
     }
 }
 

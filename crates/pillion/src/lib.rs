@@ -6,6 +6,7 @@
 //! - [`sh`] and [`entry`]: called by the name of a shell, or of an image's entry point.
 //! - [`wrapped`]: a command that is wrapped. [`receiving`]: the endpoint for trying things out. [`injecting`]:
 //!   manifests. [`webhook`]: the admission webhook.
+//! - [`seat`]: whose registry a run works with, its own or a dead one's. [`sweep`]: what the dead left.
 //! - [`install`]: a copy for other images. [`lasting`]: what becomes of the data path.
 
 pub mod assemble;
@@ -20,7 +21,9 @@ mod install;
 mod lasting;
 mod receiving;
 mod rest;
+mod seat;
 mod sh;
+mod sweep;
 mod webhook;
 pub mod work;
 mod wrapped;
@@ -78,6 +81,7 @@ pub fn run(process: Process) -> u8 {
         Command::Inject(flags) => injecting::inject(&flags),
         Command::Webhook(flags) => webhook::webhook(&flags, &process),
         Command::Install(dir) => install::install(&dir),
+        Command::Sweep(flags) => sweep::sweep(&flags),
         Command::Demo(options) => demo::demo(&options),
     }
 }

@@ -1,7 +1,7 @@
 //! `pillion run` and `pillion exec`: opens what [`crate::assemble`] has read, runs, and ends with the right code.
 //!
-//! Comes in: [`Assembled`] and what the command line says about the end. Goes out: an exit code (0 complete, 1 failure,
-//! 3 incomplete, or the wrapped command's own).
+//! Comes in: [`Assembled`], what the command line says about the end, and the [`Seat`]: whose registry it is, and through
+//! what its files are seen. Goes out: an exit code (0 complete, 1 failure, 3 incomplete, or the wrapped command's own).
 //!
 //! Always holds: the threads and tasks are the harvest thread, the registrar thread, and this thread with the async
 //! runtime; the registry is closed after the last acknowledgement is in it.
@@ -33,7 +33,6 @@ use pillion_output::render::{RenderOptions, Renderer, Target};
 use pillion_output::{Agent, OutputContext, Requests, Stats};
 use pillion_process::Shape;
 use pillion_queue::{AckSink, Queue};
-use pillion_registry::Registry;
 use pillion_world::World;
 use tokio::sync::{Mutex, mpsc, watch};
 
@@ -41,8 +40,8 @@ use crate::assemble::Assembled;
 use crate::cluster::Cluster;
 use crate::discover::{self, Discoveries, Discovery};
 use crate::harvesting::{self, Harvesting};
-use crate::lasting::{Lasting, lasting, warn_of_place};
 use crate::rest;
+use crate::seat::{Seat, hostname};
 use crate::wrapped;
 
 /// The exit code of a run that didn't deliver everything.
@@ -74,13 +73,13 @@ pub fn work(config: &Config, parts: Assembled, flags: &RunFlags) -> u8 {
     code
 }
 
-fn fail(why: &str) -> u8 {
+pub(crate) fn fail(why: &str) -> u8 {
     tracing::error!("{why}");
     FAILURE
 }
 
 /// A certificate or key that can't be used: as any other wrong setting.
-fn refuse(why: &str) -> u8 {
+pub(crate) fn refuse(why: &str) -> u8 {
     tracing::error!("{why}");
     crate::BAD_CONFIGURATION
 }
@@ -90,12 +89,31 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> Result<u8
     let world = World::real();
     // First of all: a signal during the start drains too.
     let signals = Signals::listen(&world).map_err(|e| fail(&format!("signals can't be received: {e}")))?;
+    let seat = Seat::own(&world, config, &parts).await?;
+    let (on_incomplete, wraps) = (parts.engine.on_incomplete, flags.command.is_some());
+    let ended = ride(config, parts, flags, &seat, signals).await?;
+    seat.leave(&ended.receipt);
+    Ok(exit_code(&ended, on_incomplete, wraps))
+}
+
+/// Runs in a seat to the end.
+///
+/// # Errors
+/// An exit code, when it never came to a run; why is said.
+pub(crate) async fn ride(
+    config: &Config,
+    parts: Assembled,
+    flags: &RunFlags,
+    seat: &Seat,
+    signals: Signals,
+) -> Result<Outcome, u8> {
+    let world = World::real();
     let data = &config.paths().data;
-    let registry = open_registry(&world, data, &parts.engine)?;
+    let registry = &seat.registry;
     let queue = Queue::new(parts.engine.queue);
-    let ledger = Ledger::new(Arc::clone(&queue), Arc::clone(&registry), parts.engine.exactly_once);
+    let ledger = Ledger::new(Arc::clone(&queue), Arc::clone(registry), parts.engine.exactly_once);
     let registrar = registrar_thread(&ledger, parts.engine.registry_flush);
-    let context = context(&world, config, &parts, registry.agent_id());
+    let context = context(&world, config, &parts, seat);
     let (stats, hurry) = (Arc::clone(&context.stats), Arc::clone(&context.hurry));
     let shape = shape(config, &context);
     let Assembled { engine, inputs, output, providers, .. } = parts;
@@ -107,15 +125,16 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> Result<u8
     // The registry knows files by absolute paths.
     let spool_dir = std::path::absolute(data).unwrap_or_else(|_| data.clone()).join("exec");
     let mut inputs = with_spool(config, inputs, flags, &spool_dir)?;
-    let (cluster, discoveries) = join_cluster(config, &world, &mut inputs, &providers, &shape).await?;
-    let own = own_files(config, &engine, flags.command.is_none().then_some(spool_dir.as_path()));
-    let place = harvesting::Place { world: &world, registry: &registry, ledger: &ledger, queue: &queue, tell: &tell };
+    let (cluster, discoveries) = join_cluster(config, (&world, seat), &mut inputs, &providers, &shape).await?;
+    let own = own_files(config, &engine, &seat.data, flags.command.is_none().then_some(spool_dir.as_path()));
+    let place = harvesting::Place { seat, ledger: &ledger, queue: &queue, tell: &tell };
     let harvesting = Harvesting::start(&place, inputs, &own, !providers.is_empty());
     let harvesting = harvesting.map_err(|e| fail(&format!("the reading threads can't start: {e}")))?;
     let (terminated, sigterm) = watch::channel(false);
     let flag = watch_work(&world, &engine, &tell, sigterm);
     tokio::spawn(rest::watch(world.clone(), Arc::clone(&ledger)));
-    let place = wrapped::Place { world: &world, dir: &spool_dir, registry: &registry, ledger: &ledger, tell: &tell };
+    seat.live(&ledger, &tell);
+    let place = wrapped::Place { world: &seat.world, dir: &spool_dir, registry, ledger: &ledger, tell: &tell };
     let command = flags.command.as_deref().map(|command| start_command(config, &place, command)).transpose()?;
     let (spools, handle) = command.unzip();
     if flags.once {
@@ -127,7 +146,7 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> Result<u8
         ledger: Arc::clone(&ledger),
         queue,
         reading: Arc::clone(&harvesting) as _,
-        settings: settings(&engine, flags, stdin, data),
+        settings: settings(&engine, flags, stdin, seat),
         flag,
         hurry: Box::new(move || hurry.begin()),
         terminated,
@@ -140,10 +159,11 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> Result<u8
         outcome = run.run() => outcome,
         () = discover::all(discoveries, &*harvesting, &cluster) => return Err(FAILURE), // it doesn't end by itself
     };
+    harvesting.quit();
     end_registrar(&ledger, registrar).await;
     let spools = spools.map(|s| std::mem::take(&mut *s.lock().unwrap_or_else(PoisonError::into_inner)));
     spools.into_iter().flatten().for_each(Spool::clean);
-    Ok(exit_code(&outcome, engine.on_incomplete, flags.command.is_some()))
+    Ok(outcome)
 }
 
 /// Has the last acknowledgements written down.
@@ -156,12 +176,12 @@ async fn end_registrar(ledger: &Ledger, registrar: std::thread::JoinHandle<()>) 
 /// Joins what asks for pods to whoever knows them, and makes the processors ready.
 async fn join_cluster<'a>(
     config: &'a Config,
-    world: &World,
+    (world, seat): (&World, &Seat),
     inputs: &mut [InputSpec],
     providers: &'a [Provider],
     shape: &'a Arc<dyn Shape>,
 ) -> Result<(Mutex<Cluster>, Discoveries<'a>), u8> {
-    let mut cluster = Cluster::new(world);
+    let mut cluster = Cluster::new(world, seat.pod.clone());
     cluster.connect(inputs);
     inputs.iter_mut().for_each(|input| input.bind(shape));
     let mut discoveries = Vec::new();
@@ -175,15 +195,6 @@ async fn join_cluster<'a>(
 
 fn end_command(world: World, handle: Option<Handle>) -> Box<dyn Fn() + Send + Sync> {
     Box::new(move || handle.iter().for_each(|handle| handle.kill(&world)))
-}
-
-fn open_registry(world: &World, data: &Path, engine: &EngineSettings) -> Result<Arc<Registry>, u8> {
-    let (registry, opened) = Registry::open(world, data, &engine.registry).map_err(|e| fail(&e.to_string()))?;
-    for line in opened.lines() {
-        tracing::info!("{line}");
-    }
-    warn_of_place(data);
-    Ok(Arc::new(registry))
 }
 
 /// Makes the output and lets it run; when it can't go on, that ends the run.
@@ -243,8 +254,16 @@ fn registrar_thread(ledger: &Arc<Ledger>, flush: Duration) -> std::thread::JoinH
     std::thread::spawn(move || ledger.registrar(flush))
 }
 
-fn context(world: &World, config: &Config, parts: &Assembled, agent_id: &str) -> OutputContext {
-    let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+fn context(world: &World, config: &Config, parts: &Assembled, seat: &Seat) -> OutputContext {
+    context_of(world, config, parts, (seat.host.clone(), seat.registry.agent_id()))
+}
+
+fn context_of(
+    world: &World,
+    config: &Config,
+    parts: &Assembled,
+    (hostname, agent_id): (String, &str),
+) -> OutputContext {
     let agent = Agent {
         version: config.agent_version().to_owned(),
         name: parts.name.clone().unwrap_or_else(|| hostname.clone()),
@@ -275,7 +294,7 @@ pub fn test_output(config: &Config, parts: Assembled) -> u8 {
         Ok(runtime) => runtime,
         Err(e) => return fail(&format!("the runtime can't start: {e}")),
     };
-    let context = context(&world, config, &parts, "");
+    let context = context_of(&world, config, &parts, (hostname(), ""));
     let mut report = String::new();
     let good = runtime.block_on(parts.output.test(context, &mut report));
     crate::say(&report);
@@ -291,11 +310,10 @@ fn uuid(random: u128) -> String {
 }
 
 /// What Pillion itself writes, which no input may read.
-fn own_files(config: &Config, engine: &EngineSettings, spool: Option<&Path>) -> pillion_input::Own {
-    let paths = config.paths();
-    let mut dirs = vec![paths.data.join(&engine.registry.path)];
+fn own_files(config: &Config, engine: &EngineSettings, data: &Path, spool: Option<&Path>) -> pillion_input::Own {
+    let mut dirs = vec![data.join(&engine.registry.path), config.paths().data.join(&engine.registry.path)];
     dirs.extend(spool.map(Path::to_path_buf));
-    let mut files = vec![paths.data.join("filebeat.lock"), paths.data.join("meta.json")];
+    let mut files = vec![data.join("filebeat.lock"), data.join("meta.json")];
     files.extend(engine.receipt.clone());
     files.extend(engine.flag.clone());
     files.extend(engine.lock.clone());
@@ -332,7 +350,7 @@ fn watch_work(
     flag
 }
 
-fn settings(engine: &EngineSettings, flags: &RunFlags, stdin: bool, data: &Path) -> Settings {
+fn settings(engine: &EngineSettings, flags: &RunFlags, stdin: bool, seat: &Seat) -> Settings {
     let ends_by_itself = flags.once || stdin;
     let grace = engine.grace_period.or_else(|| {
         let seconds = std::env::var("PILLION_GRACE_PERIOD_SECONDS").ok()?.trim().parse().ok()?;
@@ -347,9 +365,9 @@ fn settings(engine: &EngineSettings, flags: &RunFlags, stdin: bool, data: &Path)
             || flags.command.is_some(),
         wraps_command: flags.command.is_some(),
         last_words: if in_kubernetes() { LAST_WORDS } else { Duration::ZERO },
-        receipt: engine.receipt.clone(),
-        termination_log: Some(engine.termination_log.clone()).filter(|p| p.exists()),
-        resumable: lasting(data) == Lasting::Yes,
+        receipt: seat.receipt.clone(),
+        termination_log: Some(engine.termination_log.clone()).filter(|p| seat.is_own() && p.exists()),
+        resumable: seat.resumable,
         progress_line: std::io::stderr().is_terminal() && !flags.once,
     }
 }

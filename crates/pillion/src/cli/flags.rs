@@ -17,6 +17,7 @@ pub(super) enum Kind {
     Webhook,
     Inject,
     Install,
+    Sweep,
 }
 
 /// Flags that are settings over the configuration: the flag and the option.
@@ -75,6 +76,12 @@ pub(super) fn command(kind: Kind) -> Command {
             "When the target is away and the spool file is full: let the command wait, or drop lines and count them",
         )),
         Kind::Run | Kind::TestConfig | Kind::TestOutput => life(config(command)),
+        Kind::Sweep => config(command)
+            .arg(value_arg("drain-timeout", "DURATION", "How long one registry may take [default: 10m]"))
+            .arg(switch_arg("dry-run", "Only look, and print what is there"))
+            .arg(value_arg("grace", "DURATION", "How long an owner must not have moved [default: 60s]").value_parser(
+                |text: &str| pillion_config::parse_duration(text).ok_or("give a time span such as 60s or 5m"),
+            )),
         Kind::Export => life(config(command)).arg(switch_arg("reveal-secrets", "Print passwords and keys too")),
     }
 }

@@ -25,6 +25,7 @@ Commands:
   receive          An endpoint for trying things out: Lumberjack and _bulk
   inject -f FILE   Put Pillion beside the work in Kubernetes manifests; comments and order stay
   webhook          Give pods their sidecar when a cluster creates them (mutating admission)
+  sweep PATH       Ship what dead pods left on a shared volume, from where they stopped
   install DIR      Copy this program to a shared volume, for `exec` in other images
   demo [-- CMD]    See it work, with a receiver and a job of its own, or with your command
   version, help    `help COMMAND` tells more
@@ -119,6 +120,15 @@ fn beside(kind: Kind, injection: &str) -> Option<Texts<'_>> {
              --listen 0.0.0.0:8443 --status 0.0.0.0:8080 --set config=filebeat --set image=registry/pillion:1\n  pillion webhook \
              --cert-dir /certs --manage-ca-bundle=false      certificate and caBundle by cert-manager\n",
         ),
+        Kind::Sweep => (
+            "sweep PATH [FLAGS]",
+            "Finds beneath PATH the registries that lie beside logs (pillion.registry.beside_logs) and whose owners are dead, \
+             and\nships of each what is left, from where it stopped, with the same ids. Then it writes a receipt there, and marks it \
+             as done.\nThe configuration is the one that the pods had; its variables POD_NAME and the like are theirs. Once, or as a \
+             CronJob.\n\nDead is an owner whose lock is free and of whom nothing has changed for the time of --grace. Exits with 0 \
+             when nothing is\nleft, with 3 when something is: the log and the receipts say what.",
+            "Examples:\n  pillion sweep --dry-run /volume\n  pillion sweep -e -c filebeat.yml --grace 2m /volume\n",
+        ),
         Kind::Install => (
             "install DIR",
             "Copies this program to DIR/pillion, whole or not at all, executable by everybody; does nothing when it is there.\nFor an \
@@ -149,6 +159,7 @@ pub(super) fn topic(name: &str, words: &[&str]) -> Result<String, Usage> {
         ["inject"] => Kind::Inject,
         ["webhook"] => Kind::Webhook,
         ["install"] => Kind::Install,
+        ["sweep"] => Kind::Sweep,
         _ => {
             return Err(Usage::new(
                 &format!("there is no help for `{}`", words.join(" ")),

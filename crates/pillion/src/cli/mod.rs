@@ -23,7 +23,7 @@ use pillion_config::{Load, Setting, default_home, nearest};
 
 /// Commands of ours.
 const OWN: &[&str] =
-    &["run", "test", "export", "version", "help", "exec", "receive", "demo", "inject", "webhook", "install"];
+    &["run", "test", "export", "version", "help", "exec", "receive", "demo", "inject", "webhook", "install", "sweep"];
 /// Words that are commands, here or in Filebeat; what isn't here is refused with a remedy.
 pub(crate) const COMMANDS: &[&str] = &[
     "run",
@@ -37,6 +37,7 @@ pub(crate) const COMMANDS: &[&str] = &[
     "inject",
     "webhook",
     "install",
+    "sweep",
     "setup",
     "keystore",
     "modules",
@@ -78,6 +79,8 @@ pub enum Command {
     Inject(Inject),
     /// `webhook`: a mutating admission webhook.
     Webhook(Webhook),
+    /// `sweep PATH`: ship what dead pods left.
+    Sweep(Sweep),
     /// Print this to standard output and exit 0: `version`, `help`.
     Say(String),
 }
@@ -95,6 +98,19 @@ pub struct Run {
     pub log: Log,
     /// What to log as warnings: flags of Filebeat that have no effect here.
     pub warnings: Vec<String>,
+}
+
+/// `pillion sweep`.
+#[derive(Debug)]
+pub struct Sweep {
+    /// The folder beneath which registries are looked for.
+    pub path: PathBuf,
+    /// The configuration that the dead pods had.
+    pub run: Run,
+    /// `--grace DURATION`: nanoseconds during which an owner must not have moved.
+    pub grace_ns: Option<u64>,
+    /// `--dry-run`: only look.
+    pub dry_run: bool,
 }
 
 /// What the flags say about our own log.
@@ -242,6 +258,11 @@ pub fn parse(process: &Process) -> Result<Command, Usage> {
         ["inject"] => flags::Kind::Inject,
         ["install", _] => flags::Kind::Install,
         ["install"] if split.asks_for_help => flags::Kind::Install,
+        ["sweep", _] => flags::Kind::Sweep,
+        ["sweep"] if split.asks_for_help => flags::Kind::Sweep,
+        ["sweep"] => {
+            return Err(Usage::new("`sweep` needs a folder", "write `pillion sweep -c filebeat.yml /volume`"));
+        }
         ["webhook"] => flags::Kind::Webhook,
         words => return Err(not_a_command(words)),
     };
@@ -267,6 +288,12 @@ pub fn parse(process: &Process) -> Result<Command, Usage> {
                 flags::Kind::TestOutput => Command::TestOutput(run),
                 flags::Kind::Export => Command::ExportConfig { run, reveal: flags::on(&matches, "reveal-secrets") },
                 flags::Kind::Exec => Command::Exec { run, command },
+                flags::Kind::Sweep => Command::Sweep(Sweep {
+                    path: words.iter().skip(1).collect(),
+                    run,
+                    grace_ns: matches.get_one::<u64>("grace").copied(),
+                    dry_run: flags::on(&matches, "dry-run"),
+                }),
                 _ if flags::on(&matches, "configtest") => Command::TestConfig(run),
                 _ => Command::Run(run),
             })

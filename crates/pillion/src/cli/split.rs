@@ -64,6 +64,8 @@ const LONG: &[(&str, bool)] = &[
     ("config", true),
     ("config-map", true),
     ("kube-version", true),
+    ("grace", true),
+    ("dry-run", false),
 ];
 
 /// Short flags that a value follows.

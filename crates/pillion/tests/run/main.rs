@@ -10,4 +10,5 @@ mod ends;
 mod exec;
 mod harness;
 mod panics;
+mod sweep;
 mod told;

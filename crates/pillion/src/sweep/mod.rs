@@ -1,0 +1,142 @@
+//! `pillion sweep PATH`: ships what dead pods left beneath a folder, from where each of them stopped.
+//!
+//! Comes in: a folder, and the configuration that the pods had. Goes out: their lines at the target; in each registry that
+//! was shipped to its end a receipt and the mark that it is done; exit code 0 when nothing is left, else 3.
+//!
+//! The way: [`find`] (registries beside logs, of which nobody works) → [`adopt`] (one after the other: lock, claim, check,
+//! a run in the dead one's seat, receipt).
+//!
+//! Always holds: what pods wrote is not trusted; nothing outside of the folder is read, written or removed
+//! ([`pillion_world::Beneath`]). A sweep that is killed at any step leaves a registry that the next one goes on with.
+//! Tested by the command line's tests (`tests/sweep.rs`), in the simulation, and by `cargo xtask e2e sweep`.
+
+mod adopt;
+mod find;
+mod report;
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pillion_config::Config;
+use pillion_world::{Beneath, World};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::assemble;
+use crate::cli::Sweep;
+use crate::work::{INCOMPLETE, fail};
+use find::{Found, State};
+use report::Summary;
+
+/// How long an owner must not have moved, unless it is said.
+pub(crate) const GRACE: Duration = Duration::from_secs(60);
+
+/// A folder that is swept, as it is seen.
+struct Root {
+    path: PathBuf,
+    beneath: Arc<Beneath>,
+    world: World,
+}
+
+impl Root {
+    fn open(path: &std::path::Path) -> Result<Root, String> {
+        let real = World::real();
+        let cannot = |e: std::io::Error| format!("{} can't be swept: {e}", path.display());
+        let path = real.fs.canonicalize(path).map_err(cannot)?;
+        let beneath = Arc::new(Beneath::open(&path, &path).map_err(cannot)?);
+        let world = World { fs: Arc::clone(&beneath) as _, ..real };
+        Ok(Root { path, beneath, world })
+    }
+}
+
+pub(crate) fn sweep(flags: &Sweep) -> u8 {
+    if flags.dry_run {
+        let (level, form) = (tracing::Level::WARN, pillion_telemetry::Form::Text);
+        let options = pillion_telemetry::Options { level, form, libraries: false };
+        let _ = pillion_telemetry::init(options, World::real().clock.clone());
+    } else if let Err(code) = check(flags) {
+        return code;
+    }
+    let root = match Root::open(&flags.path) {
+        Ok(root) => root,
+        Err(why) => return fail(&why),
+    };
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(code) => return code,
+    };
+    let grace = flags.grace_ns.map_or(GRACE, Duration::from_nanos);
+    let looked = runtime.block_on(async {
+        tokio::select! {
+            found = find::find(&root, grace) => Some(found),
+            () = told_to_end() => None,
+        }
+    });
+    runtime.shutdown_background();
+    let Some(found) = looked else {
+        tracing::warn!("told to end before anything was adopted");
+        return INCOMPLETE;
+    };
+    if flags.dry_run {
+        return report::dry_run(&root, &found);
+    }
+    let summary = adopt_all(flags, &root, found);
+    summary.say();
+    if summary.is_whole() { 0 } else { INCOMPLETE }
+}
+
+/// Adopts one after the other, each with a runtime of its own: nothing of one run lives on in the next.
+fn adopt_all(flags: &Sweep, root: &Root, found: Vec<Found>) -> Summary {
+    let mut summary = Summary::default();
+    let mut claimed = HashSet::new();
+    for found in found {
+        if found.state != State::Dead || summary.told_to_end {
+            summary.count_state(&found);
+            continue;
+        }
+        let Ok(runtime) = runtime() else {
+            summary.failed += 1;
+            continue;
+        };
+        let end = runtime.block_on(async {
+            let told = tokio::spawn(told_to_end());
+            let end = adopt::adopt(flags, root, &found, &mut claimed).await;
+            summary.told_to_end |= told.is_finished();
+            end
+        });
+        runtime.shutdown_background();
+        summary.count(&found, end);
+    }
+    summary
+}
+
+fn runtime() -> Result<Runtime, u8> {
+    Builder::new_current_thread().enable_all().build().map_err(|e| fail(&format!("the runtime can't start: {e}")))
+}
+
+/// Ends with SIGINT or SIGTERM; a run that goes on listens for itself.
+async fn told_to_end() {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// Reads the configuration once as it would be for a pod, so that what is wrong with it is said before anything else.
+fn check(flags: &Sweep) -> Result<(), u8> {
+    let world = World::real();
+    let config = Config::load(&world, &flags.run.load).map_err(|e| crate::refuse(&[e]))?;
+    let options = assemble::log_options(&config, &flags.run.log).map_err(|e| crate::refuse(&[e]))?;
+    let _ = pillion_telemetry::init(options, world.clock.clone());
+    let parts = assemble::assemble(&config, flags.run.strict, true).map_err(|e| crate::refuse(&e))?;
+    for warning in parts.warnings {
+        tracing::warn!("{}", warning.one_line());
+    }
+    Ok(())
+}
