@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::at::At;
-use crate::harvest::InputId;
+use crate::harvest::{Behind, InputId};
 use crate::spec::InputSpec;
 use crate::thread::{Report, Waker};
 
@@ -73,9 +73,25 @@ impl Handle {
 
     /// What was read so far; `None` when the thread doesn't answer within `wait` (a file system hangs).
     pub fn report(&self, wait: Duration) -> Option<Report> {
+        self.ask().recv_timeout(wait).ok()
+    }
+
+    /// Asks what was read so far; where the answer will come.
+    pub fn ask(&self) -> Receiver<Report> {
         let (reply, answer) = channel();
         self.tell(Command::Report(reply));
-        answer.recv_timeout(wait).ok()
+        answer
+    }
+
+    /// The number of the piece of work that the thread is at, `None` while it has none: a thread that is at the same one for
+    /// seconds hangs, since each is bounded.
+    pub fn work(&self) -> Option<u64> {
+        self.at.work()
+    }
+
+    /// Files that the thread has still to read, the first ones, as they were when it was heard of last.
+    pub fn behind(&self) -> Vec<Behind> {
+        self.at.behind()
     }
 
     /// The file or folder that the thread turned to last: of a thread that doesn't answer, the one whose file system

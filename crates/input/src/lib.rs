@@ -4,12 +4,14 @@
 //! - [`specs_from_root`]: the inputs of a configuration.
 //! - [`Harvester`]: finds files, reads them fairly, makes batches; a synchronous object over the world.
 //! - [`HarvestThread`]: drives a harvester in real time, with inotify.
+//! - [`Division`]: which harvester reads what, so that a mount that hangs holds up no other.
 //! - [`StdinThread`]: the input `stdin`. [`Handle`]: either thread, running.
 //! - [`parse`]: from the bytes of a chunk to events; what processors do to them then is in the crate `process`.
 
 mod at;
 mod handle;
 mod harvest;
+mod mount;
 mod options;
 pub mod parse;
 mod scan;
@@ -19,7 +21,9 @@ mod thread;
 mod watch;
 
 pub use handle::Handle;
-pub use harvest::{FileAccount, Harvester, Hint, InputId, Loss, LossCause, Stats, Step, Tally};
+pub use harvest::{Behind, FileAccount, Harvester, Hint, InputId, Loss, LossCause, Numbers, Stats, Step, Tally};
+pub use mount::Mounts;
+pub use mount::divide::{Division, MAX_SHARES, Share};
 pub use options::{specs, specs_from_root};
 pub use scan::{Glob, PatternError};
 pub use spec::{Backoff, Budget, Close, Identity, InputSpec, Limits, Own};

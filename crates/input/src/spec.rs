@@ -145,6 +145,8 @@ pub struct Own {
     pub dirs: Vec<PathBuf>,
     /// Files, and all whose names begin with theirs (rotated ones, temporary ones).
     pub files: Vec<PathBuf>,
+    /// Folders that may hang and aren't this harvester's: of what lies there it isn't asked where links lead to.
+    pub foreign: Vec<PathBuf>,
 }
 
 /// The bounds of a harvester.

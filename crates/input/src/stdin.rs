@@ -12,13 +12,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
-use pillion_event::{Batch, BatchId, FileStat, Guard, Incarnation, Source};
+use pillion_event::{Batch, FileStat, Guard, Incarnation, Source};
 use pillion_process::Pipeline;
 use pillion_world::{Mono, World};
 
 use crate::at::At;
 use crate::handle::{Command, Handle};
-use crate::harvest::{FileAccount, Stats, Tally};
+use crate::harvest::{FileAccount, Numbers, Stats, Tally};
 use crate::parse::{Chain, Chunk, Flush, Open};
 use crate::spec::{Budget, InputSpec};
 use crate::thread::{BatchSink, Report, Waker};
@@ -42,12 +42,12 @@ struct Stream {
     group_at: Option<Mono>,
     /// So many of the bytes hold nothing complete.
     looked: usize,
-    batches: u64,
+    numbers: Arc<Numbers>,
     tally: Tally,
 }
 
 impl Stream {
-    fn new(world: &World, spec: &InputSpec) -> Stream {
+    fn new(world: &World, spec: &InputSpec, numbers: &Arc<Numbers>) -> Stream {
         let source = Source {
             input: Arc::clone(&spec.desc),
             path: Arc::from(""),
@@ -66,7 +66,7 @@ impl Stream {
             seen: 0,
             group_at: None,
             looked: 0,
-            batches: 0,
+            numbers: Arc::clone(numbers),
             tally: Tally::default(),
         }
     }
@@ -153,12 +153,11 @@ impl Stream {
         self.pos += len as u64;
         self.tally.bytes += len as u64;
         self.tally.events += events.len() as u64;
-        self.batches += 1;
         let (mut data, mut events) = (data, events);
         data.shrink_to_fit();
         events.shrink_to_fit();
         let mut batch = Batch {
-            id: BatchId(self.batches),
+            id: self.numbers.batch(),
             source: Arc::clone(&self.source),
             from,
             to: self.pos,
@@ -198,15 +197,16 @@ pub struct StdinThread;
 
 impl StdinThread {
     /// Starts a thread that reads `stream` (standard input, a pipe, a file) into `sink`, by the options of `spec`. Its
-    /// drain reads what is there, and doesn't wait for the stream's end.
+    /// drain reads what is there, and doesn't wait for the stream's end. `numbers`: those of the harvesters beside it.
     pub fn spawn(
         world: World,
         spec: &InputSpec,
         stream: OwnedFd,
         sink: Box<dyn BatchSink>,
         waker: Waker,
+        numbers: &Arc<Numbers>,
     ) -> io::Result<Handle> {
-        let state = Stream::new(&world, spec);
+        let state = Stream::new(&world, spec, numbers);
         Handle::start("stdin", waker.clone(), At::default(), move |commands| {
             Driver { world, state, fd: stream, sink, waker, commands, ended: false, draining: false }.run()
         })
@@ -307,7 +307,8 @@ mod tests {
     #[test]
     fn lines_longer_than_may_be_kept_are_cut_and_the_rest_left_out() {
         let world = World::real();
-        let mut s = Stream::new(&world, &spec(ChainOptions { max_bytes: 10, ..ChainOptions::default() }));
+        let mut s =
+            Stream::new(&world, &spec(ChainOptions { max_bytes: 10, ..ChainOptions::default() }), &Arc::default());
         s.buf = vec![b'x'; s.limit()];
         let (batch, _) = s.take(Mono(0), 0, WIDE, false);
         assert_eq!(texts(&batch.unwrap()), ["xxxxxxxxxx"]);
@@ -331,7 +332,7 @@ mod tests {
             flush: None,
         };
         let parsers = vec![Parser::Multiline(Multiline::new(grouping))];
-        let mut s = Stream::new(&world, &spec(ChainOptions { parsers, ..ChainOptions::default() }));
+        let mut s = Stream::new(&world, &spec(ChainOptions { parsers, ..ChainOptions::default() }), &Arc::default());
         s.buf.extend_from_slice(b"a\n b\n");
         assert!(s.take(Mono(0), 0, WIDE, false).0.is_none());
         let at = s.group_at.unwrap();
@@ -359,7 +360,8 @@ mod tests {
             let (out, seen) = channel();
             let waker = Waker::new().unwrap();
             let spec = spec(ChainOptions::default());
-            let thread = StdinThread::spawn(World::real(), &spec, reader.into(), Box::new(Sink(out)), waker).unwrap();
+            let (sink, numbers) = (Box::new(Sink(out)), Arc::default());
+            let thread = StdinThread::spawn(World::real(), &spec, reader.into(), sink, waker, &numbers).unwrap();
             writer.write_all(b"one\ntwo").unwrap();
             let limit = Duration::from_secs(20);
             assert_eq!(texts(&seen.recv_timeout(limit).unwrap().unwrap()), ["one"]);

@@ -109,15 +109,17 @@ impl Report {
 pub struct HarvestThread;
 
 impl HarvestThread {
-    /// Starts a thread that reads into `sink`. `watch`: use inotify. `waker`: a new one, which the sink may have already.
+    /// Starts a thread of this name that reads into `sink`. `watch`: use inotify. `waker`: a new one, which the sink may have
+    /// already.
     pub fn spawn(
+        name: &str,
         world: World,
         harvester: Harvester,
         sink: Box<dyn BatchSink>,
         waker: Waker,
         watch: bool,
     ) -> io::Result<Handle> {
-        Handle::start("harvest", waker.clone(), harvester.at.clone(), move |commands| {
+        Handle::start(name, waker.clone(), harvester.at.clone(), move |commands| {
             let watches = Watches::new(watch);
             Driver { world, harvester, sink, waker, commands, watches, told: false, listened: Mono(0) }.run()
         })
@@ -166,10 +168,12 @@ impl Driver {
                     self.harvester.watched(&folder, true);
                 }
             }
+            self.harvester.at.works();
             match self.harvester.step(self.sink.budget()) {
                 Step::Batch(batch) => self.sink.push(batch),
                 Step::Worked => {}
                 Step::Full { until } | Step::Idle { until } => {
+                    self.harvester.at.rests();
                     if !self.told && self.harvester.drained() {
                         self.told = true;
                         self.sink.drained(Report::of(&self.harvester));

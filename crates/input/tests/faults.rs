@@ -79,6 +79,9 @@ impl Fs for Lying {
     fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
         self.real.canonicalize(path)
     }
+    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        self.real.read_link(path)
+    }
     fn kind(&self, _: &Path) -> io::Result<FsKind> {
         Ok(FsKind::Network)
     }

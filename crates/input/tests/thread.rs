@@ -63,12 +63,19 @@ fn running_in(world: World, watch: bool, space: usize) -> Running {
     let mut spec = InputSpec::new(common::desc(InputKind::Log, ""), chain, vec![glob]);
     spec.scan_every = Duration::from_secs(3600);
     let (registry, _) = Registry::open(&world, &tmp.path().join("data"), &Options::default()).unwrap();
-    let harvester = Harvester::new(world.clone(), Arc::new(registry), vec![spec], &Own::default(), Limits::default());
+    let harvester = Harvester::new(
+        world.clone(),
+        Arc::new(registry),
+        vec![spec],
+        &Own::default(),
+        Limits::default(),
+        &Arc::default(),
+    );
     let (out, seen) = channel();
     let space = Arc::new(AtomicUsize::new(space));
     let waker = pillion_input::Waker::new().unwrap();
     let sink = Box::new(Sink { out, space: Arc::clone(&space) });
-    let thread = HarvestThread::spawn(world, harvester, sink, waker.clone(), watch).unwrap();
+    let thread = HarvestThread::spawn("harvest", world, harvester, sink, waker.clone(), watch).unwrap();
     Running { tmp, thread, seen, space, waker }
 }
 
@@ -148,6 +155,9 @@ impl Fs for Hanging {
     }
     fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
         self.real.canonicalize(path)
+    }
+    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        self.real.read_link(path)
     }
     fn kind(&self, path: &Path) -> io::Result<FsKind> {
         self.real.kind(path)

@@ -1,12 +1,15 @@
-//! The readers as a run sees them: the harvest thread, the thread of standard input, and where their batches go.
+//! The readers as a run sees them: the harvest threads, the thread of standard input, and where their batches go.
 //!
 //! Comes in: inputs. Goes out: batches into the ledger, the end of standard input, and what the receipt says of reading.
-//! Always holds: reading has ended only when each of the threads says so. Tested end to end.
+//! Always holds: reading has ended only when each of the threads says so; a thread that hangs in its file system holds up
+//! none of the others, and nobody waits for it: it is named, with what it had still to read.
+//! Tested below and end to end.
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, OnceLock};
@@ -18,9 +21,11 @@ use pillion_engine::receipt::Unread;
 use pillion_engine::run::{Ending, Reading, ReadingReport};
 use pillion_event::{Batch, Incarnation, InputKind};
 use pillion_input::{
-    BatchSink, Budget, Handle, HarvestThread, Harvester, InputId, InputSpec, Limits, Own, Report, StdinThread, Waker,
+    BatchSink, Budget, Division, Handle, HarvestThread, Harvester, InputId, InputSpec, Limits, MAX_SHARES, Mounts,
+    Numbers, Own, Report, Share, StdinThread, Waker,
 };
 use pillion_queue::Queue;
+use pillion_world::World;
 use tokio::sync::mpsc;
 
 use crate::discover::Inputs;
@@ -38,11 +43,20 @@ pub(crate) struct Place<'a> {
     pub(crate) tell: &'a mpsc::Sender<Ending>,
 }
 
+/// A reading thread, and what the run knows of it.
+struct Reader {
+    thread: Handle,
+    /// Where the network file systems are mounted that it reads.
+    mounts: Vec<PathBuf>,
+    /// What it said when it had read everything.
+    last: Arc<OnceLock<Report>>,
+}
+
 pub(crate) struct Harvesting {
-    files: Option<Handle>,
-    stdin: Option<Handle>,
-    /// What the two said when they had read everything.
-    last: [Arc<OnceLock<Report>>; 2],
+    world: World,
+    /// Standard input comes last.
+    readers: Vec<Reader>,
+    division: Division,
     /// Threads that haven't read everything to its end.
     reading: Arc<AtomicUsize>,
 }
@@ -88,54 +102,104 @@ impl Harvesting {
     ) -> io::Result<Arc<Harvesting>> {
         let (mut stdin, inputs): (Vec<_>, Vec<_>) = inputs.into_iter().partition(|i| i.desc.kind == InputKind::Stdin);
         let stdin = stdin.pop();
-        let files = live || !inputs.is_empty();
-        let reading = Arc::new(AtomicUsize::new(usize::from(stdin.is_some()) + usize::from(files)));
-        let last: [Arc<OnceLock<Report>>; 2] = Default::default();
-        let sink = |last: &Arc<OnceLock<Report>>, ends| {
-            let (ledger, queue) = (Arc::clone(place.ledger), Arc::clone(place.queue));
-            let believed = Arc::clone(&place.seat.believed);
-            Box::new(Sink { ledger, queue, reading: Arc::clone(&reading), believed, last: Arc::clone(last), ends })
-        };
-        let mut wakers: Vec<Waker> = Vec::new();
-        let mut waker = || Waker::new().inspect(|waker| wakers.push(waker.clone()));
-        let for_files = files.then(&mut waker).transpose()?;
-        let for_stdin = stdin.is_some().then(&mut waker).transpose()?;
-        place.queue.on_space(Box::new(move || wakers.iter().for_each(Waker::wake)));
-        let files = match for_files {
-            None => None,
-            Some(waker) => {
-                let limits = Limits { descriptors: descriptors(), ..Limits::default() };
-                let Seat { world, registry, watches, .. } = place.seat;
-                let harvester = Harvester::new(world.clone(), Arc::clone(registry), inputs, own, limits);
-                Some(HarvestThread::spawn(world.clone(), harvester, sink(&last[0], None), waker, *watches)?)
-            }
-        };
-        let stdin = match stdin.zip(for_stdin) {
-            None => None,
-            Some((spec, waker)) => {
-                let stream = io::stdin().as_fd().try_clone_to_owned()?;
-                let sink = sink(&last[1], Some(place.tell.clone()));
-                Some(StdinThread::spawn(place.seat.world.clone(), &spec, stream, sink, waker)?)
-            }
-        };
-        Ok(Arc::new(Harvesting { files, stdin, last, reading }))
+        let mut division = Division::of(&place.seat.world, &Mounts::read(&place.seat.world), inputs, own, live);
+        division.shares.retain(|share| live || !share.inputs.is_empty());
+        say_how(&division);
+        let threads = division.shares.len() + usize::from(stdin.is_some());
+        let wakers: Vec<Waker> = (0..threads).map(|_| Waker::new()).collect::<io::Result<_>>()?;
+        let all = wakers.clone();
+        place.queue.on_space(Box::new(move || all.iter().for_each(Waker::wake)));
+        let mut start = Start { place, numbers: Arc::default(), reading: Arc::new(AtomicUsize::new(threads)), wakers };
+        let mut readers = Vec::with_capacity(threads);
+        let shares = division.shares.len();
+        for (number, share) in division.shares.iter_mut().enumerate() {
+            readers.push(start.files(share, number, shares)?);
+        }
+        readers.extend(stdin.map(|spec| start.stdin(&spec)).transpose()?);
+        Ok(Arc::new(Harvesting { world: place.seat.world.clone(), readers, division, reading: start.reading }))
     }
 }
 
 impl Harvesting {
     /// Stops the threads, without waiting for them.
     pub(crate) fn quit(&self) {
-        self.files.iter().chain(&self.stdin).for_each(Handle::quit);
+        self.readers.iter().for_each(|reader| reader.thread.quit());
+    }
+
+    /// At which piece of work each thread is, and the path that it turned to last.
+    pub(crate) fn work(&self) -> Vec<(Option<u64>, PathBuf)> {
+        self.readers.iter().map(|reader| (reader.thread.work(), reader.thread.at())).collect()
+    }
+}
+
+/// Says which mounts are read apart.
+fn say_how(division: &Division) {
+    for share in division.shares.iter().filter(|_| division.shares.len() > 1) {
+        let mounts: Vec<_> = share.mounts.iter().map(|point| point.display().to_string()).collect();
+        let mounts = if mounts.is_empty() { "local files".into() } else { mounts.join(", ") };
+        tracing::info!(inputs = share.inputs.len(), mounts, "read by a thread of their own");
+    }
+    if division.crowded > 0 {
+        tracing::warn!(
+            threads = MAX_SHARES,
+            mounts = division.crowded,
+            "there are more network mounts than threads to read them: the last ones share a thread, and one of them that \
+             hangs holds up the others of them"
+        );
+    }
+}
+
+/// What starts the threads of a run.
+struct Start<'a> {
+    place: &'a Place<'a>,
+    numbers: Arc<Numbers>,
+    reading: Arc<AtomicUsize>,
+    /// One for each thread that is still to be started.
+    wakers: Vec<Waker>,
+}
+
+impl Start<'_> {
+    fn sink(&self, last: &Arc<OnceLock<Report>>, ends: Option<mpsc::Sender<Ending>>) -> Box<Sink> {
+        let (ledger, queue) = (Arc::clone(self.place.ledger), Arc::clone(self.place.queue));
+        let (reading, believed) = (Arc::clone(&self.reading), Arc::clone(&self.place.seat.believed));
+        Box::new(Sink { ledger, queue, reading, believed, last: Arc::clone(last), ends })
+    }
+
+    fn waker(&mut self) -> io::Result<Waker> {
+        self.wakers.pop().map_or_else(Waker::new, Ok)
+    }
+
+    /// A thread for one of so many shares.
+    fn files(&mut self, share: &mut Share, number: usize, shares: usize) -> io::Result<Reader> {
+        let (waker, last) = (self.waker()?, Arc::default());
+        let limits = Limits { descriptors: descriptors() / shares, ..Limits::default() };
+        let (world, registry) = (self.place.seat.world.clone(), Arc::clone(&self.place.seat.registry));
+        let inputs = std::mem::take(&mut share.inputs);
+        let harvester = Harvester::new(world.clone(), registry, inputs, &share.own, limits, &self.numbers);
+        let name = if number == 0 { "harvest".into() } else { format!("harvest-{number}") };
+        // No watch tells what other machines do.
+        let watch = share.mounts.is_empty() && self.place.seat.watches;
+        let thread = HarvestThread::spawn(&name, world, harvester, self.sink(&last, None), waker, watch)?;
+        Ok(Reader { thread, mounts: share.mounts.clone(), last })
+    }
+
+    fn stdin(&mut self, spec: &InputSpec) -> io::Result<Reader> {
+        let (waker, last) = (self.waker()?, Arc::default());
+        let stream = io::stdin().as_fd().try_clone_to_owned()?;
+        let sink = self.sink(&last, Some(self.place.tell.clone()));
+        let thread = StdinThread::spawn(self.place.seat.world.clone(), spec, stream, sink, waker, &self.numbers)?;
+        Ok(Reader { thread, mounts: Vec::new(), last })
     }
 }
 
 impl Inputs for Harvesting {
     fn add(&self, spec: InputSpec) -> Option<Receiver<Option<InputId>>> {
-        self.files.as_ref().map(|thread| thread.add(spec))
+        self.readers.get(self.division.home(&spec)).map(|reader| reader.thread.add(spec))
     }
 
     fn end(&self, id: InputId) {
-        self.files.iter().for_each(|thread| thread.end(id));
+        // A thread that doesn't know it has nothing to do.
+        self.readers.iter().for_each(|reader| reader.thread.end(id));
     }
 }
 
@@ -147,7 +211,7 @@ fn descriptors() -> usize {
 
 impl Reading for Harvesting {
     fn drain(&self) {
-        self.files.iter().chain(&self.stdin).for_each(Handle::drain);
+        self.readers.iter().for_each(|reader| reader.thread.drain());
     }
 
     fn progress(&self) -> (bool, bool) {
@@ -157,19 +221,32 @@ impl Reading for Harvesting {
 
     fn report(&self) -> ReadingReport {
         let mut said = ReadingReport::default();
-        for (thread, last) in [&self.files, &self.stdin].into_iter().zip(&self.last) {
-            let Some(thread) = thread else { continue };
+        let asked: Vec<_> = self.readers.iter().map(|reader| (reader, reader.thread.ask())).collect();
+        // All of them have the same time: however many hang, it is as long as for one.
+        let until = self.world.clock.mono().plus(ANSWER);
+        for (reader, answer) in asked {
+            let answer = answer.recv_timeout(until.since(self.world.clock.mono())).ok();
             // A thread that doesn't answer any more has said at the end of its drain what became of everything.
-            match (thread.report(ANSWER), last.get()) {
-                (Some(report), _) => add(&mut said, &report),
-                (None, Some(report)) => add(&mut said, report),
-                (None, None) => {
-                    let path = format!("{} (its file system doesn't answer)", thread.at().display());
-                    said.unread.push(Unread { path, from: 0, to: 0 });
-                }
+            match answer.as_ref().or(reader.last.get()) {
+                Some(report) => add(&mut said, report),
+                None => said.unread.extend(reader.unheard()),
             }
         }
         said
+    }
+}
+
+impl Reader {
+    /// What is known of a thread that doesn't answer: where it hangs, and what it had still to read.
+    fn unheard(&self) -> Vec<Unread> {
+        let mut path = format!("{} (its file system doesn't answer)", self.thread.at().display());
+        if let Some(first) = self.mounts.first() {
+            let more = if self.mounts.len() > 1 { ", …" } else { "" };
+            let _ = write!(path, "; what came to {}{more} since isn't known", first.display());
+        }
+        let behind = self.thread.behind().into_iter().filter(|b| b.to > b.from);
+        let behind = behind.map(|b| Unread { path: b.path.to_string(), from: b.from, to: b.to });
+        std::iter::once(Unread { path, from: 0, to: 0 }).chain(behind).collect()
     }
 }
 
@@ -189,5 +266,220 @@ fn add(said: &mut ReadingReport, report: &Report) {
     said.lost.extend(report.losses.iter().map(|l| part(&l.path, l.from, l.to.max(l.from + 1))));
     if report.stats.unlisted_losses > 0 {
         said.lost.push(Unread { path: "(further files)".into(), from: 0, to: report.stats.unlisted_losses });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pillion_event::{Fate, InputDesc};
+    use pillion_input::Glob;
+    use pillion_input::parse::{Chain, ChainOptions};
+    use pillion_queue::{AckSink, Fates, Limits as QueueLimits};
+    use pillion_registry::{Options, Registry};
+    use pillion_world::{DirEntry, File, Fs, FsKind, Lock, Meta, OpenHow};
+    use std::sync::{Condvar, Mutex};
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    /// The real file system, in which each folder of this name is a mount of its own: those that hang don't come back from
+    /// any call until they are let go.
+    struct Mounted {
+        real: Arc<dyn Fs>,
+        root: PathBuf,
+        hung: Mutex<Vec<&'static str>>,
+        let_go: Condvar,
+    }
+
+    impl Mounted {
+        /// Waits while the path's mount hangs, if it is on one.
+        fn call<'p>(&self, path: &'p Path) -> &'p Path {
+            let mount = path.strip_prefix(&self.root).ok().and_then(|p| p.iter().next());
+            let hangs = |hung: &mut Vec<&str>| hung.iter().any(|name| mount.is_some_and(|m| m == *name));
+            drop(self.let_go.wait_while(self.hung.lock().unwrap(), |hung| hangs(hung)).unwrap());
+            path
+        }
+
+        fn hang(&self, names: &[&'static str]) {
+            *self.hung.lock().unwrap() = names.to_vec();
+            self.let_go.notify_all();
+        }
+    }
+
+    impl Fs for Mounted {
+        fn open(&self, path: &Path, how: OpenHow) -> io::Result<Box<dyn File>> {
+            if path == Path::new("/proc/self/mountinfo") {
+                let line = |(i, name)| {
+                    let (id, dir) = (i + 2, self.root.join(name));
+                    format!("{id} 1 0:{id} / {} rw - nfs4 s:/ rw\n", dir.display())
+                };
+                let mounts: String = ["a", "b", "c"].into_iter().enumerate().map(line).collect();
+                let table = self.root.join("table");
+                self.real.replace(&table, format!("1 0 8:1 / / rw - ext4 / rw\n{mounts}").as_bytes(), 0o600)?;
+                return self.real.open(&table, how);
+            }
+            self.real.open(self.call(path), how)
+        }
+        fn stat(&self, path: &Path, follow: bool) -> io::Result<Meta> {
+            self.real.stat(self.call(path), follow)
+        }
+        fn read_dir(&self, path: &Path, each: &mut dyn FnMut(DirEntry<'_>) -> bool) -> io::Result<()> {
+            self.real.read_dir(self.call(path), each)
+        }
+        fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
+            self.real.canonicalize(self.call(path))
+        }
+        fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+            self.real.read_link(self.call(path))
+        }
+        fn kind(&self, path: &Path) -> io::Result<FsKind> {
+            self.real.kind(self.call(path)).map(|_| FsKind::Network)
+        }
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            self.real.rename(from, to)
+        }
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            self.real.remove(path)
+        }
+        fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<()> {
+            self.real.create_dir_all(path, mode)
+        }
+        fn sync_dir(&self, path: &Path) -> io::Result<()> {
+            self.real.sync_dir(path)
+        }
+        fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+            self.real.try_lock(path)
+        }
+    }
+
+    struct Rig {
+        fs: Arc<Mounted>,
+        harvesting: Arc<Harvesting>,
+        ledger: Arc<Ledger>,
+        queue: Arc<Queue>,
+        _tmp: tempfile::TempDir,
+    }
+
+    fn seat(world: World, registry: Arc<Registry>, root: &Path) -> Seat {
+        Seat {
+            world,
+            data: root.join("data"),
+            registry,
+            host: "h".into(),
+            pod: None,
+            believed: Arc::default(),
+            watches: true,
+            receipt: None,
+            resumable: true,
+            pulse: None,
+        }
+    }
+
+    /// Readers of `a/*.log`, `b/*.log`, `c/*.log` by one input, and of `local/*.log` by another one.
+    fn rig(hung: &[&'static str]) -> Rig {
+        let tmp = tempfile::tempdir().unwrap();
+        let root = tmp.path().canonicalize().unwrap();
+        let real = World::real();
+        for name in ["a", "b", "c", "local"] {
+            real.fs.create_dir_all(&root.join(name), 0o700).unwrap();
+        }
+        let (hung, let_go) = (Mutex::new(hung.to_vec()), Condvar::new());
+        let fs = Arc::new(Mounted { real: Arc::clone(&real.fs), root: root.clone(), hung, let_go });
+        let world = World { fs: Arc::clone(&fs) as Arc<dyn Fs>, ..real };
+        let chain = Arc::new(Chain::new(ChainOptions::default()));
+        let input = |id: &str, names: &[&str]| {
+            let glob = |name: &&str| Glob::new(root.join(name).join("*.log").as_os_str(), false).unwrap();
+            let desc = Arc::new(InputDesc::bare(InputKind::Filestream, id));
+            let mut spec = InputSpec::new(desc, Arc::clone(&chain), names.iter().map(glob).collect());
+            spec.scan_every = Duration::from_millis(20);
+            spec
+        };
+        let inputs = vec![input("mounts", &["a", "b", "c"]), input("local", &["local"])];
+        let (registry, _) = Registry::open(&world, &root.join("data"), &Options::default()).unwrap();
+        let queue = Queue::new(QueueLimits { events: 100, bytes: 1 << 20, flush: None });
+        let seat = seat(world, Arc::new(registry), &root);
+        let ledger = Ledger::new(Arc::clone(&queue), Arc::clone(&seat.registry), false);
+        let (tell, _) = mpsc::channel(1);
+        let place = Place { seat: &seat, ledger: &ledger, queue: &queue, tell: &tell };
+        // What isn't read lies on a mount that may hang, too.
+        let own = Own { files: vec![root.join("b/flag")], dirs: vec![root.join("data")], ..Own::default() };
+        let harvesting = Harvesting::start(&place, inputs, &own, false).unwrap();
+        Rig { fs, harvesting, ledger, queue, _tmp: tmp }
+    }
+
+    impl Rig {
+        fn write(&self, name: &str, text: &str) {
+            self.fs.real.replace(&self.fs.root.join(name), text.as_bytes(), 0o600).unwrap();
+        }
+
+        /// Takes so many lines, and acknowledges them.
+        async fn lines(&self, count: usize) -> Vec<String> {
+            let mut lines = Vec::new();
+            while lines.len() < count {
+                let request = tokio::time::timeout(LIMIT, self.queue.take(100, usize::MAX)).await.unwrap().unwrap();
+                for slice in request.slices {
+                    let text = |e| String::from_utf8_lossy(slice.batch.text(e)).into_owned();
+                    lines.extend(slice.events().iter().map(text));
+                    self.ledger.settled(&slice, Fates::All(Fate::Acked));
+                }
+            }
+            lines.sort();
+            lines
+        }
+
+        async fn until(&self, what: &str, mut is: impl FnMut() -> bool) {
+            let begin = self.harvesting.world.clock.mono();
+            while !is() {
+                assert!(self.harvesting.world.clock.mono().since(begin) < LIMIT, "{what}");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_mount_that_hangs_holds_up_no_other() {
+        let rig = rig(&[]);
+        assert_eq!(rig.harvesting.readers.len(), 4);
+        rig.write("a/1.log", "a1\n");
+        rig.write("b/1.log", "b1\n");
+        assert_eq!(rig.lines(2).await, ["a1", "b1"]);
+        rig.fs.hang(&["b"]);
+        rig.until("b hangs", || {
+            let work = rig.harvesting.work();
+            work.iter().any(|(work, at)| work.is_some() && at.starts_with(rig.fs.root.join("b")))
+        })
+        .await;
+        for (name, text) in [("a/2.log", "a2\n"), ("b/2.log", "b2\n"), ("c/1.log", "c1\n"), ("local/1.log", "l1\n")] {
+            rig.write(name, text);
+        }
+        assert_eq!(rig.lines(3).await, ["a2", "c1", "l1"]);
+        // The drain: the others end, and what hangs is named without being waited for.
+        rig.harvesting.drain();
+        rig.write("c/2.log", "c2");
+        assert_eq!(rig.lines(1).await, ["c2"]);
+        rig.until("the others have drained", || rig.harvesting.reading.load(Ordering::Acquire) == 1).await;
+        let begin = rig.harvesting.world.clock.mono();
+        let report = rig.harvesting.report();
+        assert!(rig.harvesting.world.clock.mono().since(begin) < 4 * ANSWER);
+        assert_eq!(rig.harvesting.progress(), (false, false));
+        let unread: Vec<_> = report.unread.iter().map(|u| u.path.as_str()).collect();
+        let b = rig.fs.root.join("b").display().to_string();
+        assert!(matches!(unread[..], [path] if path.starts_with(&b) && path.contains("doesn't answer")), "{unread:?}");
+        // It comes back: nothing is lost, nothing comes twice.
+        rig.fs.hang(&[]);
+        assert_eq!(rig.lines(1).await, ["b2"]);
+        rig.until("all have drained", || rig.harvesting.progress() == (true, true)).await;
+        assert!(rig.harvesting.report().unread.is_empty() && rig.queue.waiting() == 0);
+    }
+
+    #[tokio::test]
+    async fn mounts_that_hang_from_the_start_hold_up_no_other() {
+        let rig = rig(&["b", "c"]);
+        rig.write("a/1.log", "a1\n");
+        rig.write("b/1.log", "b1\n");
+        assert_eq!(rig.lines(1).await, ["a1"]);
+        rig.fs.hang(&["c"]);
+        assert_eq!(rig.lines(1).await, ["b1"]);
+        rig.fs.hang(&[]);
     }
 }

@@ -16,6 +16,7 @@ mod demo;
 mod discover;
 mod entry;
 mod harvesting;
+mod hung;
 mod injecting;
 mod install;
 mod lasting;

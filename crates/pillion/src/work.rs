@@ -40,6 +40,7 @@ use crate::assemble::Assembled;
 use crate::cluster::Cluster;
 use crate::discover::{self, Discoveries, Discovery};
 use crate::harvesting::{self, Harvesting};
+use crate::hung;
 use crate::rest;
 use crate::seat::{Seat, hostname};
 use crate::wrapped;
@@ -130,6 +131,7 @@ pub(crate) async fn ride(
     let place = harvesting::Place { seat, ledger: &ledger, queue: &queue, tell: &tell };
     let harvesting = Harvesting::start(&place, inputs, &own, !providers.is_empty());
     let harvesting = harvesting.map_err(|e| fail(&format!("the reading threads can't start: {e}")))?;
+    tokio::spawn(hung::watch(Arc::downgrade(&harvesting)));
     let (terminated, sigterm) = watch::channel(false);
     let flag = watch_work(&world, &engine, &tell, sigterm);
     tokio::spawn(rest::watch(world.clone(), Arc::clone(&ledger)));
@@ -321,7 +323,7 @@ fn own_files(config: &Config, engine: &EngineSettings, data: &Path, spool: Optio
         let name = config.root().str("output.file.filename").ok().flatten().unwrap_or_else(|| "filebeat".into());
         files.push(Path::new(&folder).join(name));
     }
-    pillion_input::Own { dirs, files }
+    pillion_input::Own { dirs, files, ..Default::default() }
 }
 
 /// Waits for flag and lock, and for the process, in tasks of their own.

@@ -191,6 +191,12 @@ impl Fs for Beneath {
         Ok(self.view.join(self.relative(path)?).components().collect())
     }
 
+    /// There are no links.
+    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        self.stat(path, false)?;
+        Err(Errno::INVAL.into())
+    }
+
     fn kind(&self, path: &Path) -> io::Result<FsKind> {
         let fd = self.resolve(&self.relative(path)?, OFlags::PATH, Mode::empty())?;
         Ok(kind_of_magic(retry_on_intr(|| rustix::fs::fstatfs(&fd))?.f_type as u32))

@@ -99,6 +99,10 @@ pub trait Fs: Send + Sync {
     /// The path with all symlinks resolved.
     fn canonicalize(&self, path: &Path) -> io::Result<std::path::PathBuf>;
 
+    /// Where a symbolic link leads, as it is written in it; `EINVAL` when the path is none. Only the path itself is asked
+    /// for, never what the link leads to.
+    fn read_link(&self, path: &Path) -> io::Result<std::path::PathBuf>;
+
     /// Which kind of file system a path lies on.
     fn kind(&self, path: &Path) -> io::Result<FsKind>;
 

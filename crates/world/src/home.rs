@@ -56,6 +56,10 @@ impl Fs for Home {
         self.inner.canonicalize(path)
     }
 
+    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        self.inner.read_link(path)
+    }
+
     fn kind(&self, path: &Path) -> io::Result<FsKind> {
         self.inner.kind(path)
     }

@@ -186,6 +186,12 @@ impl Fs for RealFs {
         std::fs::canonicalize(path)
     }
 
+    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        use std::os::unix::ffi::OsStringExt;
+        let target = retry_on_intr(|| rustix::fs::readlink(path, Vec::new()))?;
+        Ok(PathBuf::from(std::ffi::OsString::from_vec(target.into_bytes())))
+    }
+
     fn kind(&self, path: &Path) -> io::Result<FsKind> {
         let s = retry_on_intr(|| rustix::fs::statfs(path))?;
         Ok(kind_of_magic(s.f_type as u32))
@@ -304,6 +310,8 @@ mod tests {
         std::os::unix::fs::symlink(&fifo, &link).unwrap();
         assert!(RealFs.open(&link, OpenHow::ReadNoFollow).is_err());
         assert_eq!(RealFs.stat(&link, false).unwrap().kind, FileKind::Symlink);
+        assert_eq!(RealFs.read_link(&link).unwrap(), fifo);
+        assert_eq!(RealFs.read_link(&fifo).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 
     #[test]

@@ -46,14 +46,13 @@ impl Harvester {
             return None;
         }
         let group = self.group_of(&spec)?;
-        let id = InputId(self.next_input);
+        let id = self.numbers.input();
         let input = Input::new(spec, group, id, self.world.clock.mono());
         match self.inputs.iter().position(|i| i.life == Life::Over) {
             Some(free) => self.inputs[free] = input,
             None if self.inputs.len() < usize::from(u16::MAX) => self.inputs.push(input),
             None => return None,
         }
-        self.next_input += 1;
         Some(id)
     }
 

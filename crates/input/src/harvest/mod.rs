@@ -39,6 +39,7 @@ mod trust;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use pillion_event::{Batch, BatchId, Incarnation};
 use pillion_registry::{LogWords, Registry};
@@ -52,7 +53,8 @@ use crate::at::At;
 use crate::harvest::account::Books;
 use crate::harvest::identity::Former;
 use crate::harvest::live::Life;
-use crate::harvest::table::{FileId, Table};
+pub(crate) use crate::harvest::table::FileId;
+use crate::harvest::table::Table;
 use crate::harvest::timers::Timers;
 use crate::harvest::tour::Tour;
 use crate::harvest::trust::Asked;
@@ -79,7 +81,41 @@ pub enum Step {
 }
 
 /// What decides about the registry keys of an input: a filestream's id, and the stream that is read alone.
-type GroupName = (Option<String>, Vec<(String, String)>);
+pub(crate) type GroupName = (Option<String>, Vec<(String, String)>);
+
+/// The name of the group of inputs that share registry keys with this one.
+pub(crate) fn group_name(spec: &InputSpec) -> GroupName {
+    (spec.is_filestream().then(|| spec.desc.id.clone()), spec.meta.clone())
+}
+
+/// What a file had to read when its thread was heard of last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// The file.
+    pub path: Arc<str>,
+    /// The first byte that isn't in a batch.
+    pub from: u64,
+    /// The size last seen.
+    pub to: u64,
+}
+
+/// What harvesters of one process share: the numbers that name batches and inputs.
+#[derive(Debug, Default)]
+pub struct Numbers {
+    batches: AtomicU64,
+    inputs: AtomicU64,
+}
+
+impl Numbers {
+    /// The number of another batch.
+    pub(crate) fn batch(&self) -> BatchId {
+        BatchId(self.batches.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    fn input(&self) -> InputId {
+        InputId(self.inputs.fetch_add(1, Ordering::Relaxed))
+    }
+}
 
 /// Something may have happened.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -147,10 +183,12 @@ pub struct Harvester {
     pub(crate) at: At,
     limits: Limits,
     own: Own,
+    /// It isn't known yet where the links in `own` lead.
+    own_is_raw: bool,
     inputs: Vec<Input>,
     /// What tells apart the groups of inputs that share registry keys.
     groups: Vec<GroupName>,
-    next_input: u64,
+    numbers: Arc<Numbers>,
     /// Inputs that are about to end.
     ending: usize,
     table: Table,
@@ -176,7 +214,6 @@ pub struct Harvester {
     refused: u64,
     /// When this began, on the wall clock.
     started_ms: i64,
-    next_batch: u64,
     /// How many steps in a row weren't reading while there was something to read.
     owed: u8,
     draining: bool,
@@ -195,9 +232,17 @@ const OWED: u8 = 16;
 const MAX_SAID: usize = 4096;
 
 impl Harvester {
-    /// A harvester that has read nothing yet; `stdin` inputs are left out. Files that the registry knows go on where they were acknowledged, after
-    /// a resend of what may have been sent.
-    pub fn new(world: World, registry: Arc<Registry>, inputs: Vec<InputSpec>, own: &Own, limits: Limits) -> Harvester {
+    /// A harvester that has read nothing yet; `stdin` inputs are left out. Files that the registry knows go on where they
+    /// were acknowledged, after a resend of what may have been sent. Nothing of the file system is asked yet. `numbers`: one
+    /// for all harvesters whose batches meet.
+    pub fn new(
+        world: World,
+        registry: Arc<Registry>,
+        inputs: Vec<InputSpec>,
+        own: &Own,
+        limits: Limits,
+        numbers: &Arc<Numbers>,
+    ) -> Harvester {
         let limits = Limits {
             chunk: limits.chunk.clamp(4096, 1 << 20),
             events: limits.events.max(1),
@@ -206,20 +251,16 @@ impl Harvester {
         };
         let started_ms = world.clock.wall().0;
         let lengths = identity::growing_lengths(&registry);
-        let real = |p: &PathBuf| world.fs.canonicalize(p).unwrap_or_else(|_| p.clone());
-        let own = Own {
-            dirs: own.dirs.iter().map(real).collect(),
-            files: own.files.iter().map(|f| real_file(&world, f)).collect(),
-        };
         let mut harvester = Harvester {
             world,
             registry,
             at: At::default(),
             limits,
-            own,
+            own: own.clone(),
+            own_is_raw: true,
             inputs: Vec::new(),
             groups: Vec::new(),
-            next_input: 0,
+            numbers: Arc::clone(numbers),
             ending: 0,
             table: Table::default(),
             folders: HashMap::new(),
@@ -237,7 +278,6 @@ impl Harvester {
             hand: 0,
             refused: 0,
             started_ms,
-            next_batch: 0,
             owed: 0,
             draining: false,
             said: BTreeSet::new(),
@@ -256,7 +296,26 @@ impl Harvester {
         done
     }
 
+    /// Finds out where the links lead to what isn't read: only now, since that can hang.
+    fn find_own(&mut self) {
+        let mut own = std::mem::take(&mut self.own);
+        let points = std::mem::take(&mut own.foreign);
+        let foreign = |path: &Path| points.iter().any(|point| path.starts_with(point));
+        for dir in own.dirs.iter_mut().filter(|dir| !foreign(dir)) {
+            self.at.set(dir);
+            *dir = self.world.fs.canonicalize(dir).unwrap_or_else(|_| dir.clone());
+        }
+        for file in own.files.iter_mut().filter(|file| !foreign(file)) {
+            self.at.set(file);
+            *file = real_file(&self.world, file);
+        }
+        (self.own, self.own_is_raw) = (own, false);
+    }
+
     fn do_step(&mut self, budget: Budget) -> Step {
+        if self.own_is_raw {
+            self.find_own();
+        }
         let now = self.world.clock.mono();
         let can_read = !budget.is_empty() && !self.ready.is_empty();
         if !(can_read && self.owed >= OWED) && self.look_around(now) {
@@ -364,7 +423,7 @@ impl Harvester {
 
     /// The number of the group of inputs that share registry keys with this one; `None`: there are too many.
     fn group_of(&mut self, spec: &InputSpec) -> Option<u16> {
-        let name = (spec.is_filestream().then(|| spec.desc.id.clone()), spec.meta.clone());
+        let name = group_name(spec);
         let used: Vec<u16> = self.inputs.iter().filter(|i| i.life != Life::Over).map(|i| i.group).collect();
         let free = |(at, _): &(usize, _)| !used.contains(&(*at as u16));
         let at = match self.groups.iter().position(|group| *group == name) {
@@ -387,11 +446,6 @@ impl Harvester {
         Incarnation(self.world.random.u128())
     }
 
-    fn new_batch_id(&mut self) -> BatchId {
-        self.next_batch += 1;
-        BatchId(self.next_batch)
-    }
-
     /// Says something once for each path and kind of problem.
     fn say_once(&mut self, path: &Path, what: &'static str, error: &dyn std::fmt::Display) {
         if self.said.len() < MAX_SAID && self.said.insert((path.to_owned(), what)) {
@@ -406,7 +460,14 @@ impl Harvester {
         {
             f.queued = true;
             self.ready.push_back(id);
+            self.note_behind(id);
         }
+    }
+
+    /// Tells whoever may wait in vain what a file has to read.
+    fn note_behind(&self, id: FileId) {
+        let queued = self.table.get(id).filter(|f| f.queued);
+        self.at.note(id, queued.map(|f| Behind { path: Arc::clone(f.path.text()), from: f.pos, to: f.len }));
     }
 
     /// What is known of a folder; looked up once for each search.

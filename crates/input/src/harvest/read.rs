@@ -73,6 +73,7 @@ impl Harvester {
                 None
             }
         };
+        self.note_behind(id);
         self.schedule(id, now);
         batch
     }
@@ -251,7 +252,7 @@ impl Harvester {
         events.shrink_to_fit();
         let to = turn.from + parsed.consumed;
         let mut batch = Batch {
-            id: self.new_batch_id(),
+            id: self.numbers.batch(),
             source,
             from: turn.from,
             to,

@@ -112,6 +112,12 @@ impl Glob {
         self.root()
     }
 
+    /// How many folders and files deep below its root the walk goes at most.
+    pub(crate) fn depth(&self) -> usize {
+        let deep = |part: &Part| if *part == Part::DoubleStar { usize::from(STAR_DEPTH) } else { 1 };
+        self.parts[self.literal_prefix().count()..].iter().map(deep).sum()
+    }
+
     fn literal_prefix(&self) -> impl Iterator<Item = &OsString> {
         let last = self.parts.len() - 1;
         self.parts[..last].iter().map_while(|p| match p {

@@ -71,6 +71,9 @@ impl Fs for Faulty {
     fn canonicalize(&self, path: &Path) -> std::io::Result<PathBuf> {
         self.real.fs.canonicalize(path)
     }
+    fn read_link(&self, path: &Path) -> std::io::Result<PathBuf> {
+        self.real.fs.read_link(path)
+    }
     fn kind(&self, path: &Path) -> std::io::Result<FsKind> {
         self.real.fs.kind(path)
     }

@@ -97,6 +97,9 @@ impl Fs for BrokenFs {
     fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
         self.fs.canonicalize(path)
     }
+    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        self.fs.read_link(path)
+    }
     fn kind(&self, path: &Path) -> io::Result<FsKind> {
         self.fs.kind(path)
     }

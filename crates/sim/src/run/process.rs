@@ -50,8 +50,8 @@ impl Process {
         let queue = Queue::new(QueueLimits { events: 64, bytes: 64 << 10, flush: None });
         let ledger = Ledger::new(Arc::clone(&queue), Arc::clone(&registry), plan.exactly_once);
         let limits = Limits { chunk: 4096, events: 16, descriptors: 4, deleted: 2, files: 1000, accounts: 1000 };
-        let own = Own { dirs: vec![DATA.into()], files: Vec::new() };
-        let harvester = Harvester::new(world.clone(), registry, vec![input(plan)?], &own, limits);
+        let own = Own { dirs: vec![DATA.into()], ..Own::default() };
+        let harvester = Harvester::new(world.clone(), registry, vec![input(plan)?], &own, limits, &Arc::default());
         Ok(Process { harvester, ledger, queue, worker: Worker::default() })
     }
 

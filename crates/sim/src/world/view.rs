@@ -251,6 +251,21 @@ impl Fs for SimFs {
         )
     }
 
+    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        self.step(
+            |_| NEVER,
+            "readlink",
+            path,
+            |s, _| {
+                let ino = s.disk.find(path, false)?.ino.ok_or(Errno::NOENT)?;
+                match &s.disk.node(ino)?.content {
+                    Content::Link(target) => Ok(target.clone()),
+                    _ => Err(Errno::INVAL.into()),
+                }
+            },
+        )
+    }
+
     fn kind(&self, path: &Path) -> io::Result<FsKind> {
         self.step(
             |_| NEVER,
