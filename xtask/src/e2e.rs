@@ -5,7 +5,7 @@
 use crate::peer::Check;
 use crate::servers::{self, Kind};
 use crate::{
-    Outcome, bench, container, endpoints, exhausted, filebeat, golumber, helm, kubernetes, loss, oldtls, peer,
+    Outcome, bench, container, endpoints, exhausted, filebeat, golumber, helm, kubernetes, loss, oldtls, peer, podman,
     promtool, webhook,
 };
 
@@ -36,6 +36,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         ["inotify", rest @ ..] => exhausted::run(rest),
         ["loss", rest @ ..] => loss::run(rest),
         ["metrics", rest @ ..] => promtool::run(rest),
+        ["podman", rest @ ..] => podman::run(rest),
         ["resident"] => bench::check_resident(),
         _ => Err(crate::USAGE.to_owned()),
     }

@@ -28,6 +28,7 @@ mod kubernetes;
 mod loss;
 mod oldtls;
 mod peer;
+mod podman;
 mod ports;
 mod promtool;
 mod servers;
@@ -64,6 +65,7 @@ usage: cargo xtask CHORE
   e2e inotify          the executable where the kernel has no inotify instances or watches left
   e2e helm …           the Helm chart, linted and rendered by the real helm; the plain manifests: --write
   e2e metrics          what /metrics gives, linted by promtool
+  e2e podman           the image with podman, and the Dockerfile beside it
   e2e resident         what the executable keeps resident at rest is within its limits
   e2e webhook …        the webhook on that Kubernetes: --case NAME, --keep
   e2e kubernetes …     on a real one-node Kubernetes: --only NAME, --all, --keep, --list, --jobs N
