@@ -4,9 +4,10 @@
 //! Always holds: it asks for no interpreter and no shared library, is at most 15 MB, and starts; else the chore fails.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::kubernetes::has;
 use crate::{Outcome, root};
 
 /// What the executable is measured on.
@@ -34,6 +35,7 @@ pub(crate) fn build_for(target: &str) -> Outcome<PathBuf> {
     // The flags go to the target alone: build scripts and procedural macros can't be linked statically.
     let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", target.to_uppercase().replace('-', "_"));
     cargo.env(flags, rust_flags(target));
+    linker(&mut cargo, target);
     let status = cargo.status().map_err(|e| format!("cargo: {e}"))?;
     if !status.success() {
         return Err(format!("cargo build: {status}"));
@@ -41,7 +43,7 @@ pub(crate) fn build_for(target: &str) -> Outcome<PathBuf> {
     let made = root.join("target").join(target).join("dist/pillion");
     if target != TARGET {
         check(&fs::read(&made).map_err(|e| format!("{}: {e}", made.display()))?)?;
-        return Ok(made);
+        return starts_emulated(&made, target).map(|()| made);
     }
     let path = root.join("target/dist/pillion");
     let copy = || -> std::io::Result<Vec<u8>> {
@@ -59,6 +61,27 @@ pub(crate) fn build_for(target: &str) -> Outcome<PathBuf> {
         return Err(format!("{} doesn't start: {}", path.display(), said.status));
     }
     Ok(path)
+}
+
+/// Debian's cross compiler as the linker, where cargo isn't told another; C code finds it by itself.
+fn linker(cargo: &mut Command, target: &str) {
+    let variable = format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_"));
+    let arch = target.split('-').next().unwrap_or_default();
+    let compiler = format!("{arch}-linux-gnu-gcc");
+    if arch != std::env::consts::ARCH && std::env::var_os(&variable).is_none() && has(&compiler) {
+        cargo.env(variable, compiler);
+    }
+}
+
+/// Starts an executable for another architecture where this machine can: with qemu's emulation. Else that is said.
+fn starts_emulated(path: &Path, target: &str) -> Outcome {
+    let arch = target.split('-').next().unwrap_or_default();
+    let emulator = format!("qemu-{arch}-static");
+    if !has(&emulator) {
+        println!("not started: no {emulator} (Debian: qemu-user-static)");
+        return Ok(());
+    }
+    crate::child::run(Command::new(emulator).arg(path).arg("version")).map(drop)
 }
 
 /// Static, at a random address. The 19,000 places that have to be adjusted to that address are listed in 10 KB instead of

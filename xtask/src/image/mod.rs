@@ -6,6 +6,7 @@
 //! Always holds: the same parts give the same bytes; the tar was read back; unpacked it has at most 20 MB; every executable
 //! in it is static and of the image's architecture.
 
+mod busybox;
 mod contents;
 mod oci;
 mod peer;
@@ -31,7 +32,7 @@ use crate::{Outcome, child, dist, root};
 const MOST_BYTES: u64 = 20_000_000;
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Where Debian keeps what it says of licences.
-const COPYRIGHTS: &[&str] = &["busybox-static", "ca-certificates"];
+const COPYRIGHTS: &[&str] = &[busybox::PACKAGE, "ca-certificates"];
 
 /// A platform, by Go's name, Rust's target, and ELF's number for the machine.
 struct Platform {
@@ -134,8 +135,7 @@ impl Sources {
         };
         let busybox = match &self.busybox {
             Some(path) => path.clone(),
-            None if platform.arch == own_arch() => busybox()?,
-            None => return Err(format!("name a static busybox for {} with --busybox FILE", platform.arch)),
+            None => busybox::path(platform.arch)?,
         };
         let pillion = executable(&binary, platform)?;
         let shell = executable(&busybox, platform)?;
@@ -149,8 +149,8 @@ impl Sources {
         }
         let packages = [
             Package {
-                name: "busybox-static",
-                version: busybox_version(&shell),
+                name: busybox::PACKAGE,
+                version: busybox::version(&shell),
                 licence: "GPL-2.0-only",
                 sha256: oci::sha256(&shell),
             },
@@ -191,24 +191,6 @@ fn executable(path: &Path, platform: &Platform) -> Outcome<Vec<u8>> {
         return Err(why(format!("isn't for {}", platform.arch)));
     }
     Ok(bytes)
-}
-
-/// busybox, as `PATH` has it.
-fn busybox() -> Outcome<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let all = std::env::split_paths(&path).chain(["/bin".into(), "/usr/bin".into()]);
-    let found = all.map(|folder| folder.join("busybox")).find(|file| file.is_file());
-    found.ok_or_else(|| "no busybox: install busybox-static, or name one with --busybox FILE".into())
-}
-
-/// Debian's version in the first line of its help, `BusyBox v1.35.0 (Debian 1:1.35.0-4+deb12u1)`: also of one that can't be
-/// run here.
-fn busybox_version(bytes: &[u8]) -> Option<String> {
-    let marks: [&[u8]; 2] = [b"(Debian ", b"BusyBox v"];
-    let at = marks.iter().find_map(|m| Some(bytes.windows(m.len()).position(|w| w == *m)? + m.len()))?;
-    let rest = bytes.get(at..at + 64)?;
-    let end = rest.iter().position(|b| matches!(b, b')' | b' ' | 0 | b'\n'))?;
-    String::from_utf8(rest.get(..end)?.to_vec()).ok().filter(|v| !v.is_empty())
 }
 
 fn debian_version(package: &str) -> Option<String> {
@@ -262,16 +244,5 @@ mod tests {
         ] {
             assert_eq!(created(time), told);
         }
-    }
-
-    #[test]
-    fn busybox_tells_its_version() {
-        let mut debian = b"..\0BusyBox v1.35.0 (Debian 1:1.35.0-4+deb12u1)\0".to_vec();
-        debian.resize(200, 0);
-        assert_eq!(busybox_version(&debian).as_deref(), Some("1:1.35.0-4+deb12u1"));
-        let mut other = b"BusyBox v1.36.1 ()\0".to_vec();
-        other.resize(200, 0);
-        assert_eq!(busybox_version(&other).as_deref(), Some("1.36.1"));
-        assert_eq!(busybox_version(b"nothing"), None);
     }
 }

@@ -24,7 +24,7 @@ pub(crate) fn filebeat(name: &str) -> Outcome<PathBuf> {
     let mut tree = Tree::default();
     let link = |target: &str| Kind::Link(target.to_owned());
     tree.add("bin", 0o777, link("usr/bin"));
-    tree.add("usr/bin/busybox", 0o755, Kind::File(read(&busybox()?)?));
+    tree.add("usr/bin/busybox", 0o755, Kind::File(read(&busybox::path(own_arch())?)?));
     for applet in APPLETS {
         tree.add(&format!("usr/bin/{applet}"), 0o777, link("busybox"));
     }

@@ -1,15 +1,13 @@
 //! What a surge uses: memory of all sidecars, processor time of all pods, requests to the API server.
 //!
-//! Comes in: pods, the kernel's cgroups, the audit log. Goes out: numbers.
+//! Comes in: the kernel's cgroups, the audit log. Goes out: numbers.
 //! Always holds: memory is what `kubectl top` shows, without page cache that the kernel would give up first.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
-use crate::kubernetes::{Rig, pods};
+use crate::kubernetes::Rig;
 
 /// The most memory that was seen.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,39 +18,52 @@ pub(super) struct Memory {
     pub(super) one: u64,
 }
 
-/// Watches the sidecars' memory. Their cgroups are looked for once.
+/// Watches the sidecars' memory. Nobody is asked where they are: the kernel's cgroups tell at once, and an API server that is
+/// busy with a surge has other things to do.
 pub(super) struct Gauge {
-    container: &'static str,
-    groups: HashMap<String, PathBuf>,
+    program: &'static str,
+    groups: HashSet<PathBuf>,
     pub(super) most: Memory,
 }
 
 impl Gauge {
-    pub(super) fn new(container: &'static str) -> Gauge {
-        Gauge { container, groups: HashMap::new(), most: Memory::default() }
-    }
-
-    /// Learns of pods.
-    pub(super) fn learn(&mut self, all: &[Value]) {
-        for pod in all {
-            let name = pods::name(pod);
-            if !self.groups.contains_key(name)
-                && let Some(group) = pods::cgroup(pod, self.container, "memory")
-            {
-                self.groups.insert(name.to_owned(), group);
-            }
-        }
+    /// For the containers in which a process of this name runs.
+    pub(super) fn new(program: &'static str) -> Gauge {
+        Gauge { program, groups: HashSet::new(), most: Memory::default() }
     }
 
     /// Looks at all of them now.
     pub(super) fn look(&mut self) {
-        let now: Vec<u64> = self.groups.values().filter_map(|group| working_set(group)).collect();
+        for group in containers() {
+            if !self.groups.contains(&group) && runs(&group, self.program) {
+                self.groups.insert(group);
+            }
+        }
+        let now: Vec<u64> = self.groups.iter().filter_map(|group| working_set(group)).collect();
         let sum = now.iter().sum();
         if sum > self.most.all.0 {
             self.most.all = (sum, now.len());
         }
         self.most.one = self.most.one.max(now.into_iter().max().unwrap_or(0));
     }
+}
+
+/// The cgroups of all containers of all pods.
+fn containers() -> Vec<PathBuf> {
+    let below = |path: PathBuf| {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path())
+    };
+    let tops = ["/sys/fs/cgroup/memory/kubepods", "/sys/fs/cgroup/kubepods"].map(PathBuf::from);
+    let classes = tops.into_iter().flat_map(|top| [top.join("burstable"), top.join("besteffort"), top]);
+    let is_pod = |path: &PathBuf| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("pod"));
+    classes.flat_map(below).filter(is_pod).flat_map(below).collect()
+}
+
+/// Whether a process of this name is among those of a cgroup.
+fn runs(group: &Path, program: &str) -> bool {
+    let processes = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    processes.lines().any(|id| fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|name| name.trim() == program))
 }
 
 /// A cgroup's memory without inactive file pages, in bytes. `None` when it is gone.

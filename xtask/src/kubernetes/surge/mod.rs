@@ -30,7 +30,7 @@ const LIMIT: Duration = Duration::from_secs(400);
 const LINES: usize = 1000;
 /// Where the work waits for the other pods.
 const GATE: u16 = 7300;
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What a sidecar's log says when the kernel has refused it an inotify instance.
 const POLLS: &str = "inotify has nothing left";
 
@@ -174,7 +174,7 @@ fn surge(rig: &Rig, ride: Ride, pods: usize) -> Outcome<Row> {
     let namespace = format!("surge-{}", ride.name());
     prepare(rig, ride, &namespace)?;
     let (cpu, begin) = (gauge::cpu(), Instant::now());
-    let mut gauge = Gauge::new(ride.container());
+    let mut gauge = Gauge::new(ride.program());
     let together = run_all(rig, &namespace, pods, &mut gauge, begin)?;
     let complete = begin.elapsed().as_secs_f64();
     let cpu = gauge::cpu() - cpu;
@@ -208,7 +208,6 @@ fn run_all(rig: &Rig, namespace: &str, n: usize, gauge: &mut Gauge, begin: Insta
             waiting.push(stream);
         }
         completed(namespace)?;
-        gauge.learn(&pods::all(namespace)?);
         gauge.look();
         std::thread::sleep(LOOK_EVERY);
         Ok((waiting.len() == n).then_some(()))
@@ -217,7 +216,6 @@ fn run_all(rig: &Rig, namespace: &str, n: usize, gauge: &mut Gauge, begin: Insta
     let together = begin.elapsed().as_secs_f64();
     drop(waiting);
     wait::until("all Jobs of the surge", LIMIT, || {
-        gauge.learn(&pods::all(namespace)?);
         gauge.look();
         std::thread::sleep(LOOK_EVERY);
         Ok((completed(namespace)? == n).then_some(()))

@@ -4,6 +4,7 @@
 //! `kubectl apply`.
 //! Always holds: Pillion's row is what `pillion inject` writes, untouched; every row has the same work and the same requests.
 
+use std::fs;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -16,6 +17,8 @@ use crate::{Outcome, child, root};
 const PLAIN: &str = "scaledjob";
 /// The name of Filebeat's image on the node.
 pub(super) const FILEBEAT: &str = "localhost/filebeat:7.17.29";
+/// What each container requests: with the usual 10m a node of two processors takes only a hundred pods.
+const CPU: &str = "1m";
 /// The usual workaround, as in `deploy/examples/a-shell-loop.yml`.
 const LOOP: &str = "filebeat -e -c /etc/filebeat/filebeat.yml & \
     while [ ! -f /data/completion-flag ]; do sleep 1; done && exit 0";
@@ -56,8 +59,8 @@ impl Ride {
         }
     }
 
-    /// The sidecar's container.
-    pub(super) fn container(self) -> &'static str {
+    /// The program in the sidecar.
+    pub(super) fn program(self) -> &'static str {
         if self.is_filebeat() { "filebeat" } else { "pillion" }
     }
 
@@ -68,17 +71,27 @@ impl Ride {
     /// The objects of this row.
     pub(super) fn manifest(self, rig: &Rig) -> Outcome<String> {
         let path = root().join("deploy/examples").join(format!("{PLAIN}.yml"));
+        let plain = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let plain = plain.replace("cpu: 10m", &format!("cpu: {CPU}"));
         match self {
-            Ride::None => std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display())),
+            Ride::None => Ok(plain),
             Ride::Pillion => {
+                let path = rig.node.folder("plain.yml");
+                fs::write(&path, plain).map_err(|e| format!("{}: {e}", path.display()))?;
                 let mut inject = Command::new(&rig.program);
                 inject.args(["inject", "--kube-version", "1.34", "-f"]).arg(&path);
-                inject.args(["--set", &format!("output=logstash=logstash.logging:{LUMBERJACK}")]);
-                child::run(inject.args(["--set", "image=localhost/pillion:0.1.0", "--set", "pull_policy=Never"]))
+                let output = format!("output=logstash=logstash.logging:{LUMBERJACK}");
+                let resources = format!("resources=requests.cpu={CPU}");
+                for setting in [&output, &resources, "image=localhost/pillion:0.1.0", "pull_policy=Never"] {
+                    inject.args(["--set", setting]);
+                }
+                child::run(&mut inject)
             }
             Ride::FilebeatLoop | Ride::FilebeatNative => {
                 let mut example = Example::read(&rig.node, PLAIN)?;
-                self.seat_filebeat(&mut example.object("ScaledJob")["spec"]["jobTargetRef"]["template"]["spec"]);
+                let pod = &mut example.object("ScaledJob")["spec"]["jobTargetRef"]["template"]["spec"];
+                pod["containers"][0]["resources"]["requests"]["cpu"] = CPU.into();
+                self.seat_filebeat(pod);
                 let config = config();
                 example.add(json!({
                     "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "filebeat"},
@@ -97,7 +110,7 @@ impl Ride {
         let mut sidecar = json!({
             "name": "filebeat", "image": FILEBEAT, "imagePullPolicy": "Never", "command": command,
             "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
-            "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "512Mi"}},
+            "resources": {"requests": {"cpu": CPU, "memory": "16Mi"}, "limits": {"memory": "512Mi"}},
             "volumeMounts": [
                 {"name": "data", "mountPath": "/data"}, {"name": "filebeat", "mountPath": "/etc/filebeat"},
                 {"name": "state", "mountPath": "/usr/share/filebeat/data"},
