@@ -110,16 +110,14 @@ pub(crate) async fn ride(
 ) -> Result<Outcome, u8> {
     let world = World::real();
     let data = &config.paths().data;
-    let registry = &seat.registry;
-    let queue = Queue::new(parts.engine.queue);
+    let (registry, queue) = (&seat.registry, Queue::new(parts.engine.queue));
     let ledger = Ledger::new(Arc::clone(&queue), Arc::clone(registry), parts.engine.exactly_once);
     let registrar = registrar_thread(&ledger, parts.engine.registry_flush);
     let context = context(&world, config, &parts, seat);
     let (stats, hurry) = (Arc::clone(&context.stats), Arc::clone(&context.hurry));
     let shape = shape(config, &context);
     let Assembled { engine, inputs, output, providers, .. } = parts;
-    let (compat, why) = (config.compat().name(), config.compat_reason());
-    tracing::info!(output = output.name(), inputs = inputs.len(), compat, "started; {why}");
+    say_start(config, &output, inputs.len());
     let (tell, endings) = mpsc::channel(8);
     start_output(output, context, &queue, &ledger, &tell)?;
     let stdin = inputs.iter().any(|i| i.desc.kind == InputKind::Stdin);
@@ -129,9 +127,7 @@ pub(crate) async fn ride(
     let (cluster, discoveries) = join_cluster(config, (&world, seat), &mut inputs, &providers, &shape).await?;
     let own = own_files(config, &engine, &seat.data, flags.command.is_none().then_some(spool_dir.as_path()));
     let place = harvesting::Place { seat, ledger: &ledger, queue: &queue, tell: &tell };
-    let harvesting = Harvesting::start(&place, inputs, &own, !providers.is_empty());
-    let harvesting = harvesting.map_err(|e| fail(&format!("the reading threads can't start: {e}")))?;
-    tokio::spawn(hung::watch(Arc::downgrade(&harvesting)));
+    let harvesting = start_reading(&place, inputs, &own, !providers.is_empty())?;
     let (terminated, sigterm) = watch::channel(false);
     let flag = watch_work(&world, &engine, &tell, sigterm);
     tokio::spawn(rest::watch(world.clone(), Arc::clone(&ledger)));
@@ -139,9 +135,7 @@ pub(crate) async fn ride(
     let place = wrapped::Place { world: &seat.world, dir: &spool_dir, registry, ledger: &ledger, tell: &tell };
     let command = flags.command.as_deref().map(|command| start_command(config, &place, command)).transpose()?;
     let (spools, handle) = command.unzip();
-    if flags.once {
-        let _ = tell.send(Ending::Drain(Cause::Once)).await;
-    }
+    begin_end(flags, &tell).await;
     let run = Run {
         end_command: end_command(world.clone(), handle),
         world,
@@ -163,9 +157,37 @@ pub(crate) async fn ride(
     };
     harvesting.quit();
     end_registrar(&ledger, registrar).await;
-    let spools = spools.map(|s| std::mem::take(&mut *s.lock().unwrap_or_else(PoisonError::into_inner)));
-    spools.into_iter().flatten().for_each(Spool::clean);
+    spools.iter().for_each(clean);
     Ok(outcome)
+}
+
+/// `--once`: the drain begins at once.
+async fn begin_end(flags: &RunFlags, tell: &mpsc::Sender<Ending>) {
+    if flags.once {
+        let _ = tell.send(Ending::Drain(Cause::Once)).await;
+    }
+}
+
+fn say_start(config: &Config, output: &AnyOptions, inputs: usize) {
+    let (compat, why) = (config.compat().name(), config.compat_reason());
+    tracing::info!(output = output.name(), inputs, compat, "started; {why}");
+}
+
+fn start_reading(
+    place: &harvesting::Place<'_>,
+    inputs: Vec<InputSpec>,
+    own: &pillion_input::Own,
+    live: bool,
+) -> Result<Arc<Harvesting>, u8> {
+    let harvesting = Harvesting::start(place, inputs, own, live);
+    let harvesting = harvesting.map_err(|e| fail(&format!("the reading threads can't start: {e}")))?;
+    tokio::spawn(hung::watch(Arc::downgrade(&harvesting)));
+    Ok(harvesting)
+}
+
+/// Removes what a wrapped command's spools still hold.
+fn clean(spools: &wrapped::Ended) {
+    std::mem::take(&mut *spools.lock().unwrap_or_else(PoisonError::into_inner)).into_iter().for_each(Spool::clean);
 }
 
 /// Has the last acknowledgements written down.

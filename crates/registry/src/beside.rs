@@ -38,7 +38,8 @@ pub const RECEIPT: &str = "receipt.json";
 
 const OWNER: &str = "owner.json";
 const ALIVE: &str = "alive.json";
-const DONE: &str = "done.json";
+/// What says that everything is shipped.
+pub const DONE: &str = "done.json";
 /// Larger files of these aren't read, in bytes.
 const MAX_OWNER: usize = 64 * 1024;
 const MAX_ALIVE: usize = 4096;

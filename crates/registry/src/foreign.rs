@@ -13,6 +13,7 @@
 //! Tested below, in `tests/foreign.rs` (a table of hostile registries), and by the fuzz target `foreign`.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Component, Path};
 use std::sync::Arc;
 
@@ -81,6 +82,13 @@ pub fn read(world: &World, data_path: &Path, options: &Options, bounds: &Bounds)
         Err(_) => None,
     };
     let home = data_path.join(&options.path).join(STORE);
+    let agent_id = agent_id.filter(|id| is_uuid(id));
+    match world.fs.stat(&home, true) {
+        // Its owner got no further.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Foreign { agent_id, ..Foreign::default() }),
+        Err(source) => return Err(Error::Unreadable { path: home, source }),
+        Ok(_) => {}
+    }
     let mut faults = Faults::default();
     let loaded = load::load(world, &home, load::Limits { file: bounds.file, entries: bounds.entries }, &mut faults)?;
     let files = loaded.records.map.into_values().filter_map(|record| match record {
@@ -88,13 +96,7 @@ pub fn read(world: &World, data_path: &Path, options: &Options, bounds: &Bounds)
         Record::Foreign(_) => None,
     });
     let entries = vet(files, bounds, &mut faults);
-    Ok(Foreign {
-        agent_id: agent_id.filter(|id| is_uuid(id)),
-        entries,
-        torn: loaded.torn,
-        refused: faults.list,
-        refused_count: faults.count,
-    })
+    Ok(Foreign { agent_id, entries, torn: loaded.torn, refused: faults.list, refused_count: faults.count })
 }
 
 /// Keeps of entries what is within bounds.

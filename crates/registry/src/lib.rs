@@ -20,6 +20,7 @@
 //! | `disk.rs` | log, checkpoint, and the order of their steps |
 //! | `load.rs` | reading them back, whatever they hold |
 //! | `beside.rs` | a registry beside the logs: whose it is, and whether its owner lives |
+//! | `adopt.rs` | taking the seat of a dead owner |
 //! | `foreign.rs` | registries that others wrote, read without trust, and adopting their entries |
 //! | `takeover.rs` | the layouts of Filebeat 5.6 to 7.8 |
 //! | `value.rs` | one value as Filebeat writes it |
@@ -30,6 +31,7 @@
 //! system, and random operations, faults and restarts against a model), `tests/real.rs` (what real Filebeats wrote) and
 //! `tests/hostile.rs` (damaged files; the fuzz target `registry` goes on where it ends).
 
+pub mod adopt;
 pub mod beside;
 mod chunks;
 mod disk;

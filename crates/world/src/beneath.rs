@@ -19,11 +19,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::fs::{DirEntry, File, FileKind, Fs, FsKind, Lock, Meta, OpenHow};
-use crate::real::{RealFile, flock, kind_of_magic, list, statx};
+use crate::real::{RealFile, flock, kind_of_magic, list, rename_new_at, statx};
 
 /// How often a resolution is tried again that a rename elsewhere has disturbed (`EAGAIN`).
 const TRIES: usize = 8;
@@ -209,7 +209,7 @@ impl Fs for Beneath {
 
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         let ((from_dir, from), (to_dir, to)) = (self.parent(from)?, self.parent(to)?);
-        Ok(rustix::fs::renameat_with(from_dir, from, to_dir, to, RenameFlags::NOREPLACE)?)
+        rename_new_at((from_dir.as_fd(), Path::new(from)), (to_dir.as_fd(), Path::new(to)))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -109,7 +109,8 @@ pub trait Fs: Send + Sync {
     /// Renames within one file system, replacing what was there. Durable only after [`Fs::sync_dir`].
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
-    /// The same, but an error (`EEXIST`) when something is there.
+    /// The same, but an error (`EEXIST`) when something is there. Where the file system can't do it in one step, a crash may
+    /// leave the file with both names.
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         if self.stat(to, false).is_ok() {
             return Err(io::ErrorKind::AlreadyExists.into());

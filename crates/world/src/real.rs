@@ -5,7 +5,7 @@
 //! Tested below.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -149,6 +149,19 @@ pub(crate) fn kind_of_magic(magic: u32) -> FsKind {
     }
 }
 
+/// Renames without replacing. NFS and many FUSE file systems don't know that: there a second name is made, which fails as
+/// well when something has it, and the first one removed.
+pub(crate) fn rename_new_at(from: (BorrowedFd<'_>, &Path), to: (BorrowedFd<'_>, &Path)) -> io::Result<()> {
+    use rustix::io::Errno;
+    match rustix::fs::renameat_with(from.0, from.1, to.0, to.1, rustix::fs::RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            rustix::fs::linkat(from.0, from.1, to.0, to.1, AtFlags::empty())?;
+            Ok(rustix::fs::unlinkat(from.0, from.1, AtFlags::empty())?)
+        }
+        done => Ok(done?),
+    }
+}
+
 /// Takes a lock on an open file: see [`Fs::try_lock`].
 pub(crate) fn flock(fd: OwnedFd) -> io::Result<Option<Box<dyn Lock>>> {
     match retry_on_intr(|| rustix::fs::flock(&fd, rustix::fs::FlockOperation::NonBlockingLockExclusive)) {
@@ -202,7 +215,7 @@ impl Fs for RealFs {
     }
 
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        Ok(rustix::fs::renameat_with(CWD, from, CWD, to, rustix::fs::RenameFlags::NOREPLACE)?)
+        rename_new_at((CWD, from), (CWD, to))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -79,9 +79,9 @@ pub(super) fn command(kind: Kind) -> Command {
         Kind::Sweep => config(command)
             .arg(value_arg("drain-timeout", "DURATION", "How long one registry may take [default: 10m]"))
             .arg(switch_arg("dry-run", "Only look, and print what is there"))
-            .arg(value_arg("grace", "DURATION", "How long an owner must not have moved [default: 60s]").value_parser(
-                |text: &str| pillion_config::parse_duration(text).ok_or("give a time span such as 60s or 5m"),
-            )),
+            .arg(span_arg("grace", "How long an owner must not have moved [default: 60s]"))
+            .arg(span_arg("delete-after", "Delete files that are shipped to their last byte, so long after"))
+            .arg(span_arg("move-after", "Move them to .pillion/NAME/shipped beside the logs instead")),
         Kind::Export => life(config(command)).arg(switch_arg("reveal-secrets", "Print passwords and keys too")),
     }
 }
@@ -226,6 +226,12 @@ pub(super) fn value_arg(name: &'static str, value: &'static str, help: &'static 
         .overrides_with(name)
         .allow_hyphen_values(true)
         .help(help)
+}
+
+/// A time span, in nanoseconds.
+fn span_arg(name: &'static str, help: &'static str) -> Arg {
+    value_arg(name, "DURATION", help)
+        .value_parser(|text: &str| pillion_config::parse_duration(text).ok_or("give a time span such as 60s or 24h"))
 }
 
 /// A switch as Go has it: `--once`, `--once=false`.

@@ -127,7 +127,8 @@ fn beside(kind: Kind, injection: &str) -> Option<Texts<'_>> {
              as done.\nThe configuration is the one that the pods had; its variables POD_NAME and the like are theirs. Once, or as a \
              CronJob.\n\nDead is an owner whose lock is free and of whom nothing has changed for the time of --grace. Exits with 0 \
              when nothing is\nleft, with 3 when something is: the log and the receipts say what.",
-            "Examples:\n  pillion sweep --dry-run /volume\n  pillion sweep -e -c filebeat.yml --grace 2m /volume\n",
+            "Examples:\n  pillion sweep --dry-run /volume\n  pillion sweep -e -c filebeat.yml --grace 2m /volume\n  pillion sweep -e -c filebeat.yml \
+             --delete-after 24h /volume      and let shipped files go\n",
         ),
         Kind::Install => (
             "install DIR",

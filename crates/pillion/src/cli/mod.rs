@@ -16,10 +16,13 @@ mod split;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::ArgMatches;
 pub use inject::Inject;
 use pillion_config::{Load, Setting, default_home, nearest};
+
+pub use crate::sweep::After;
 
 /// Commands of ours.
 const OWN: &[&str] =
@@ -111,6 +114,8 @@ pub struct Sweep {
     pub grace_ns: Option<u64>,
     /// `--dry-run`: only look.
     pub dry_run: bool,
+    /// `--delete-after`, `--move-after`: what becomes of shipped files.
+    pub after: Option<After>,
 }
 
 /// What the flags say about our own log.
@@ -288,17 +293,25 @@ pub fn parse(process: &Process) -> Result<Command, Usage> {
                 flags::Kind::TestOutput => Command::TestOutput(run),
                 flags::Kind::Export => Command::ExportConfig { run, reveal: flags::on(&matches, "reveal-secrets") },
                 flags::Kind::Exec => Command::Exec { run, command },
-                flags::Kind::Sweep => Command::Sweep(Sweep {
-                    path: words.iter().skip(1).collect(),
-                    run,
-                    grace_ns: matches.get_one::<u64>("grace").copied(),
-                    dry_run: flags::on(&matches, "dry-run"),
-                }),
+                flags::Kind::Sweep => Command::Sweep(sweep(&matches, words.iter().skip(1).collect(), run)?),
                 _ if flags::on(&matches, "configtest") => Command::TestConfig(run),
                 _ => Command::Run(run),
             })
         }
     }
+}
+
+fn sweep(matches: &ArgMatches, path: PathBuf, run: Run) -> Result<Sweep, Usage> {
+    let span = |name: &str| matches.get_one::<u64>(name).copied();
+    let after = match (span("delete-after"), span("move-after")) {
+        (Some(_), Some(_)) => {
+            return Err(Usage::new("--delete-after and --move-after: a file can't go both ways", "choose one"));
+        }
+        (Some(ns), None) => Some(After::Delete(Duration::from_nanos(ns))),
+        (None, Some(ns)) => Some(After::Move(Duration::from_nanos(ns))),
+        (None, None) => None,
+    };
+    Ok(Sweep { path, run, grace_ns: span("grace"), dry_run: flags::on(matches, "dry-run"), after })
 }
 
 /// What follows `--` is for some commands alone, and `exec` needs it.

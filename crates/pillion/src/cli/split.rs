@@ -65,6 +65,8 @@ const LONG: &[(&str, bool)] = &[
     ("config-map", true),
     ("kube-version", true),
     ("grace", true),
+    ("delete-after", true),
+    ("move-after", true),
     ("dry-run", false),
 ];
 

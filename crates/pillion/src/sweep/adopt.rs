@@ -24,14 +24,15 @@ use pillion_engine::run::{Outcome, Signals};
 use pillion_engine::settings::DRAIN_TIMEOUT;
 use pillion_event::{Incarnation, InputKind};
 use pillion_input::InputSpec;
-use pillion_registry::beside::{self, Beat, FOLDER, HEARTBEAT, Heart, RECEIPT};
-use pillion_registry::foreign::{self, Bounds, Foreign};
-use pillion_registry::{Entry, Error, Options, Registry};
+use pillion_registry::Entry;
+use pillion_registry::adopt::{Claim, Taken};
+use pillion_registry::beside::{self, Beat, FOLDER, HEARTBEAT, RECEIPT};
+use pillion_registry::foreign::{Bounds, Foreign};
 use pillion_world::{FsKind, Home, World, rfc3339};
 use serde_json::{Value, json};
 
 use super::Root;
-use super::find::{Found, REGISTRY, still};
+use super::find::{Found, REGISTRY};
 use super::report::{End, Left};
 use crate::assemble::{Assembled, assemble};
 use crate::cli::Sweep;
@@ -60,13 +61,10 @@ async fn try_adopt(
     claimed: &mut HashSet<Incarnation>,
 ) -> Result<End, String> {
     let signals = Signals::listen(&World::real()).map_err(|e| format!("signals can't be received: {e}"))?;
-    let Some(mut seat) = sit_down(root, found).await? else { return Ok(End::Alive) };
+    let Some((seat, read)) = sit_down(root, found, claimed).await? else { return Ok(End::Alive) };
     let (config, mut parts) = configured(flags, found)?;
-    let read = read(&seat, claimed)?;
-    correct(&seat.registry, &read);
     let left = Left::of(&seat.world, &found.owner.view, &read);
     tracing::info!(path = %found.dir.display(), files = left.files(), bytes = left.bytes(), "adopting what a dead owner left");
-    seat.believed = Arc::new(read.entries.iter().map(|e| e.incarnation).collect());
     let told = |ended: Option<&Outcome>| told(found, &read, &left, ended);
     write_receipt(&seat, &told(None));
     make_ready(&mut parts);
@@ -86,44 +84,43 @@ async fn try_adopt(
     Ok(End::Shipped { receipt: Box::new(outcome.receipt), unreachable: left.unreachable() })
 }
 
-/// Steps 1 and 2. `None`: its owner, or another sweeper, is there.
-async fn sit_down(root: &Root, found: &Found) -> Result<Option<Seat>, String> {
+/// Steps 1 to 3. `None`: its owner, or another sweeper, is there.
+async fn sit_down(
+    root: &Root,
+    found: &Found,
+    claimed: &mut HashSet<Incarnation>,
+) -> Result<Option<(Seat, Foreign)>, String> {
     let text = |e: std::io::Error| e.to_string();
     let view = &found.owner.view;
     let beneath = Arc::new(root.beneath.narrowed(&found.logs, view).map_err(text)?);
     let data = view.join(FOLDER).join(&found.name);
     let home = Home::of(beneath, &data).map_err(text)?;
     let world = World { fs: Arc::new(home), ..World::real() };
-    let (lock, locks) = match beside::lock(&world, &data) {
-        Ok(lock) => lock,
-        Err(Error::Locked { .. }) => return Ok(None),
-        Err(e) => return Err(e.to_string()),
-    };
-    if beside::is_done(&world, &data) || !still(&root.world, found) {
-        return Ok(None);
-    }
-    let mut heart = Heart::claim(&world, &data).map_err(text)?;
-    if !locks || world.fs.kind(&data).map_err(text)? == FsKind::Network {
+    let registry = Path::new(REGISTRY);
+    let claim = Claim::lay(&world, &data, registry, &found.sighting).map_err(|e| e.to_string())?;
+    let Some(mut claim) = claim else { return Ok(None) };
+    if !claim.locks || world.fs.kind(&data).map_err(text)? == FsKind::Network {
         tokio::time::sleep(SETTLE).await;
-        if heart.beat().map_err(text)? == Beat::Deposed {
+        if claim.heart.beat().map_err(text)? == Beat::Deposed {
             return Ok(None);
         }
     }
-    let options = Options { path: REGISTRY.into(), bounds: BOUNDS, ..Options::default() };
-    let (registry, opened) = Registry::open_held(&world, &data, &options, lock).map_err(|e| e.to_string())?;
+    let Taken { registry, opened, heart, read } = claim.open(registry, &BOUNDS, claimed).map_err(|e| e.to_string())?;
     opened.lines().iter().for_each(|line| tracing::debug!(path = %found.dir.display(), "{line}"));
-    Ok(Some(Seat {
+    read.refused.iter().for_each(|line| tracing::warn!(path = %found.dir.display(), "{line}"));
+    let seat = Seat {
         world,
         data,
         registry: Arc::new(registry),
         host: found.owner.host.clone(),
         pod: Some(found.owner.env.clone()),
-        believed: Arc::default(),
+        believed: Arc::new(read.entries.iter().map(|e| e.incarnation).collect()),
         watches: false,
         receipt: None,
         resumable: true,
         pulse: Some(Pulse { heart: Arc::new(Mutex::new(heart)), every: HEARTBEAT }),
-    }))
+    };
+    Ok(Some((seat, read)))
 }
 
 /// The configuration as the dead one had it: with its pod's variables in the place of ours.
@@ -148,37 +145,6 @@ fn make_ready(parts: &mut Assembled) {
     for input in &mut parts.inputs {
         // What the dead one would have read in its time isn't too old now.
         (input.ignore_older, input.ignore_before_start, input.tail) = (None, false, false);
-    }
-}
-
-/// Step 3: the registry as it was opened, looked at without trust.
-fn read(seat: &Seat, claimed: &mut HashSet<Incarnation>) -> Result<Foreign, String> {
-    let options = Options { path: REGISTRY.into(), ..Options::default() };
-    let mut read = foreign::read(&seat.world, &seat.data, &options, &BOUNDS).map_err(|e| e.to_string())?;
-    for entry in &mut read.entries {
-        if entry.incarnation != Incarnation(0) && !claimed.insert(entry.incarnation) {
-            tracing::warn!(path = %entry.source, "another registry claims the same life of a file: its lines get new ids");
-            entry.incarnation = Incarnation(0);
-            entry.intents.clear();
-        }
-    }
-    Ok(read)
-}
-
-/// Takes out of the opened registry what was refused, and gives what is nobody's a life of its own.
-fn correct(registry: &Registry, read: &Foreign) {
-    let good: HashSet<_> = read.entries.iter().map(|e| Arc::clone(&e.key)).collect();
-    for entry in registry.entries() {
-        if !good.contains(&entry.key) {
-            registry.remove(&entry.key);
-        }
-    }
-    for entry in &read.entries {
-        let known = registry.get(&entry.key);
-        if known.is_some_and(|k| k.incarnation != entry.incarnation || k.intents != entry.intents) {
-            registry.remove(&entry.key);
-            registry.adopt(entry.clone());
-        }
     }
 }
 

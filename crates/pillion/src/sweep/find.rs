@@ -76,7 +76,7 @@ pub(super) async fn find(root: &Root, grace: Duration) -> Vec<Found> {
 }
 
 /// Whether nothing has changed about an owner since it was looked at.
-pub(super) fn still(world: &World, found: &Found) -> bool {
+fn still(world: &World, found: &Found) -> bool {
     matches!(beside::sight(world, &found.dir, Path::new(REGISTRY)), Ok(now) if now == found.sighting)
 }
 

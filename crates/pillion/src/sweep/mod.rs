@@ -4,13 +4,14 @@
 //! was shipped to its end a receipt and the mark that it is done; exit code 0 when nothing is left, else 3.
 //!
 //! The way: [`find`] (registries beside logs, of which nobody works) → [`adopt`] (one after the other: lock, claim, check,
-//! a run in the dead one's seat, receipt).
+//! a run in the dead one's seat, receipt) → [`after`] (shipped files go, when that is asked for).
 //!
 //! Always holds: what pods wrote is not trusted; nothing outside of the folder is read, written or removed
 //! ([`pillion_world::Beneath`]). A sweep that is killed at any step leaves a registry that the next one goes on with.
 //! Tested by the command line's tests (`tests/sweep.rs`), in the simulation, and by `cargo xtask e2e sweep`.
 
 mod adopt;
+mod after;
 mod find;
 mod report;
 
@@ -27,6 +28,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::assemble;
 use crate::cli::Sweep;
 use crate::work::{INCOMPLETE, fail};
+pub use after::After;
 use find::{Found, State};
 use report::Summary;
 
@@ -82,7 +84,11 @@ pub(crate) fn sweep(flags: &Sweep) -> u8 {
     if flags.dry_run {
         return report::dry_run(&root, &found);
     }
-    let summary = adopt_all(flags, &root, found);
+    let done: Vec<Found> = found.iter().filter(|f| matches!(f.state, State::Done | State::Dead)).cloned().collect();
+    let mut summary = adopt_all(flags, &root, found);
+    if let Some(after) = flags.after.filter(|_| !summary.told_to_end) {
+        clear_all(&root, &done, after, &mut summary);
+    }
     summary.say();
     if summary.is_whole() { 0 } else { INCOMPLETE }
 }
@@ -110,6 +116,19 @@ fn adopt_all(flags: &Sweep, root: &Root, found: Vec<Found>) -> Summary {
         summary.count(&found, end);
     }
     summary
+}
+
+/// Lets shipped files go.
+fn clear_all(root: &Root, done: &[Found], after: After, summary: &mut Summary) {
+    for found in done {
+        match after::clear(root, found, after) {
+            Ok(gone) => summary.gone(found, gone),
+            Err(why) => {
+                tracing::error!(path = %found.dir.display(), "its shipped files stay: {why}");
+                summary.failed += 1;
+            }
+        }
+    }
 }
 
 fn runtime() -> Result<Runtime, u8> {

@@ -13,6 +13,7 @@ use pillion_world::{FileKind, World};
 use serde_json::{Value, json};
 
 use super::Root;
+use super::after::Gone;
 use super::find::{Found, REGISTRY, State};
 
 /// Files that are named one by one.
@@ -105,6 +106,7 @@ pub(super) struct Summary {
     refused: u64,
     events: u64,
     acked: u64,
+    gone: Gone,
 }
 
 impl Summary {
@@ -154,6 +156,15 @@ impl Summary {
         }
     }
 
+    pub(super) fn gone(&mut self, found: &Found, gone: Gone) {
+        if gone.files > 0 {
+            tracing::info!(path = %found.dir.display(), files = gone.files, bytes = gone.bytes, "shipped files went");
+        }
+        self.gone.files += gone.files;
+        self.gone.bytes += gone.bytes;
+        self.gone.kept += gone.kept;
+    }
+
     fn add(&mut self, receipt: &Receipt) {
         let totals = receipt.accounts.totals();
         self.events += totals.events;
@@ -168,10 +179,14 @@ impl Summary {
     pub(super) fn say(&self) {
         let verdict = if self.is_whole() { "complete" } else { "incomplete" };
         let Summary { shipped, left, failed, refused, alive, done, events, acked, .. } = self;
-        let line = format!(
+        let mut line = format!(
             "sweep: {verdict}; {shipped} registries shipped and done, {left} left, {failed} failed, {refused} refused, \
              {alive} alive, {done} done before; {events} events, {acked} acknowledged"
         );
+        if self.gone != Gone::default() {
+            let Gone { files, bytes, kept } = self.gone;
+            let _ = write!(line, "; {files} shipped files of {bytes} bytes went, {kept} stay");
+        }
         if self.is_whole() { tracing::info!("{line}") } else { tracing::error!("{line}") }
     }
 }

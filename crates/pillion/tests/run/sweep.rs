@@ -259,3 +259,41 @@ fn a_dry_run_needs_no_configuration_and_changes_nothing() {
     assert_eq!(std::fs::read(volume.registry("job-1").join("alive.json")).unwrap(), before);
     assert_eq!(endpoint.messages(), ["job-1 first"]);
 }
+
+#[test]
+fn shipped_files_go_and_all_others_stay() {
+    let endpoint = Endpoint::start();
+    let volume = Volume::new(endpoint.address);
+    volume.leave("job-1", &endpoint);
+    let dir = volume.pod("job-1");
+    let write = |name: &str, text: &str| std::fs::write(dir.join(name), text).unwrap();
+    for name in ["b.log", "c.log", "grown.log", "replaced.log", "linked.log"] {
+        write(name, &format!("{name} line\n"));
+    }
+    volume.sweep(&["--grace", "2s"]).ends_with(0);
+    assert_eq!(endpoint.messages().len(), 7);
+    // What has changed since, in each of the ways in which it can.
+    std::fs::File::options().append(true).open(dir.join("grown.log")).unwrap().write_all(b"more\n").unwrap();
+    std::fs::remove_file(dir.join("replaced.log")).unwrap();
+    write("replaced.log", "replaced.log l1ne\n");
+    std::fs::hard_link(dir.join("linked.log"), dir.join("linked.again")).unwrap();
+    write("unknown.log", "nobody has read this\n");
+    let names = || {
+        let all = std::fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        sorted(all.filter(|name| name != ".pillion").collect())
+    };
+    let before = names();
+    volume.sweep(&["--grace", "2s", "--delete-after", "1h"]).ends_with(0);
+    assert_eq!(names(), before, "not old enough");
+    volume.sweep(&["--grace", "2s", "--delete-after", "0"]).ends_with(0);
+    assert_eq!(names(), ["grown.log", "linked.again", "linked.log", "replaced.log", "unknown.log"]);
+    // A registry that isn't done keeps its files.
+    volume.leave("job-2", &endpoint);
+    let away = format!("output.logstash.hosts=['{}']", dead_port());
+    volume.sweep(&["--grace", "2s", "--drain-timeout", "1s", "-E", &away, "--delete-after", "0"]).ends_with(3);
+    assert!(volume.pod("job-2").join("a.log").exists());
+    volume.sweep(&["--grace", "2s", "--move-after", "0"]).ends_with(0);
+    let moved: Vec<_> = std::fs::read_dir(volume.registry("job-2").join("shipped")).unwrap().collect();
+    assert_eq!(moved.len(), 1);
+    assert!(!volume.pod("job-2").join("a.log").exists());
+}
