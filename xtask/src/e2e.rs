@@ -6,7 +6,7 @@ use crate::peer::Check;
 use crate::servers::{self, Kind};
 use crate::{
     Outcome, bench, container, endpoints, exhausted, filebeat, golumber, helm, kubernetes, loss, oldtls, peer, podman,
-    promtool, webhook,
+    promtool, sweep, webhook,
 };
 
 /// Runs a suite.
@@ -34,6 +34,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         ["webhook", rest @ ..] => webhook::run(rest),
         ["kubernetes", rest @ ..] => kubernetes::run(rest),
         ["inotify", rest @ ..] => exhausted::run(rest),
+        ["sweep", rest @ ..] => sweep::run(rest),
         ["loss", rest @ ..] => loss::run(rest),
         ["metrics", rest @ ..] => promtool::run(rest),
         ["podman", rest @ ..] => podman::run(rest),

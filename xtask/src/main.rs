@@ -34,6 +34,7 @@ mod promtool;
 mod servers;
 mod shipper;
 mod sink;
+mod sweep;
 mod tidy;
 mod wait;
 mod webhook;
@@ -63,6 +64,7 @@ usage: cargo xtask CHORE
   e2e golumber …       go-lumber's server: settings, a wrong authority, two hosts: --case NAME
   e2e image …          the image's root file system as a runtime runs it: --image FILE, --case NAME, --trials N
   e2e inotify          the executable where the kernel has no inotify instances or watches left
+  e2e sweep            sidecars on one shared folder, some killed in mid-work, and `pillion sweep` behind them
   e2e helm …           the Helm chart, linted and rendered by the real helm; the plain manifests: --write
   e2e metrics          what /metrics gives, linted by promtool
   e2e podman           the image with podman, and the Dockerfile beside it

@@ -303,6 +303,26 @@ fn on_a_shared_volume_each_pod_has_a_place_of_its_own() {
 }
 
 #[test]
+fn the_registry_lies_beside_the_logs_where_others_can_find_it() {
+    let on = |volume: Value| {
+        job(|t| {
+            t["spec"]["volumes"] = json!([volume]);
+            t["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "v", "mountPath": "/data"}]);
+        })
+    };
+    let options = with(&[("paths", "/data"), ("beside_logs", "true")]);
+    let shared = inject(&on(json!({"name": "v", "nfs": {"server": "s", "path": "/"}})), &options);
+    let own = inject(&on(json!({"name": "v", "emptyDir": {}})), &options);
+    for (injected, beside) in [(shared, true), (own, false)] {
+        let sidecar = sidecar(&injected);
+        let args: Vec<&str> = sidecar["args"].as_array().unwrap().iter().map(|a| a.as_str().unwrap()).collect();
+        assert_eq!(args.contains(&"pillion.registry.beside_logs=\"/data\""), beside, "{args:?}");
+        assert_eq!(args.contains(&"pillion.registry.name=$(POD_NAME)"), beside, "{args:?}");
+        assert_eq!(sidecar["volumeMounts"][0]["readOnly"] == true, !beside, "{sidecar}");
+    }
+}
+
+#[test]
 fn several_containers_do_not_write_over_each_other() {
     let two = job(|t| t["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "b", "command": ["x"]})));
     let injected = inject(&two, &Options::default());

@@ -43,6 +43,8 @@ pub struct Options {
     pub on_incomplete: OnIncomplete,
     /// Give each event an id, so that nothing arrives twice.
     pub exactly_once: bool,
+    /// Keep the registry beside the logs, where they lie on a volume that pods share: `pillion sweep` finds it there.
+    pub beside_logs: bool,
     /// A Secret whose keys become variables of the sidecar.
     pub secret: Option<String>,
     /// The user id of the sidecar, above 0; `None`: the main container's where it is written down, else the image's own.
@@ -66,6 +68,7 @@ impl Default for Options {
             grace_period: None,
             on_incomplete: OnIncomplete::Succeed,
             exactly_once: true,
+            beside_logs: false,
             secret: None,
             user: None,
         }
@@ -255,6 +258,7 @@ impl Options {
                 self.on_incomplete = one_of(text, &[("succeed", OnIncomplete::Succeed), ("fail", OnIncomplete::Fail)])?;
             }
             "exactly_once" => self.exactly_once = truth(text)?,
+            "beside_logs" => self.beside_logs = truth(text)?,
             "secret" => self.secret = Some(label(text, "a Secret")?),
             "user" => match number(text)? {
                 0 => return Err("the sidecar never runs as root: choose another user id".into()),

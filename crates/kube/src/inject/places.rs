@@ -54,6 +54,8 @@ pub(crate) struct Places {
     pub(crate) folders: Vec<String>,
     /// Whether the containers write into folders of their own beneath [`Places::folders`].
     pub(crate) apart: bool,
+    /// The first folder of logs on a volume that pods share, when the registry is to lie there.
+    pub(crate) beside: Option<String>,
     /// What a person should know.
     pub(crate) notes: Vec<String>,
 }
@@ -76,8 +78,13 @@ pub(crate) fn find(options: &Options, way: Way, mains: &[Main<'_>], volumes: &[V
             places.make(&folder, mains, volumes);
         }
         for (i, mount) in covering {
-            places.share(&folder, i, &mains[i], &mount, volumes, !options.paths.is_empty())?;
+            places.share(&folder, i, &mains[i], &mount, volumes, options)?;
         }
+    }
+    if options.beside_logs && places.beside.is_none() {
+        places.notes.push(
+            "`beside_logs` changes nothing: no logs lie on a volume that outlives the pod and that others see".into(),
+        );
     }
     Ok(places)
 }
@@ -204,8 +211,9 @@ impl Places {
         main: &Main<'_>,
         mount: &Mount<'_>,
         volumes: &[Value],
-        named: bool,
+        options: &Options,
     ) -> Result<(), Refusal> {
+        let named = !options.paths.is_empty();
         let at = format!("{}/volumeMounts", main.at);
         let at = mount.index.map_or(at.clone(), |i| format!("{at}/{i}"));
         let name = mount.text("name");
@@ -221,8 +229,11 @@ impl Places {
             ));
         }
         let expression = mount.text("subPathExpr");
+        let beside = options.beside_logs && kind == Kind::Shared && self.beside.as_ref().is_none_or(|f| f == folder);
         if kind == Kind::Own || main.names_the_pod(expression) {
-            return self.share_as_it_is(main, mount, &at);
+            self.share_as_it_is(main, mount, &at, beside)?;
+            self.beside = self.beside.take().or_else(|| beside.then(|| folder.to_owned()));
+            return Ok(());
         }
         if !named {
             return Err(Refusal::new(
@@ -238,18 +249,22 @@ impl Places {
                 "mount it in the container itself",
             ));
         }
-        self.give_own_place(folder, index, main, mount)
+        self.give_own_place(folder, index, main, mount, beside)?;
+        self.beside = self.beside.take().or_else(|| beside.then(|| folder.to_owned()));
+        Ok(())
     }
 
     /// The sidecar has what the container has, at the same place.
-    fn share_as_it_is(&mut self, main: &Main<'_>, mount: &Mount<'_>, at: &str) -> Result<(), Refusal> {
+    fn share_as_it_is(&mut self, main: &Main<'_>, mount: &Mount<'_>, at: &str, writes: bool) -> Result<(), Refusal> {
         let mut own = Map::new();
         for key in ["name", "mountPath", "subPath", "subPathExpr"] {
             if let Some(value) = mount.value.get(key).filter(|v| !v.is_null()) {
                 own.insert(key.to_owned(), value.clone());
             }
         }
-        own.insert("readOnly".to_owned(), json!(true));
+        if !writes {
+            own.insert("readOnly".to_owned(), json!(true));
+        }
         for name in variables(mount.text("subPathExpr")) {
             let Some(env) = main.variable(name) else {
                 return Err(Refusal::new(
@@ -272,6 +287,7 @@ impl Places {
         index: usize,
         main: &Main<'_>,
         mount: &Mount<'_>,
+        writes: bool,
     ) -> Result<(), Refusal> {
         let at = format!("{}/volumeMounts", main.at);
         let mut base = match mount.text("subPathExpr") {
@@ -305,7 +321,10 @@ impl Places {
             }
         }
         self.with_own_place.insert(index);
-        let own = json!({"name": name, "mountPath": folder, "subPathExpr": place(SIDECAR_PLACE), "readOnly": true});
+        let mut own = json!({"name": name, "mountPath": folder, "subPathExpr": place(SIDECAR_PLACE)});
+        if !writes {
+            own["readOnly"] = json!(true);
+        }
         self.mount(own, &at)
     }
 

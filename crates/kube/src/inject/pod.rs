@@ -288,6 +288,7 @@ impl<'a> Pod<'a> {
             patterns: patterns(options, found),
             mounts: found.sidecar.clone(),
             env: found.env.clone(),
+            beside: found.beside.clone().filter(|_| way != Way::Exec),
             data: free_name("pillion-data", taken),
             config: (options.config != ConfigSource::Image).then(|| free_name("pillion-config", taken)),
             run: (way == Way::Flag).then(|| free_name("pillion-run", taken)),

@@ -61,6 +61,13 @@ pub const SETTINGS: &[Setting] = &[
         "seconds between SIGTERM and the kill that the pod has at least (`terminationGracePeriodSeconds`)",
     ),
     row("on_incomplete", false, "`succeed`", "`fail`: a sidecar that couldn't deliver all fails the pod"),
+    row(
+        "beside_logs",
+        true,
+        "`false`",
+        "`true`: the registry lies beside the logs, where they are on a volume that pods share, so that `pillion sweep` can ship \
+         what a dead pod left; the sidecar mounts that volume to write",
+    ),
     row("exactly_once", false, "`true`", "`false`: events have no ids of their own (`pillion.exactly_once`)"),
     row("secret", false, "none", "a Secret whose keys become variables of the sidecar, for `${PASSWORD}`"),
     row(

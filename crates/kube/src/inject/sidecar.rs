@@ -46,6 +46,8 @@ pub(crate) struct About {
     pub(crate) mounts: Vec<Value>,
     /// Variables beside the usual ones.
     pub(crate) env: Vec<Value>,
+    /// The folder of logs that the registry lies in.
+    pub(crate) beside: Option<String>,
     /// Volumes of ours: registry, configuration, flag.
     pub(crate) data: String,
     pub(crate) config: Option<String>,
@@ -118,6 +120,11 @@ pub(crate) fn arguments(options: &Options, about: &About) -> Vec<String> {
     }
     if options.exactly_once {
         add(&["-E", "pillion.exactly_once=true"]);
+    }
+    if let Some(folder) = &about.beside {
+        add(&["-E", &format!("pillion.registry.beside_logs=\"{folder}\"")]);
+        // In a pod of the host's network the host's name would be the node's.
+        add(&["-E", "pillion.registry.name=$(POD_NAME)"]);
     }
     add(&["--on-incomplete", options.on_incomplete.as_str()]);
     match about.way {
