@@ -16,7 +16,7 @@ use super::example::{self, Example};
 use super::node::Node;
 use super::{api, look, pods};
 use crate::servers::Kind;
-use crate::{Outcome, wait};
+use crate::{Outcome, child, wait};
 
 /// How long a case may take; far more than a loaded machine needs.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -256,6 +256,13 @@ impl Ride<'_> {
         let pods = self.until("every pod's receipt", |pods| {
             pods.iter().all(|p| pods::ended(p, shipper).is_some()).then(|| pods.to_vec())
         })?;
+        if let Some(pod) = pods.first() {
+            let mut describe = self.node.kubectl();
+            let said = child::run(describe.args(["-n", self.namespace, "describe", "pod", pods::name(pod)]))?;
+            if !said.contains(&begin) {
+                return Err(format!("`kubectl describe pod` doesn't show the receipt: {said}"));
+            }
+        }
         let bad = pods.iter().map(|p| pods::message(p, shipper)).find(|m| !m.starts_with(&begin));
         match bad {
             None if pods.is_empty() => Err("no pod is there to show a receipt".into()),

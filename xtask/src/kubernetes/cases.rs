@@ -119,7 +119,8 @@ fn troubles() -> Vec<Case> {
         Case { name: "c-sidecar-killed", example: "c-native", act: kill_shipper, ..base() },
         Case { name: "d-sidecar-killed", example: "d-shared-pid", usual: false, act: kill_shipper, ..base() },
         Case { name: "b-sidecar-oom", example: "b-flag", usual: false, tweak: on_failure, act: oom_shipper, ..base() },
-        Case { name: "c-sidecar-oom", example: "c-native", usual: false, act: oom_shipper, ..base() },
+        Case { name: "c-sidecar-oom", example: "c-native", act: oom_shipper, ..base() },
+        Case { name: "d-sidecar-oom", example: "d-shared-pid", usual: false, act: oom_shipper, ..base() },
         Case {
             name: "a-endpoint-away",
             example: "a-shell-loop",
@@ -137,6 +138,7 @@ fn troubles() -> Vec<Case> {
         Case { name: "e-opensearch", example: "e-exec", act: endpoint_crashes, expect: once, ..base() },
         Case { name: "b-kubelet-restart", example: "b-flag", usual: false, act: restart_kubelet, ..base() },
         Case { name: "c-kubelet-restart", example: "c-native", act: restart_kubelet, ..base() },
+        Case { name: "d-kubelet-restart", example: "d-shared-pid", usual: false, act: restart_kubelet, ..base() },
         Case { name: "e-kubelet-restart", example: "e-exec", usual: false, act: restart_kubelet, ..base() },
         Case {
             name: "b-old-flag",
@@ -183,6 +185,33 @@ fn jobs() -> Vec<Case> {
             work: FAILS,
             tweak: fail_at_once,
             expect: Expect { job: End::Failed("PodFailurePolicy"), ..FAILED },
+            ..BASE
+        },
+        Case {
+            name: "e-policy",
+            example: "e-exec",
+            usual: false,
+            work: FAILS,
+            tweak: fail_at_once,
+            expect: Expect { job: End::Failed("PodFailurePolicy"), ..FAILED },
+            ..BASE
+        },
+        Case {
+            name: "e-deadline",
+            example: "e-exec",
+            usual: false,
+            work: ENDLESS,
+            tweak: deadline,
+            expect: Expect { job: End::Failed("DeadlineExceeded"), ..LOST_POD },
+            ..BASE
+        },
+        Case {
+            name: "e-indexed",
+            example: "e-exec",
+            usual: false,
+            work: INDEXED,
+            tweak: indexed,
+            expect: Expect { lines: Some(150), ..COMPLETE },
             ..BASE
         },
         Case {
@@ -356,9 +385,15 @@ fn shell(ride: &mut Ride<'_>) -> Outcome {
         let err = String::from_utf8_lossy(&out.stderr);
         return Err(format!("the shell said {said:?} {err:?} and ended with {}", out.status));
     }
-    let out = ride.exec(&pod, shipper, &["sh", "-c", "kill -9 $$"])?;
-    match out.status.code() {
-        Some(137) => Ok(()),
-        code => Err(format!("a shell that was killed ended with {code:?}, not 137")),
+    for (script, code) in [("kill -9 $$", 137), ("kill $$", 143), ("trap 'exit 4' TERM; kill $$; exit 5", 4)] {
+        let out = ride.exec(&pod, shipper, &["sh", "-c", script])?;
+        if out.status.code() != Some(code) {
+            return Err(format!("`{script}` ended with {}, not {code}", out.status));
+        }
     }
+    // None of these ends was the container's.
+    ride.until("the container to go on", |pods| {
+        let status = pods::status(pods.first()?, shipper)?;
+        (!status["state"]["running"].is_null() && status["restartCount"] == 0).then_some(())
+    })
 }

@@ -10,6 +10,7 @@ mod cases;
 pub(crate) mod endpoint;
 pub(crate) mod example;
 mod hundred;
+mod injected;
 pub(crate) mod look;
 mod machine;
 pub(crate) mod node;
@@ -24,6 +25,7 @@ use std::time::Instant;
 use case::Case;
 use endpoint::Endpoint;
 use example::Example;
+use injected::Plain;
 pub(crate) use machine::has;
 use node::Node;
 
@@ -41,9 +43,48 @@ pub(crate) fn missing() -> Vec<String> {
     machine::missing(build::is_ready())
 }
 
-/// `--only NAME` (a case, or the beginning of its name), `--all`, `--keep`, `--list`, `--jobs N`, `--times N`
-/// (of `a-hundred`); `--missing` says
-/// what a run would lack, a line each.
+/// What is tried.
+enum Try {
+    Case(Case),
+    Injected(Plain),
+    /// So often.
+    Hundred(usize),
+}
+
+impl Try {
+    fn name(&self) -> &'static str {
+        match self {
+            Try::Case(case) => case.name,
+            Try::Injected(plain) => plain.name,
+            Try::Hundred(_) => "a-hundred",
+        }
+    }
+
+    /// Whether it runs without `--all`.
+    fn usual(&self) -> bool {
+        if let Try::Case(case) = self { case.usual } else { true }
+    }
+
+    /// Why it can't run here, although the suite can.
+    fn missing(&self) -> Option<String> {
+        if let Try::Case(case) = self { case.server()?.missing() } else { None }
+    }
+
+    /// What must run by itself: a restart of kubelet is everybody's, and a hundred Jobs are enough.
+    fn alone(&self) -> bool {
+        matches!(self, Try::Hundred(_)) || self.name().ends_with("kubelet-restart")
+    }
+}
+
+fn everything(times: usize) -> Vec<Try> {
+    let cases = cases::all().into_iter().map(Try::Case);
+    let all = cases.chain(injected::all().into_iter().map(Try::Injected)).chain([Try::Hundred(times)]);
+    let (alone, together): (Vec<Try>, Vec<Try>) = all.partition(Try::alone);
+    together.into_iter().chain(alone).collect()
+}
+
+/// `--only NAME` (a case, or the beginning of its name; several with commas), `--all`, `--keep`, `--list`, `--jobs N`,
+/// `--times N` (of `a-hundred`); `--missing` says what a run would lack, a line each.
 pub(crate) fn run(words: &[&str]) -> Outcome {
     let mut args = Args::new(words);
     let why = args.switch("--missing");
@@ -54,16 +95,16 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
     if let Some(odd) = args.rest()?.first() {
         return Err(format!("what is {odd}?"));
     }
-    let wanted = |name: &str, usual: bool| match &only {
-        Some(only) => name.starts_with(only.as_str()),
-        None => all || usual,
+    let wanted = |t: &Try| match &only {
+        Some(only) => only.split(',').any(|only| t.name().starts_with(only)),
+        None => all || t.usual(),
     };
-    let (mut chosen, left): (Vec<Case>, Vec<Case>) = cases::all().into_iter().partition(|c| wanted(c.name, c.usual));
+    let (chosen, left): (Vec<Try>, Vec<Try>) = everything(times).into_iter().partition(wanted);
     if list {
-        chosen.iter().chain(&left).for_each(|c| println!("{}{}", c.name, if c.usual { "" } else { " (--all)" }));
+        chosen.iter().chain(&left).for_each(|t| println!("{}{}", t.name(), if t.usual() { "" } else { " (--all)" }));
         return Ok(());
     }
-    Node::sweep()?;
+    let swept = Node::sweep()?;
     if why {
         missing().iter().for_each(|why| println!("{why}"));
         if !build::is_ready() {
@@ -71,18 +112,20 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         }
         return Ok(());
     }
+    if !swept {
+        return Err(node::TAKEN.into());
+    }
     let missing = missing();
     if !missing.is_empty() {
         return Err(missing.iter().map(|why| format!("not run: {why}\n")).collect());
     }
-    // A restart of kubelet is everybody's: those cases come last, by themselves.
-    chosen.sort_by_key(|c| c.name.ends_with("kubelet-restart"));
-    let hundred = if wanted("a-hundred", true) { times } else { 0 };
-    let rig = Rig::up(keep)?;
-    let verdict = rig.cases(&chosen, at_a_time, hundred);
+    let (lacking, chosen): (Vec<Try>, Vec<Try>) = chosen.into_iter().partition(|t| t.missing().is_some());
+    let verdict = Rig::up(keep)?.try_all(&chosen, at_a_time);
+    for t in &lacking {
+        println!("SKIPPED {}: {}", t.name(), t.missing().unwrap_or_default());
+    }
     if !left.is_empty() && only.is_none() {
-        let names: Vec<&str> = left.iter().map(|c| c.name).collect();
-        println!("not run without --all: {}", names.join(", "));
+        println!("not run without --all: {}", left.iter().map(Try::name).collect::<Vec<_>>().join(", "));
     }
     verdict
 }
@@ -117,43 +160,52 @@ impl Rig {
         Ok(Rig { node, program, endpoint })
     }
 
-    fn cases(&self, chosen: &[Case], at_a_time: usize, hundred: usize) -> Outcome {
+    fn try_all(&self, chosen: &[Try], at_a_time: usize) -> Outcome {
+        let begin = Instant::now();
         let mut examples = HashMap::new();
-        for name in chosen.iter().map(|c| c.example) {
-            if !examples.contains_key(name) {
-                examples.insert(name, Example::read(&self.node, name)?);
+        for t in chosen {
+            if let Try::Case(case) = t
+                && !examples.contains_key(case.example)
+            {
+                examples.insert(case.example, Example::read(&self.node, case.example)?);
             }
         }
         let failed = Mutex::new(Vec::new());
-        let say = |name: &str, outcome: Outcome<String>| match outcome {
-            Ok(compared) => println!("ok      {name}: {compared}"),
+        let try_one = |i: usize, t: &Try| match self.try_one(t, i, &examples) {
+            Ok(compared) => println!("ok      {}: {compared}", t.name()),
             Err(why) => {
-                println!("FAILED  {name}: {why}");
-                failed.lock().map(|mut f| f.push(name.to_owned())).unwrap_or_default();
+                println!("FAILED  {}: {why}", t.name());
+                failed.lock().map(|mut f| f.push(t.name())).unwrap_or_default();
             }
         };
-        let alone = chosen.iter().position(|c| c.name.ends_with("kubelet-restart")).unwrap_or(chosen.len());
+        let alone = chosen.iter().position(Try::alone).unwrap_or(chosen.len());
         let (together, apart) = chosen.split_at(alone);
-        let queue: Mutex<VecDeque<(usize, &Case)>> = Mutex::new(together.iter().enumerate().collect());
+        let queue: Mutex<VecDeque<(usize, &Try)>> = Mutex::new(together.iter().enumerate().collect());
         let next = || queue.lock().ok().and_then(|mut q| q.pop_front());
         std::thread::scope(|scope| {
             for _ in 0..at_a_time.min(together.len()) {
                 scope.spawn(|| {
-                    while let Some((i, case)) = next() {
-                        say(case.name, self.case(case, i, &examples));
+                    while let Some((i, t)) = next() {
+                        try_one(i, t);
                     }
                 });
             }
         });
-        for nth in 1..=hundred {
-            say("a-hundred", hundred::run(&self.node, &self.endpoint, nth));
-        }
-        for (i, case) in apart.iter().enumerate() {
-            say(case.name, self.case(case, together.len() + i, &examples));
-        }
+        apart.iter().enumerate().for_each(|(i, t)| try_one(together.len() + i, t));
         let failed = failed.into_inner().unwrap_or_default();
-        println!("{} cases, {} failed", chosen.len() + hundred, failed.len());
+        println!("{} cases, {} failed, {:.0} s", chosen.len(), failed.len(), begin.elapsed().as_secs_f64());
         if failed.is_empty() { Ok(()) } else { Err(format!("failed: {}", failed.join(", "))) }
+    }
+
+    fn try_one(&self, t: &Try, index: usize, examples: &HashMap<&str, Example>) -> Outcome<String> {
+        match t {
+            Try::Case(case) => self.case(case, index, examples),
+            Try::Injected(plain) => plain.run(self),
+            Try::Hundred(times) => {
+                let each = (1..=*times).map(|nth| hundred::run(&self.node, &self.endpoint, nth));
+                each.collect::<Outcome<Vec<String>>>().map(|all| all.join("; "))
+            }
+        }
     }
 
     /// Each case has a receiver or a server of its own, so that it can take it away.

@@ -21,6 +21,8 @@ use super::api;
 use crate::child::{Child, run};
 use crate::{Outcome, cache, root, wait};
 
+/// Why there is no node now.
+pub(crate) const TAKEN: &str = "another run has the node: one at a time on a machine";
 const LIMIT: Duration = Duration::from_secs(120);
 /// The kernel's settings that kubelet sets for the whole machine.
 const SYSCTLS: [&str; 5] = [
@@ -67,18 +69,21 @@ impl Node {
     /// The node's own address, where endpoints of tests listen.
     pub(crate) const ADDRESS: &str = "10.89.0.1";
 
-    /// Ends what an earlier run left behind, when none has the node now.
-    pub(crate) fn sweep() -> Outcome {
+    /// Ends what an earlier run left behind, kept or crashed; false when another run has the node now.
+    pub(crate) fn sweep() -> Outcome<bool> {
         let cache = cache::folder()?;
         let only = File::create(cache.join("cluster.lock")).map_err(|e| e.to_string())?;
-        if only.try_lock().is_ok() { end(&cache.join("cluster")) } else { Ok(()) }
+        if only.try_lock().is_err() {
+            return Ok(false);
+        }
+        end(&cache.join("cluster")).map(|()| true)
     }
 
     /// Starts a node that knows these images (tars), and waits until it takes pods.
     pub(crate) fn up(bin: &Path, images: &[PathBuf], keep: bool) -> Outcome<Node> {
         let cache = cache::folder()?;
         let only = File::create(cache.join("cluster.lock")).map_err(|e| e.to_string())?;
-        only.try_lock().map_err(|_| "another run has the node: one at a time on a machine")?;
+        only.try_lock().map_err(|_| TAKEN)?;
         let run = cache.join("cluster");
         end(&run)?;
         let node = Node { run, bin: bin.to_owned(), child: None, proxy: None, keep, _only: only };
