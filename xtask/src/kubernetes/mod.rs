@@ -47,7 +47,7 @@ pub(crate) fn missing() -> Vec<String> {
 enum Try {
     Case(Case),
     Injected(Plain),
-    /// So often.
+    /// For this time.
     Hundred(usize),
 }
 
@@ -78,7 +78,7 @@ impl Try {
 
 fn everything(times: usize) -> Vec<Try> {
     let cases = cases::all().into_iter().map(Try::Case);
-    let all = cases.chain(injected::all().into_iter().map(Try::Injected)).chain([Try::Hundred(times)]);
+    let all = cases.chain(injected::all().into_iter().map(Try::Injected)).chain((1..=times).map(Try::Hundred));
     let (alone, together): (Vec<Try>, Vec<Try>) = all.partition(Try::alone);
     together.into_iter().chain(alone).collect()
 }
@@ -201,10 +201,7 @@ impl Rig {
         match t {
             Try::Case(case) => self.case(case, index, examples),
             Try::Injected(plain) => plain.run(self),
-            Try::Hundred(times) => {
-                let each = (1..=*times).map(|nth| hundred::run(&self.node, &self.endpoint, nth));
-                each.collect::<Outcome<Vec<String>>>().map(|all| all.join("; "))
-            }
+            Try::Hundred(nth) => hundred::run(&self.node, &self.endpoint, *nth),
         }
     }
 

@@ -126,9 +126,8 @@ impl Init<'_> {
         let Some(signal) = Signal::from_named_raw(came.signal) else { return };
         if self.ended.is_some() {
             if [Signal::TERM, Signal::INT].contains(&signal) {
-                let shippers =
-                    procs::descendants(self.own).into_iter().filter(|p| self.kinds.of(p.pid) == Kind::Shipper);
-                shippers.filter(|p| p.catches(came.signal)).for_each(|p| send(p.pid, signal));
+                let shippers = self.descendants().into_iter().filter(|(kind, _)| *kind == Kind::Shipper);
+                shippers.filter(|(_, p)| p.catches(came.signal)).for_each(|(_, p)| send(p.pid, signal));
             }
             return;
         }
@@ -147,23 +146,29 @@ impl Init<'_> {
     /// runs, also not what the shell waits for in its loop (`sleep 1`): `set -e` would end the loop, and with it the shipper.
     fn terminate(&mut self, shell_caught: bool) {
         self.terminating = true;
-        let all = procs::descendants(self.own);
-        let ships = all.iter().any(|p| matches!(self.kinds.of(p.pid), Kind::Shipper | Kind::Wrapper));
+        let all = self.descendants();
+        let ships = all.iter().any(|(kind, _)| matches!(kind, Kind::Shipper | Kind::Wrapper));
         let shell = self.shell.as_raw_nonzero().get();
-        for child in all.iter().filter(|p| p.parent == shell && !shell_caught) {
+        for (kind, child) in all.iter().filter(|(_, p)| p.parent == shell && !shell_caught) {
             let spared = ships && !child.catches(libc::SIGTERM) && !child.ignores(Signal::INT);
-            if self.kinds.of(child.pid) != Kind::Shipper && !spared {
+            if *kind != Kind::Shipper && !spared {
                 send(child.pid, Signal::TERM);
             }
         }
         self.tell_of_the_end();
     }
 
+    /// All that descend from this process and haven't ended, each with what it is.
+    fn descendants(&self) -> Vec<(Kind, Proc)> {
+        let all = procs::descendants(self.own).into_iter().filter_map(|p| self.kinds.know(p.pid));
+        all.filter(|(_, p)| p.state != b'Z').collect()
+    }
+
     /// Tells each shipper once that the pod ends, as soon as it listens; also one that starts later.
     fn tell_of_the_end(&mut self) {
-        for proc in procs::descendants(self.own) {
+        for (kind, proc) in self.descendants() {
             let shell = proc.pid == self.shell.as_raw_nonzero().get();
-            if !shell && self.kinds.of(proc.pid) == Kind::Shipper && proc.catches(POD_ENDS.as_raw()) {
+            if !shell && kind == Kind::Shipper && proc.catches(POD_ENDS.as_raw()) {
                 self.tell(&proc, Kind::Shipper, POD_ENDS);
             }
         }
@@ -181,10 +186,9 @@ impl Init<'_> {
     fn end(&mut self, since: Mono) -> Option<Duration> {
         let now = self.world.clock.mono();
         let after = now.since(since);
-        let all: Vec<(Proc, Kind)> =
-            procs::descendants(self.own).into_iter().map(|p| (self.kinds.of(p.pid), p)).map(|(k, p)| (p, k)).collect();
+        let all = self.descendants();
         let (mut ships, mut soon) = (false, false);
-        for (proc, kind) in &all {
+        for (kind, proc) in &all {
             let what = what_to_tell(*kind, proc.is_running(), proc.catches(libc::SIGINT), after);
             ships |= matches!(kind, Kind::Shipper | Kind::Wrapper) || what.is_none();
             match what {
@@ -204,7 +208,7 @@ impl Init<'_> {
             return Some(SOON);
         }
         // In a process namespace of its own the kernel would do this; in a shared one they would live on.
-        all.iter().for_each(|(p, _)| send(p.pid, Signal::KILL));
+        all.iter().for_each(|(_, p)| send(p.pid, Signal::KILL));
         None
     }
 }

@@ -14,6 +14,9 @@ use rustix::process::Signal;
 
 use super::is_shell;
 
+/// How often a process is taken to become another program while it is looked at.
+const BECOMES: usize = 16;
+
 /// What the kernel says of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Proc {
@@ -123,6 +126,11 @@ impl Kinds {
         Kinds { own: file_id(Path::new("/proc/self/exe")), busybox: file_id(busybox) }
     }
 
+    /// What a process is, and what the kernel says of it as just that; `None` when it has ended.
+    pub(super) fn know(&self, pid: i32) -> Option<(Kind, Proc)> {
+        settled(|| self.of(pid), || Proc::read(pid))
+    }
+
     pub(super) fn of(&self, pid: i32) -> Kind {
         let exe = PathBuf::from(format!("/proc/{pid}/exe"));
         let id = file_id(&exe);
@@ -145,6 +153,22 @@ impl Kinds {
             Kind::Other
         }
     }
+}
+
+/// Looks until a process was the same program before and after it was read. A shell's child becomes another program at any
+/// time, and what it caught as a shell (`sh -c` catches SIGINT) that program may ignore: a shipper that is told to drain
+/// before it listens isn't told at all.
+fn settled(kind: impl Fn() -> Kind, read: impl Fn() -> Option<Proc>) -> Option<(Kind, Proc)> {
+    let mut before = kind();
+    for _ in 0..BECOMES {
+        let proc = read()?;
+        let after = kind();
+        if before == after {
+            return Some((after, proc));
+        }
+        before = after;
+    }
+    Some((before, read()?))
 }
 
 /// A file of `/proc`.
@@ -190,6 +214,30 @@ mod tests {
         assert_eq!(pids(1), [2, 3, 5]);
         assert_eq!(pids(9), [10]);
         assert_eq!(pids(3), [0_i32; 0]);
+    }
+
+    #[test]
+    fn what_is_known_of_a_process_is_of_one_program() {
+        use std::cell::RefCell;
+        let proc = |caught| Proc { pid: 8, parent: 1, started: 0, state: b'R', caught, ignored: 0 };
+        let int = 1 << (libc::SIGINT - 1);
+        // The shell's child catches SIGINT; it becomes the shipper, which ignores it; at last that listens.
+        let now =
+            RefCell::new(vec![(Kind::Shell, int), (Kind::Shipper, 0), (Kind::Shipper, int)].into_iter().peekable());
+        let kind = || now.borrow_mut().peek().unwrap().0;
+        let read = || {
+            let caught = now.borrow_mut().next().unwrap().1;
+            Some(proc(caught))
+        };
+        assert_eq!(settled(kind, read), Some((Kind::Shipper, proc(0))));
+        assert_eq!(settled(|| Kind::Shell, || None), None);
+        // One that changes at every look is taken as it was last.
+        let odd = RefCell::new(false);
+        let flips = || {
+            let odd = !odd.replace_with(|odd| !*odd);
+            if odd { Kind::Shell } else { Kind::Other }
+        };
+        assert!(settled(flips, || Some(proc(0))).is_some());
     }
 
     #[test]
