@@ -5,8 +5,8 @@
 use crate::peer::Check;
 use crate::servers::{self, Kind};
 use crate::{
-    Outcome, bench, container, endpoints, exhausted, filebeat, golumber, helm, kubernetes, loss, oldtls, peer, podman,
-    promtool, sweep, webhook,
+    Outcome, bench, container, endpoints, exhausted, filebeat, golumber, helm, kubernetes, loss, nodewide, oldtls,
+    peer, podman, promtool, sweep, webhook,
 };
 
 /// Runs a suite.
@@ -33,6 +33,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         ["client", rest @ ..] => peer::run(Check::Client, rest),
         ["webhook", rest @ ..] => webhook::run(rest),
         ["kubernetes", rest @ ..] => kubernetes::run(rest),
+        ["nodewide", rest @ ..] => nodewide::run(rest),
         ["inotify", rest @ ..] => exhausted::run(rest),
         ["sweep", rest @ ..] => sweep::run(rest),
         ["loss", rest @ ..] => loss::run(rest),

@@ -26,6 +26,7 @@ mod image;
 mod job;
 mod kubernetes;
 mod loss;
+mod nodewide;
 mod oldtls;
 mod peer;
 mod podman;
@@ -61,6 +62,7 @@ usage: cargo xtask CHORE
   e2e differential …   the real Filebeat and Pillion on the same files and configuration: --case NAME
   e2e swap …           each goes on with the other's registry: --case NAME
   e2e client …         the real Filebeat ships to `pillion receive`: --case NAME
+  e2e nodewide …       the DaemonSet on a real cluster, beside Filebeat and after it: --case NAME, --keep
   e2e golumber …       go-lumber's server: settings, a wrong authority, two hosts: --case NAME
   e2e image …          the image's root file system as a runtime runs it: --image FILE, --case NAME, --trials N
   e2e inotify          the executable where the kernel has no inotify instances or watches left

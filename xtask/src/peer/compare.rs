@@ -13,10 +13,10 @@ use crate::Outcome;
 const FREE: [&str; 2] = ["agent.id", "agent.ephemeral_id"];
 
 /// An event: the path of each field, and its value.
-pub(super) type Flat = BTreeMap<String, Value>;
+pub(crate) type Flat = BTreeMap<String, Value>;
 
 /// The events of NDJSON by the folder below `root` that their file lies in, in the order of file and output.
-pub(super) fn by_case(ndjson: &[u8], root: &str, now: &str) -> Outcome<BTreeMap<String, Vec<Flat>>> {
+pub(crate) fn by_case(ndjson: &[u8], root: &str, now: &str) -> Outcome<BTreeMap<String, Vec<Flat>>> {
     let mut cases: BTreeMap<String, Vec<Flat>> = BTreeMap::new();
     for line in ndjson.split(|&b| b == b'\n').filter(|l| !l.is_empty()) {
         let event: Value = serde_json::from_slice(line)
@@ -37,7 +37,7 @@ pub(super) fn by_case(ndjson: &[u8], root: &str, now: &str) -> Outcome<BTreeMap<
 
 /// Puts events in the order of their places in the files, whatever order they came in: Filebeat's requests overtake one another.
 /// Pillion's are taken as they come.
-pub(super) fn by_place(events: &mut [Flat]) {
+pub(crate) fn by_place(events: &mut [Flat]) {
     events.sort_by_key(|e| (path(e), e.get("log.offset").and_then(Value::as_u64)));
 }
 
@@ -65,15 +65,15 @@ fn flatten(path: String, value: Value, into: &mut Flat) {
 
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Difference {
+pub(crate) struct Difference {
     /// The field, or `events` for their number.
-    pub(super) field: String,
+    pub(crate) field: String,
     /// All about it.
-    pub(super) text: String,
+    pub(crate) text: String,
 }
 
 /// All differences between the events of one case.
-pub(super) fn differences(filebeat: &[Flat], pillion: &[Flat]) -> Vec<Difference> {
+pub(crate) fn differences(filebeat: &[Flat], pillion: &[Flat]) -> Vec<Difference> {
     let mut found = Vec::new();
     if filebeat.len() != pillion.len() {
         let show = |events: &[Flat]| -> String {

@@ -6,7 +6,7 @@
 
 mod cases;
 mod client;
-mod compare;
+pub(crate) mod compare;
 mod differential;
 mod swap;
 
