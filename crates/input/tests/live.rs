@@ -5,8 +5,14 @@ mod common;
 
 use std::time::Duration;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use common::Rig;
+use pillion_config::{Compat, Config};
 use pillion_input::{Glob, InputSpec};
+use pillion_process::kubernetes::Metadata;
+use pillion_process::{Processors, Steps};
 
 const NONE: [&str; 0] = [];
 
@@ -110,4 +116,71 @@ fn places_are_used_again() {
     rig.harvester.drain();
     let more = spec(&rig, "*.txt");
     assert!(rig.harvester.add(more).is_none(), "the drain has begun");
+}
+
+/// An API server that tells of the container when it is told to.
+#[derive(Debug, Default)]
+struct Told(AtomicBool);
+
+impl Metadata for Told {
+    fn lookup(&self, key: &str) -> Option<Arc<serde_json::Map<String, serde_json::Value>>> {
+        (self.0.load(Ordering::SeqCst) && key == ID).then(Arc::default)
+    }
+}
+
+const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// A harvester whose events have metadata of pods, and a container's file with a line in it.
+fn of_a_pod() -> (Rig, Arc<Told>, String) {
+    let told = Arc::new(Told::default());
+    let source: Arc<dyn Metadata> = Arc::<Told>::clone(&told);
+    let mut rig = Rig::log();
+    let mut pod = spec(&rig, "*.txt");
+    let yaml = format!(
+        "processors: [{{add_kubernetes_metadata: {{default_matchers.enabled: false, matchers: [{{logs_path: {{logs_path: \
+         '{}/'}}}}]}}}}]",
+        rig.tmp.path().join("logs").display()
+    );
+    let steps = Steps::from_section(&Config::from_yaml(&yaml).unwrap().root()).unwrap();
+    pod.processors = Processors::new(Compat::V8, steps, Steps::default());
+    pod.processors.kubernetes()[0].connect(source);
+    rig.harvester.add(pod).unwrap();
+    let file = format!("{ID}.txt");
+    rig.append(&file, "one\n");
+    (rig, told, file)
+}
+
+#[test]
+fn a_new_file_waits_until_its_pod_is_known() {
+    let (mut rig, told, file) = of_a_pod();
+    assert_eq!(rig.settle(), NONE);
+    rig.append(&file, "two\n");
+    rig.advance(Duration::from_secs(2));
+    assert_eq!(rig.settle(), NONE);
+    told.0.store(true, Ordering::SeqCst);
+    rig.advance(Duration::from_millis(100));
+    assert_eq!(rig.settle(), ["one", "two"]);
+}
+
+#[test]
+fn metadata_that_never_come_hold_nothing_up() {
+    let (mut rig, _, file) = of_a_pod();
+    assert_eq!(rig.settle(), NONE);
+    for _ in 0..60 {
+        rig.advance(Duration::from_millis(100));
+        if rig.settle() == ["one"] {
+            rig.append(&file, "two\n");
+            rig.advance(Duration::from_secs(1));
+            assert_eq!(rig.settle(), ["two"], "only the first of a file waits");
+            return;
+        }
+    }
+    unreachable!("the file waits for ever");
+}
+
+#[test]
+fn nothing_waits_at_the_drain() {
+    let (mut rig, ..) = of_a_pod();
+    assert_eq!(rig.settle(), NONE);
+    assert_eq!(rig.drain(), ["one"]);
 }

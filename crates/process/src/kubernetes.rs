@@ -10,7 +10,7 @@
 //! nothing in the options is about other pods.
 //!
 //! Always holds: an event whose pod isn't known passes without metadata, at once, as in Filebeat; an event that has
-//! `kubernetes` already is left alone.
+//! `kubernetes` already is left alone. Whoever reads files can ask before ([`Kubernetes::waits_for`]).
 //! Tested below; the watch in the crate `kube`.
 
 use std::sync::{Arc, OnceLock};
@@ -269,6 +269,17 @@ impl Kubernetes {
     /// Gives it the own pod's metadata: what is merged into every event.
     pub fn set_own(&self, fields: Map<String, Value>) {
         let _ = self.own.set(fields);
+    }
+
+    /// Whether a file's path leads to a pod or container that isn't known yet.
+    pub fn waits_for(&self, file: &str) -> bool {
+        let Some(source) = self.source.get() else { return false };
+        let mut keys = self.matchers.iter().filter_map(|matcher| match matcher {
+            Matcher::LogsPath { path, pod: true } => pod_of(path, file),
+            Matcher::LogsPath { path, pod: false } => container_of(path, file),
+            Matcher::Fields { .. } | Matcher::Format(_) => None,
+        });
+        keys.next().is_some_and(|key| source.lookup(&key).is_none())
     }
 
     fn from_section(s: &Section<'_>) -> Result<Kubernetes, Error> {

@@ -35,6 +35,7 @@ mod table;
 mod timers;
 mod tour;
 mod trust;
+mod young;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};

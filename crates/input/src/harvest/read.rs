@@ -83,6 +83,9 @@ impl Harvester {
             // It lost its key while it waited for its turn: what it holds is read once it has another.
             return Ok(None);
         }
+        if self.waits_for_metadata(id, now) {
+            return Ok(None);
+        }
         let seen = self.now_of(id, now)?;
         let Some(f) = self.table.get_mut(id) else { return Ok(None) };
         self.at.set(&f.path);
