@@ -77,13 +77,17 @@ impl Seat {
     /// An exit code; why is said.
     pub(crate) async fn own(world: &World, config: &Config, parts: &Assembled) -> Result<Seat, u8> {
         let engine = &parts.engine;
-        let (world, data, registry, pulse) = match &engine.beside {
+        let beside = match &engine.beside {
+            Some(beside) => beside_logs(world, beside, engine, &parts.inputs).await?,
+            None => None,
+        };
+        let (world, data, registry, pulse) = match beside {
+            Some(beside) => beside,
             None => {
                 let data = config.paths().data.clone();
                 let opened = Registry::open(world, &data, &engine.registry).map_err(|e| fail(&e.to_string()))?;
                 (world.clone(), data, opened, None)
             }
-            Some(beside) => beside_logs(world, beside, engine, &parts.inputs).await?,
         };
         for line in registry.1.lines() {
             tracing::info!("{line}");
@@ -163,19 +167,32 @@ async fn beat(pulse: Pulse, ledger: Arc<Ledger>, tell: mpsc::Sender<Ending>) {
 }
 
 type Opened = (Registry, pillion_registry::Opened);
+/// The first parts of a [`Seat`].
+type Place = (World, PathBuf, Opened, Option<Pulse>);
 
-/// Opens the registry beside the logs: who owns it is written down, the lock taken, the folder claimed, in this order.
+/// Opens the registry beside the logs: the lock is taken, the folder claimed, who owns it written down, in this order.
+/// `None`: nothing can be written there, and nothing ever was.
 async fn beside_logs(
     real: &World,
     settings: &Beside,
     engine: &EngineSettings,
     inputs: &[InputSpec],
-) -> Result<(World, PathBuf, Opened, Option<Pulse>), u8> {
+) -> Result<Option<Place>, u8> {
     let folder = folder_of_logs(settings, inputs).map_err(|why| refuse(&why))?;
     let name = settings.name.clone().unwrap_or_else(hostname);
     let data = folder.join(FOLDER).join(&name);
     let cannot = |e: io::Error| fail(&format!("{} can't be written: {e}", data.display()));
-    real.fs.create_dir_all(&data, 0o700).map_err(cannot)?;
+    match real.fs.create_dir_all(&data, 0o700) {
+        Err(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
+            tracing::error!(
+                path = %data.display(), error = %e,
+                "no registry can be made beside the logs, so that it lies in path.data: what this run leaves when it is killed \
+                 can't be swept. Let this user write to the folder of the logs (fsGroup, or the user of the work)"
+            );
+            return Ok(None);
+        }
+        done => done.map_err(cannot)?,
+    }
     let home = Home::of(Arc::clone(&real.fs), &data).map_err(cannot)?;
     let world = World { fs: Arc::new(home), ..real.clone() };
     let lock = wait_for_lock(&world, &data).await?;
@@ -191,7 +208,7 @@ async fn beside_logs(
     let options = Options { path: "registry".into(), ..engine.registry.clone() };
     let opened = Registry::open_held(&world, &data, &options, lock).map_err(|e| fail(&e.to_string()))?;
     let pulse = Pulse { heart: Arc::new(Mutex::new(heart)), every: settings.heartbeat };
-    Ok((world, data, opened, Some(pulse)))
+    Ok(Some((world, data, opened, Some(pulse))))
 }
 
 async fn wait_for_lock(world: &World, data: &Path) -> Result<Box<dyn pillion_world::Lock>, u8> {

@@ -297,3 +297,15 @@ fn shipped_files_go_and_all_others_stay() {
     assert_eq!(moved.len(), 1);
     assert!(!volume.pod("job-2").join("a.log").exists());
 }
+
+#[test]
+fn where_no_registry_can_be_made_beside_the_logs_lines_are_shipped_all_the_same() {
+    let endpoint = Endpoint::start();
+    let volume = Volume::new(endpoint.address);
+    volume.append("job-1", "first\n");
+    let mut owner = volume.sidecar("job-1", &["--once", "-E", "pillion.registry.beside_logs=/sys"]);
+    owner.ends_with(0);
+    assert!(owner.err().contains("no registry can be made beside the logs"), "{}", owner.err());
+    assert_eq!(endpoint.messages(), ["first"]);
+    assert!(volume.job.path("data/registry/filebeat/log.json").exists() && !volume.registry("job-1").exists());
+}
