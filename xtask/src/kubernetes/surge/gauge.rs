@@ -27,7 +27,7 @@ pub(super) struct Gauge {
 }
 
 impl Gauge {
-    /// For the containers in which a process of this name runs.
+    /// For the containers in which this program runs.
     pub(super) fn new(program: &'static str) -> Gauge {
         Gauge { program, groups: HashSet::new(), most: Memory::default() }
     }
@@ -60,10 +60,11 @@ fn containers() -> Vec<PathBuf> {
     classes.flat_map(below).filter(is_pod).flat_map(below).collect()
 }
 
-/// Whether a process of this name is among those of a cgroup.
+/// Whether a process of this program is among those of a cgroup: by its executable, whatever name it was called by.
 fn runs(group: &Path, program: &str) -> bool {
     let processes = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-    processes.lines().any(|id| fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|name| name.trim() == program))
+    let is_it = |id: &str| fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|exe| exe.ends_with(program));
+    processes.lines().any(is_it)
 }
 
 /// A cgroup's memory without inactive file pages, in bytes. `None` when it is gone.

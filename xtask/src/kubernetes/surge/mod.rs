@@ -72,7 +72,11 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
     wait::until("KEDA's API", LIMIT, || Ok(api::get("/apis/keda.sh/v1alpha1/scaledjobs").is_ok().then_some(())))?;
     let mut table = head(pods);
     print!("{table}");
+    let mut before = None;
     for ride in rides {
+        if let Some(done) = before.replace(ride) {
+            clear(done)?;
+        }
         let line = surge(&rig, ride, pods)?.told(pods);
         print!("{line}");
         table.push_str(&line);
@@ -170,8 +174,22 @@ fn prepare(rig: &Rig, ride: Ride, namespace: &str) -> Outcome {
     child::run(kubectl.args(["-n", namespace, "patch", "configmap", "work", "--type=merge", "-p", &patch])).map(drop)
 }
 
+/// Deletes what a row has left behind.
+fn clear(ride: Ride) -> Outcome {
+    let path = format!("/api/v1/namespaces/{}", namespace(ride));
+    api::delete(&path)?;
+    wait::until("the namespace's end", LIMIT, || {
+        std::thread::sleep(LOOK_EVERY);
+        Ok(api::get(&path).is_err().then_some(()))
+    })
+}
+
+fn namespace(ride: Ride) -> String {
+    format!("surge-{}", ride.name())
+}
+
 fn surge(rig: &Rig, ride: Ride, pods: usize) -> Outcome<Row> {
-    let namespace = format!("surge-{}", ride.name());
+    let namespace = namespace(ride);
     prepare(rig, ride, &namespace)?;
     let (cpu, begin) = (gauge::cpu(), Instant::now());
     let mut gauge = Gauge::new(ride.program());
@@ -185,11 +203,9 @@ fn surge(rig: &Rig, ride: Ride, pods: usize) -> Outcome<Row> {
     if ride == Ride::Pillion && (arrived.len() != pods * LINES || requests > 0) {
         return Err(format!("{} of {} lines arrived, {requests} requests by pods", arrived.len(), pods * LINES));
     }
-    api::delete(&format!("/api/v1/namespaces/{namespace}"))?;
-    wait::until("the namespace's end", LIMIT, || {
-        std::thread::sleep(LOOK_EVERY);
-        Ok(api::get(&format!("/api/v1/namespaces/{namespace}")).is_err().then_some(()))
-    })?;
+    if ride != Ride::None && gauge.most.all.1 == 0 {
+        return Err("no sidecar's memory was seen".into());
+    }
     Ok(Row { ride, together, complete, lines: (arrived.len(), again), memory: gauge.most, cpu, requests, polling })
 }
 
