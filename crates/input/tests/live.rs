@@ -184,3 +184,18 @@ fn nothing_waits_at_the_drain() {
     assert_eq!(rig.settle(), NONE);
     assert_eq!(rig.drain(), ["one"]);
 }
+
+#[test]
+fn an_empty_file_behind_a_link_is_read_as_soon_as_it_has_a_line() {
+    let mut rig = Rig::log();
+    let mut linked = spec(&rig, "*.link");
+    linked.symlinks = true;
+    linked.scan_every = Duration::from_secs(3600);
+    rig.append("target", "");
+    std::os::unix::fs::symlink(rig.tmp.path().join("logs/target"), rig.tmp.path().join("logs/a.link")).unwrap();
+    rig.harvester.add(linked).unwrap();
+    assert_eq!(rig.settle(), NONE);
+    rig.append("target", "one\n");
+    rig.advance(Duration::from_secs(2));
+    assert_eq!(rig.settle(), ["one"]);
+}

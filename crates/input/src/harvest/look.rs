@@ -544,7 +544,9 @@ impl Harvester {
         let close = i.spec.close;
         let mut look = f.look_at;
         let waits = f.errors == 0 && !f.queued && now.since(f.active) < close.inactive;
-        if look.is_none() && waits && f.key.is_some() && !self.is_watched(f) && (f.fd.is_some() || !f.gone) {
+        // An empty file has no key yet: its first bytes are waited for as any.
+        let known = f.key.is_some() || f.len == 0;
+        if look.is_none() && waits && known && !self.is_watched(f) && (f.fd.is_some() || !f.gone) {
             let times = i.spec.backoff.factor.max(1.0).powi(i32::from(f.quiet.min(32)));
             let wait =
                 i.spec.backoff.init.mul_f64(times.min(1e6)).min(i.spec.backoff.max).max(Duration::from_millis(1));
