@@ -5,7 +5,7 @@
 use crate::peer::Check;
 use crate::servers::{self, Kind};
 use crate::{
-    Outcome, bench, container, endpoints, exhausted, filebeat, golumber, helm, kubernetes, loss, nodewide, oldtls,
+    Outcome, bench, container, endpoints, exhausted, filebeat, golumber, helm, kubernetes, loss, nfs, nodewide, oldtls,
     peer, podman, promtool, sweep, webhook,
 };
 
@@ -39,6 +39,11 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         ["loss", rest @ ..] => loss::run(rest),
         ["metrics", rest @ ..] => promtool::run(rest),
         ["podman", rest @ ..] => podman::run(rest),
+        ["nfs", "missing"] => {
+            nfs::missing().into_iter().for_each(|why| println!("{why}"));
+            Ok(())
+        }
+        ["nfs", rest @ ..] => nfs::run(rest),
         ["resident"] => bench::check_resident(),
         _ => Err(crate::USAGE.to_owned()),
     }

@@ -162,6 +162,32 @@ fn a_true_truncation_is_believed_the_second_time() {
 }
 
 #[test]
+fn a_clients_name_for_a_deleted_file_is_no_new_file() {
+    let real = World::real();
+    let fs = Arc::new(Lying { real: Arc::clone(&real.fs), faults: Arc::default() });
+    let mut rig = Rig::on(World { fs, ..real }, &["*"], |_| {});
+    rig.append("a.log", "one\n");
+    assert_eq!(rig.settle(), ["one"]);
+    // Deleted while it is open, and with a line that was not read yet.
+    rig.append("a.log", "two\n");
+    rig.rename("a.log", ".nfs00000000000000ab00000001");
+    // Of other programs, deleted before they were seen.
+    for name in [".nfs00000000000000cd00000002", ".fuse_hidden0000000100000001"] {
+        rig.append(name, "not ours\n");
+    }
+    // A name that only begins so.
+    rig.append(".nfs-notes", "three\n");
+    let mut lines = rig.search();
+    for _ in 0..4 {
+        rig.advance(Duration::from_secs(2));
+        lines.extend(rig.settle());
+    }
+    lines.sort();
+    assert_eq!(lines, ["three", "two"]);
+    assert_eq!((rig.lost(), rig.harvester.stats().open), (0, 1), "it is closed");
+}
+
+#[test]
 fn a_size_ahead_of_the_data_is_not_an_end() {
     let (mut rig, faults) = network();
     rig.append("a.log", "one\n");

@@ -182,6 +182,11 @@ pub(crate) struct FileState {
 }
 
 impl FileState {
+    /// Nobody can open it by a name of its own any more.
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.deleted || (self.network && super::look::is_leftover(&self.path))
+    }
+
     /// What was just found.
     pub(crate) fn new(input: u16, path: PathBuf, meta: &Meta, incarnation: Incarnation, now: Mono) -> FileState {
         FileState {

@@ -32,6 +32,17 @@ pub(crate) fn missing(e: &io::Error) -> bool {
     matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
+/// Whether this is a client's own name for a file that was deleted while a program of its machine has it open: `.nfs` and 24
+/// hexadecimal digits (Linux: `nfs_sillyrename`), `.fuse_hidden` and as many as it likes (libfuse: `hidden_name`).
+///
+/// Such a file isn't taken up as a new one. One that is known is read to its end under this name, and closed, so that the
+/// name goes away.
+pub(crate) fn is_leftover(path: &Path) -> bool {
+    let name = path.file_name().map_or(&b""[..], OsStrExt::as_bytes);
+    let digits = name.strip_prefix(b".nfs").filter(|d| d.len() == 24).or_else(|| name.strip_prefix(b".fuse_hidden"));
+    digits.is_some_and(|digits| digits.len() >= 8 && digits.iter().all(u8::is_ascii_hexdigit))
+}
+
 impl Harvester {
     /// Looks at a path that a walk of this input found.
     pub(crate) fn look(&mut self, input: u16, path: PathBuf, listed_ino: u64, now: Mono) {
@@ -74,6 +85,10 @@ impl Harvester {
                 return;
             }
         };
+        let is_known = known.is_some() || self.table.by_inode(group, seen.meta.dev, seen.meta.ino).is_some();
+        if !is_known && is_leftover(&path) && path.parent().is_some_and(|dir| self.folder(dir).network) {
+            return;
+        }
         self.found(input, path, &seen, now);
     }
 
@@ -526,7 +541,7 @@ impl Harvester {
             return;
         }
         let quiet_for = now.since(f.active);
-        let ended = f.deleted && close.removed && quiet_for >= AFTER_DELETION;
+        let ended = f.is_deleted() && close.removed && quiet_for >= AFTER_DELETION;
         if ended || quiet_for >= close.inactive || (f.renamed && close.renamed) {
             if f.gone && f.len > f.pos {
                 // An unfinished last line of a file that nobody can open any more: it is an event as it is.
@@ -550,13 +565,13 @@ impl Harvester {
             let times = i.spec.backoff.factor.max(1.0).powi(i32::from(f.quiet.min(32)));
             let wait =
                 i.spec.backoff.init.mul_f64(times.min(1e6)).min(i.spec.backoff.max).max(Duration::from_millis(1));
-            look = Some(now.plus(if f.deleted { wait.min(AFTER_DELETION) } else { wait }));
+            look = Some(now.plus(if f.is_deleted() { wait.min(AFTER_DELETION) } else { wait }));
         }
         // What waits for its turn needs no other wake; what can't be read is tried again at its time.
         let group = f.group_at.filter(|_| !f.queued && f.errors == 0);
         let mut at = [look, group].into_iter().flatten().min();
         if f.fd.is_some() {
-            let quiet = if f.deleted && close.removed { AFTER_DELETION } else { close.inactive };
+            let quiet = if f.is_deleted() && close.removed { AFTER_DELETION } else { close.inactive };
             let idle = (!f.unread() && !f.queued).then(|| f.active.plus(quiet).max(now.plus(Duration::from_millis(1))));
             at = [at, idle, close.after.map(|a| f.opened.plus(a))].into_iter().flatten().min();
         }

@@ -1,0 +1,286 @@
+//! What happens on the two sides of a network file system, and what must arrive.
+//!
+//! Comes in: the mounts of the guest. Goes out: a line for each case. Always holds: each case has a folder of its own, and
+//! all but the last run side by side, since they mostly wait for caches; what hangs is made to hang alone, at the end.
+//! Nothing waits for a time to pass: each waits for what is to be seen, with a limit.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::nfs::ride::{Ride, SEEN};
+use crate::peer::Score;
+use crate::{Outcome, child, job, wait};
+
+/// One case's folder, as each client sees it, and as the server does.
+struct Field {
+    a: PathBuf,
+    b: PathBuf,
+    slow: PathBuf,
+    export: PathBuf,
+}
+
+type Case = fn(&Field) -> Outcome<String>;
+
+const SIDE_BY_SIDE: [(&str, Case); 9] = [
+    ("appends", appends),
+    ("new-files", new_files),
+    ("rotation", rotation),
+    ("truncation", truncation),
+    ("unlinked-while-read", unlinked_while_read),
+    ("stale-handle", stale_handle),
+    ("drain-after-close", drain_after_close),
+    ("flag-before-data", flag_before_data),
+    ("stale-attributes", stale_attributes),
+];
+
+const ALONE: [(&str, Case); 1] = [("server-away", server_away)];
+
+/// Runs the cases, inside of the guest.
+pub(super) fn run(only: Option<&str>) -> Outcome {
+    let wanted = |name: &str| only.is_none_or(|only| only == name);
+    let mut score = Score::new(only.map(str::to_owned));
+    std::thread::scope(|scope| {
+        let running: Vec<_> = SIDE_BY_SIDE
+            .into_iter()
+            .filter(|(name, _)| wanted(name))
+            .map(|(name, case)| (name, scope.spawn(move || field(name).and_then(|field| case(&field)))))
+            .collect();
+        for (name, case) in running {
+            score.case(name, || case.join().map_err(|_| "it panicked".to_owned())?);
+        }
+    });
+    for (name, case) in ALONE {
+        score.case(name, || case(&field(name)?));
+    }
+    score.end()
+}
+
+fn field(name: &str) -> Outcome<Field> {
+    let place = |mount: &str| Path::new(mount).join(name);
+    let field =
+        Field { a: place("/mnt/a"), b: place("/mnt/b"), slow: place("/mnt/slow"), export: place("/mnt/export") };
+    fs::create_dir(&field.a).map_err(|e| format!("{}: {e}", field.a.display()))?;
+    Ok(field)
+}
+
+fn io<T>(path: &Path, done: std::io::Result<T>) -> Outcome<T> {
+    done.map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// Appends and closes, as a shell's `>>` does; the data is at the server then.
+fn append(path: &Path, lines: &[String]) -> Outcome {
+    job::append(path, lines)
+}
+
+/// A file that is read grows, by a writer that keeps it open.
+fn appends(field: &Field) -> Outcome<String> {
+    let (path, lines) = (field.a.join("app.log"), job::lines(0, 400, 100));
+    let mut file = io(&path, File::create(&path))?;
+    let mut ride = Ride::start(&[field.b.join("*.log")], &[])?;
+    for (i, part) in lines.chunks(100).enumerate() {
+        io(&path, file.write_all((part.join("\n") + "\n").as_bytes()).and_then(|()| file.sync_data()))?;
+        ride.until((i + 1) * 100, SEEN)?;
+    }
+    ride.finish(&lines)?;
+    Ok("400 lines in 4 bursts".into())
+}
+
+/// Files that the reader's client knows not to be there.
+fn new_files(field: &Field) -> Outcome<String> {
+    let lines = job::lines(0, 60, 100);
+    let paths = [field.b.join("one.log"), field.b.join("deep/*.log")];
+    let mut ride = Ride::start(&paths, &[])?;
+    let here = field.a.join("here.log");
+    append(&here, &lines[..1])?;
+    // Its absence is known for sure to whoever has asked for it.
+    for path in ["one.log", "deep/1.log"] {
+        let _ = fs::metadata(field.b.join(path));
+    }
+    append(&field.a.join("one.log"), &lines[..20])?;
+    io(&field.a, fs::create_dir(field.a.join("deep")))?;
+    append(&field.a.join("deep/1.log"), &lines[20..40])?;
+    ride.until(40, SEEN)?;
+    append(&field.a.join("deep/2.log"), &lines[40..])?;
+    ride.until(60, SEEN)?;
+    ride.finish(&lines)?;
+    Ok("60 lines of three files".into())
+}
+
+fn rotation(field: &Field) -> Outcome<String> {
+    let lines = job::lines(0, 300, 100);
+    let (path, mut parts) = (field.a.join("app.log"), lines.chunks(50));
+    let mut ride = Ride::start(&[field.b.join("app.log*")], &[])?;
+    for turn in 1..=3 {
+        append(&path, parts.next().unwrap_or_default())?;
+        ride.until(turn * 100 - 50, SEEN)?;
+        // More, and another name in the same moment: the reader has seen neither.
+        append(&path, parts.next().unwrap_or_default())?;
+        io(&path, fs::rename(&path, field.a.join(format!("app.log.{turn}"))))?;
+        ride.until(turn * 100, SEEN)?;
+    }
+    ride.finish(&lines)?;
+    Ok("300 lines over 3 rotations".into())
+}
+
+/// Cut off and written anew, shorter and longer than before. Contents whose 64 bytes before the reader's place are the same
+/// can't be told apart on a network file system: the lines are short enough for their numbers to be among these.
+fn truncation(field: &Field) -> Outcome<String> {
+    let lines = job::lines(0, 170, 40);
+    let path = field.a.join("app.log");
+    let mut ride = Ride::start(&[field.b.join("*.log")], &[])?;
+    let mut from = 0;
+    for to in [100, 120, 170] {
+        io(&path, File::create(&path))?;
+        append(&path, &lines[from..to])?;
+        ride.until(to, SEEN)?;
+        from = to;
+    }
+    // An old size can show once more after a truncation. Then the receipt counts bytes as destroyed that weren't, and the
+    // run ends as incomplete: too careful, but no line is lost or doubled (docs/decisions/network-file-systems.md).
+    let (_, code) = ride.ended(Some(Signal::INT), &[0, 3])?;
+    ride.compare(&lines)?;
+    let verdict = if code == 0 { "" } else { "; an old size was counted as a loss" };
+    Ok(format!("three contents at one inode{verdict}"))
+}
+
+/// A program on the reader's own machine deletes a file that is open: the client keeps it under a name of its own.
+fn unlinked_while_read(field: &Field) -> Outcome<String> {
+    let lines = job::lines(0, 60, 100);
+    append(&field.a.join("a.log"), &lines[..30])?;
+    let mut ride = Ride::start(&[field.b.join("*")], &[])?;
+    ride.until(30, SEEN)?;
+    io(&field.b, fs::remove_file(field.b.join("a.log")))?;
+    append(&field.a.join("b.log"), &lines[30..])?;
+    ride.until(60, SEEN)?;
+    let left = || -> Outcome<Option<()>> {
+        let names = io(&field.b, fs::read_dir(&field.b))?.flatten().map(|entry| entry.file_name());
+        Ok((!names.into_iter().any(|name| name.to_string_lossy().starts_with(".nfs"))).then_some(()))
+    };
+    wait::until("the client's own name for it to go away", SEEN, left)
+        .map_err(|why| format!("{why}; {}", ride.tail()))?;
+    ride.finish(&lines)?;
+    Ok("30 lines before, 30 of another file after it; nothing keeps the deleted one".into())
+}
+
+/// Deleted at the server, which no client hears of.
+fn stale_handle(field: &Field) -> Outcome<String> {
+    let lines = job::lines(0, 90, 100);
+    append(&field.a.join("a.log"), &lines[..30])?;
+    append(&field.a.join("b.log"), &lines[30..60])?;
+    let mut ride = Ride::start(&[field.b.join("*.log")], &[])?;
+    ride.until(60, SEEN)?;
+    io(&field.export, fs::remove_file(field.export.join("a.log")))?;
+    append(&field.a.join("b.log"), &lines[60..])?;
+    ride.until(90, SEEN)?;
+    ride.finish(&lines)?;
+    Ok("a file that is gone holds up nothing, and the drain ends".into())
+}
+
+/// The drain begins in the moment after the writer's close: of a file that is known, and of one that isn't.
+fn drain_after_close(field: &Field) -> Outcome<String> {
+    let lines = job::lines(0, 600, 100);
+    let mut known = 0;
+    for (i, part) in lines.chunks(200).enumerate() {
+        let old = field.a.join(format!("old-{i}.log"));
+        append(&old, &part[..50])?;
+        let mut ride = Ride::start(&[field.b.join(format!("*-{i}.log"))], &[])?;
+        ride.until(50, SEEN)?;
+        append(&old, &part[50..100])?;
+        append(&field.a.join(format!("new-{i}.log")), &part[100..])?;
+        ride.end(Some(Signal::INT), 0)?;
+        ride.compare(part)?;
+        known += 1;
+    }
+    Ok(format!("{known} rounds of 200 lines, 150 of them in the last moment"))
+}
+
+/// The flag is on the reader's machine and shows at once; what was written before it shows late.
+fn flag_before_data(field: &Field) -> Outcome<String> {
+    let lines = job::lines(0, 200, 100);
+    let flags = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let flag = flags.path().join("flag");
+    append(&field.a.join("a.log"), &lines[..50])?;
+    let word = flag.display().to_string();
+    let mut ride = Ride::start(&[field.b.join("*.log")], &["--until", &word])?;
+    ride.until(50, SEEN)?;
+    append(&field.a.join("a.log"), &lines[50..100])?;
+    append(&field.a.join("b.log"), &lines[100..])?;
+    io(&flag, File::create(&flag))?;
+    ride.end(None, 0)?;
+    ride.compare(&lines)?;
+    Ok("150 lines that didn't show yet".into())
+}
+
+/// A client that believes what it knows of a file for ten minutes: the drain asks anew.
+fn stale_attributes(field: &Field) -> Outcome<String> {
+    let lines = job::lines(0, 100, 100);
+    append(&field.a.join("a.log"), &lines[..50])?;
+    let mut ride = Ride::start(&[field.slow.join("*.log")], &[])?;
+    ride.until(50, SEEN)?;
+    append(&field.a.join("a.log"), &lines[50..])?;
+    ride.finish(&lines)?;
+    Ok("50 lines behind a size that was believed".into())
+}
+
+/// The network to the server; back when this is dropped.
+struct Away;
+
+impl Away {
+    fn begin() -> Outcome<Away> {
+        child::run(Command::new("ip").args(["link", "set", "lo", "down"]))?;
+        Ok(Away)
+    }
+}
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        if let Err(why) = child::run(Command::new("ip").args(["link", "set", "lo", "up"])) {
+            println!("{why}");
+        }
+    }
+}
+
+/// The server stops answering: local files go on, the path is named, the drain's limit holds, and nothing is lost.
+fn server_away(field: &Field) -> Outcome<String> {
+    let quick = Duration::from_secs(10);
+    let lines = job::lines(0, 150, 100);
+    append(&field.a.join("a.log"), &lines[..50])?;
+    let local = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let here = local.path().join("here.log");
+    let patterns = [field.b.join("*.log"), local.path().join("*.log")];
+    let mut ride = Ride::start(&patterns, &["--drain-timeout", "3s"])?;
+    ride.until(50, SEEN)?;
+
+    let away = Away::begin()?;
+    ride.until_said("doesn't return", Duration::from_secs(40))?;
+    append(&here, &lines[50..80])?;
+    ride.until(80, quick)?;
+    drop(away);
+    ride.until_said("answers again", SEEN)?;
+    append(&field.a.join("a.log"), &lines[80..100])?;
+    ride.until(100, SEEN)?;
+
+    append(&field.a.join("b.log"), &lines[100..120])?;
+    let away = Away::begin()?;
+    append(&here, &lines[120..])?;
+    let took = ride.end(Some(Signal::INT), 3)?;
+    let receipt = ride.receipt()?;
+    drop(away);
+    let b = field.b.display().to_string();
+    if took > quick || !receipt.contains("doesn't answer") || !receipt.contains(&b) {
+        return Err(format!("the drain took {:.1} s; the receipt says {receipt}", took.as_secs_f64()));
+    }
+    let arrived = ride.arrived()?;
+    if let Some(line) = lines[120..].iter().find(|line| !arrived.contains(line)) {
+        return Err(format!("the local file wasn't drained: {line:.20} is missing"));
+    }
+    ride.again(&[])?;
+    ride.until(150, SEEN)?;
+    ride.finish(&lines)?;
+    Ok(format!("local files went on; the drain ended after {:.1} s of 3 s, naming {b}", took.as_secs_f64()))
+}
