@@ -15,7 +15,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use pillion_config::{Config, Error as Refusal};
@@ -24,10 +24,10 @@ use pillion_engine::run::{Outcome, Signals};
 use pillion_engine::settings::DRAIN_TIMEOUT;
 use pillion_event::{Incarnation, InputKind};
 use pillion_input::InputSpec;
-use pillion_registry::Entry;
 use pillion_registry::adopt::{Claim, Taken};
 use pillion_registry::beside::{self, Beat, FOLDER, HEARTBEAT, RECEIPT};
 use pillion_registry::foreign::{Bounds, Foreign};
+use pillion_registry::{Entry, Registry};
 use pillion_world::{FsKind, Home, World, rfc3339};
 use serde_json::{Value, json};
 
@@ -41,14 +41,19 @@ use crate::work::{RunFlags, ride};
 
 /// How long a claim is left alone before it counts, where locks can't be relied on: another sweeper's would be seen.
 const SETTLE: Duration = Duration::from_secs(2);
-/// How long the end of the threads that hold the registry is waited for.
-const ENDING: Duration = Duration::from_secs(5);
 /// What is adopted at once.
 const BOUNDS: Bounds = Bounds { file: 64 << 20, entries: 100_000, path: 4096, key: 8192 };
 
-/// Takes one over and ships it. `claimed`: the incarnations of this sweep's other registries.
-pub(super) async fn adopt(flags: &Sweep, root: &Root, found: &Found, claimed: &mut HashSet<Incarnation>) -> End {
-    match try_adopt(flags, root, found, claimed).await {
+/// Takes one over and ships it. `claimed`: the incarnations of this sweep's other registries. `held`: the registry, and with
+/// it the lock, as long as any thread or task of the run has it.
+pub(super) async fn adopt(
+    flags: &Sweep,
+    root: &Root,
+    found: &Found,
+    claimed: &mut HashSet<Incarnation>,
+    held: &mut Weak<Registry>,
+) -> End {
+    match try_adopt(flags, root, found, claimed, held).await {
         Ok(end) => end,
         Err(why) => End::Failed(why),
     }
@@ -59,9 +64,11 @@ async fn try_adopt(
     root: &Root,
     found: &Found,
     claimed: &mut HashSet<Incarnation>,
+    held: &mut Weak<Registry>,
 ) -> Result<End, String> {
     let signals = Signals::listen(&World::real()).map_err(|e| format!("signals can't be received: {e}"))?;
     let Some((seat, read)) = sit_down(root, found, claimed).await? else { return Ok(End::Alive) };
+    *held = Arc::downgrade(&seat.registry);
     let (config, mut parts) = configured(flags, found)?;
     let left = Left::of(&seat.world, &found.owner.view, &read);
     tracing::info!(path = %found.dir.display(), files = left.files(), bytes = left.bytes(), "adopting what a dead owner left");
@@ -80,7 +87,6 @@ async fn try_adopt(
         return Ok(End::Left { receipt: Box::new(outcome.receipt), failure: outcome.failure, unclaimed });
     }
     mark(&seat, &told)?;
-    stand_up(seat).await;
     Ok(End::Shipped { receipt: Box::new(outcome.receipt), unreachable: left.unreachable() })
 }
 
@@ -189,13 +195,5 @@ fn mark(seat: &Seat, told: &Value) -> Result<(), String> {
         Ok(Beat::Ours) => Ok(()),
         Ok(Beat::Deposed) => Err("its owner came back, and goes on itself".to_owned()),
         Err(e) => Err(format!("it was shipped, and can't be marked as done: {e}")),
-    }
-}
-
-/// Waits until the threads have let the registry go, and with it the lock.
-async fn stand_up(seat: Seat) {
-    let begun = seat.world.clock.mono();
-    while Arc::strong_count(&seat.registry) > 1 && seat.world.clock.mono().since(begun) < ENDING {
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

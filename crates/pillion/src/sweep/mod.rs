@@ -17,10 +17,11 @@ mod report;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use pillion_config::Config;
+use pillion_registry::beside::VARIABLES;
 use pillion_world::{Beneath, World};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -34,6 +35,9 @@ use report::Summary;
 
 /// How long an owner must not have moved, unless it is said.
 pub(crate) const GRACE: Duration = Duration::from_secs(60);
+
+/// How long the end of a run's threads, which hold its lock, is waited for.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// A folder that is swept, as it is seen.
 struct Root {
@@ -106,13 +110,19 @@ fn adopt_all(flags: &Sweep, root: &Root, found: Vec<Found>) -> Summary {
             summary.failed += 1;
             continue;
         };
+        let mut held = Weak::new();
         let end = runtime.block_on(async {
             let told = tokio::spawn(told_to_end());
-            let end = adopt::adopt(flags, root, &found, &mut claimed).await;
+            let end = adopt::adopt(flags, root, &found, &mut claimed, &mut held).await;
             summary.told_to_end |= told.is_finished();
             end
         });
         runtime.shutdown_background();
+        let clock = World::real().clock;
+        let since = clock.mono();
+        while held.strong_count() > 0 && clock.mono().since(since) < ENDING {
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
         summary.count(&found, end);
     }
     summary
@@ -150,7 +160,12 @@ async fn told_to_end() {
 /// Reads the configuration once as it would be for a pod, so that what is wrong with it is said before anything else.
 fn check(flags: &Sweep) -> Result<(), u8> {
     let world = World::real();
-    let config = Config::load(&world, &flags.run.load).map_err(|e| crate::refuse(&[e]))?;
+    let mut load = flags.run.load.clone();
+    for name in VARIABLES {
+        // Those of the pods, whichever they are.
+        load.env.entry((*name).to_owned()).or_insert_with(|| "pod".to_owned());
+    }
+    let config = Config::load(&world, &load).map_err(|e| crate::refuse(&[e]))?;
     let options = assemble::log_options(&config, &flags.run.log).map_err(|e| crate::refuse(&[e]))?;
     let _ = pillion_telemetry::init(options, world.clock.clone());
     let parts = assemble::assemble(&config, flags.run.strict, true).map_err(|e| crate::refuse(&e))?;

@@ -309,3 +309,23 @@ fn where_no_registry_can_be_made_beside_the_logs_lines_are_shipped_all_the_same(
     assert_eq!(endpoint.messages(), ["first"]);
     assert!(volume.job.path("data/registry/filebeat/log.json").exists() && !volume.registry("job-1").exists());
 }
+
+#[test]
+fn a_volume_that_is_mounted_elsewhere_is_seen_as_its_owner_saw_it() {
+    let endpoint = Endpoint::start();
+    let volume = Volume::new(endpoint.address);
+    volume.leave("job-1", &endpoint);
+    let (here, there) = (volume.job.path("volume"), volume.job.path("elsewhere"));
+    std::fs::rename(&here, &there).unwrap();
+    // In its place lies what isn't meant.
+    volume.append("job-1", "not this one\n");
+    let mut command = std::process::Command::new(crate::harness::program());
+    command.args(["sweep", "-e", "-c", "filebeat.yml", "--path.home", ".", "--grace", "2s"]).arg(&there);
+    command.current_dir(volume.job.path(".")).env_remove("KUBERNETES_SERVICE_HOST");
+    Running::start(&mut command, &volume.job.path("data")).ends_with(0);
+    assert_eq!(endpoint.messages(), ["job-1 first", "job-1 second"]);
+    let events = endpoint.events();
+    assert_eq!(events[0]["log"]["file"]["path"], events[1]["log"]["file"]["path"]);
+    let life = |n: usize| events[n]["@metadata"]["_id"].as_str().unwrap().split('-').next().unwrap().to_owned();
+    assert_eq!((life(0), &events[0]["agent"]["id"]), (life(1), &events[1]["agent"]["id"]));
+}
