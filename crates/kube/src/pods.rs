@@ -98,6 +98,20 @@ pub fn containers(pod: &Value) -> Vec<Container> {
     out
 }
 
+/// The same for autodiscovery, where Filebeat tells the image as the pod's maker has written it.
+pub fn discovered(pod: &Value) -> Vec<Container> {
+    let lists = ["/spec/containers", "/spec/initContainers", "/spec/ephemeralContainers"];
+    let written = |name: &str| {
+        let all = lists.iter().filter_map(|list| pod.pointer(list)?.as_array()).flatten();
+        all.filter(|c| c["name"] == name).find_map(|c| text(c, "/image"))
+    };
+    let each = |c: Container| match written(&c.name) {
+        Some(image) => Container { image: image.to_owned(), ..c },
+        None => c,
+    };
+    containers(pod).into_iter().map(each).collect()
+}
+
 /// `kubernetes.*` of a pod, without a container.
 pub fn kubernetes(pod: &Value, beside: Beside<'_>, scope: &Scope) -> Fields {
     let mut out = Map::new();
@@ -305,6 +319,10 @@ mod tests {
             json!({"id": "abc", "runtime": "containerd", "image": {"name": "docker.io/x:1"}})
         );
         assert_eq!(container["kubernetes"]["container"], json!({"name": "main"}));
+        let mut pod = pod();
+        assert_eq!(discovered(&pod)[0].image, "docker.io/x:1");
+        pod["spec"]["containers"][0]["image"] = "x:1".into();
+        assert_eq!(discovered(&pod)[0].image, "x:1");
     }
 
     #[test]

@@ -31,8 +31,10 @@ pub(crate) fn slim_pod(pod: &Value, selection: &Selection) -> Value {
         annotations.remove(LAST_APPLIED);
     }
     let mut spec = some(pod, "/spec", &["nodeName", "hostNetwork"]);
-    if let Some(containers) = list(pod, "/spec/containers", |c| some(c, "", &["name", "ports"])) {
-        spec.insert("containers".to_owned(), containers);
+    for key in ["containers", "initContainers", "ephemeralContainers"] {
+        if let Some(containers) = list(pod, &format!("/spec/{key}"), |c| some(c, "", &["name", "image", "ports"])) {
+            spec.insert(key.to_owned(), containers);
+        }
     }
     let mut status = some(pod, "/status", &["podIP", "phase"]);
     for key in ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"] {
@@ -70,7 +72,7 @@ mod tests {
     fn what_nobody_asks_for_is_left_out() {
         let pod = json!({
             "metadata": {"name": "p", "uid": "u", "managedFields": [1], "annotations": {LAST_APPLIED: "{}", "a": "b"}},
-            "spec": {"nodeName": "n", "volumes": [1], "containers": [{"name": "m", "ports": [], "env": [1]}]},
+            "spec": {"nodeName": "n", "volumes": [1], "containers": [{"name": "m", "image": "i", "ports": [], "env": [1]}]},
             "status": {"podIP": "10.1.1.1", "conditions": [1], "containerStatuses": [
                 {"name": "m", "image": "i", "containerID": "x://2", "state": {"running": {}},
                     "lastState": {"terminated": {"containerID": "x://1", "message": "long"}}}]},
@@ -80,7 +82,7 @@ mod tests {
             slim,
             json!({
                 "metadata": {"name": "p", "uid": "u", "annotations": {"a": "b"}},
-                "spec": {"nodeName": "n", "containers": [{"name": "m", "ports": []}]},
+                "spec": {"nodeName": "n", "containers": [{"name": "m", "image": "i", "ports": []}]},
                 "status": {"podIP": "10.1.1.1", "containerStatuses": [{"name": "m", "image": "i", "containerID": "x://2",
                     "lastState": {"terminated": {"containerID": "x://1"}}}]},
             })

@@ -18,7 +18,7 @@ use pillion_input::{InputId, InputSpec};
 use pillion_kube::autodiscover::Provider;
 use pillion_kube::metadata::Pods;
 use pillion_kube::news::{News, Told};
-use pillion_kube::pods::{Container, Fields, containers, of_container};
+use pillion_kube::pods::{Container, Fields, discovered, of_container};
 use pillion_process::Shape;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
@@ -138,7 +138,7 @@ impl<'a> Discovery<'a> {
         let (pod, uid) = (&told.pod, told.uid());
         let phase = pod.pointer("/status/phase").and_then(Value::as_str);
         let over = told.gone || matches!(phase, Some("Succeeded" | "Failed"));
-        let there = containers(pod);
+        let there = discovered(pod);
         for container in &there {
             if !self.started.contains_key(&container.id) {
                 let asked = self.start(pod, &told.kubernetes, container, inputs, cluster);
