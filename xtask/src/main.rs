@@ -55,6 +55,9 @@ usage: cargo xtask CHORE
   bench …              the figures of Pillion and its peers: --only ROW, --shipper NAME, --lines N, --repeat N, --out FOLDER
   bench surge          a KEDA ScaledJob from 0 to 200 pods on a real node: --pods N, --out FILE, --only NAME,NAME of none,
                        pillion, filebeat-loop, filebeat-native
+  bench files …        very many files at once: --writers N, --rate N, --quiet N, --new N, --seconds N, --rotate N,
+                       --descriptors N, --stop SECONDS, --config LINE, --shipper NAME
+  bench files plot …   CPU and memory over 100 to 100,000 files, as SVG: --most N, --out FOLDER
   e2e servers [NAME…]  build and start each search server once
   e2e missing          name each server that can't run here, and why
   e2e endpoints …      the executable against each of them: --server NAME, --case NAME
@@ -87,6 +90,7 @@ fn main() -> ExitCode {
         ["image", rest @ ..] => image::run(rest),
         ["tidy"] => tidy::run(),
         ["bench", "surge", rest @ ..] => kubernetes::surge::run(rest),
+        ["bench", "files", rest @ ..] => bench::files::run(rest),
         ["bench", rest @ ..] => bench::run(rest),
         ["e2e", rest @ ..] => e2e::run(rest),
         _ => Err(USAGE.to_owned()),

@@ -41,6 +41,9 @@ const RETRY_AFTER: u64 = 1 << 20;
 /// How much is written at once.
 const WRITE: usize = 256 * 1024;
 
+/// What goes into a checkpoint.
+pub(crate) type Records<'a> = &'a mut dyn Iterator<Item = (Arc<str>, Record)>;
+
 /// The files of one memlog store.
 pub(crate) struct Disk {
     world: World,
@@ -104,7 +107,7 @@ impl Disk {
     }
 
     /// Writes everything anew. After an error before the rename the log is still good; see [`Disk::must_checkpoint`].
-    pub(crate) fn checkpoint(&mut self, records: &[(Arc<str>, Record)]) -> io::Result<()> {
+    pub(crate) fn checkpoint(&mut self, records: Records<'_>) -> io::Result<()> {
         self.checkpoint_at = self.log_len + RETRY_AFTER;
         let new = self.home.join(CHECKPOINT_NEW);
         let len = self.write_checkpoint(&new, records)?;
@@ -124,13 +127,13 @@ impl Disk {
         Ok(())
     }
 
-    fn write_checkpoint(&self, path: &Path, records: &[(Arc<str>, Record)]) -> io::Result<u64> {
+    fn write_checkpoint(&self, path: &Path, records: Records<'_>) -> io::Result<u64> {
         let file = self.world.fs.open(path, OpenHow::Truncate(self.mode))?;
         let mut out = b"[".to_vec();
         let mut len = 0;
-        for (n, (key, record)) in records.iter().enumerate() {
+        for (n, (key, record)) in records.enumerate() {
             out.extend_from_slice(if n == 0 { b"\n" } else { b",\n" });
-            value::encode(record, key, true, &mut out);
+            value::encode(&record, &key, true, &mut out);
             if out.len() >= WRITE {
                 file.write_all(&out)?;
                 len += out.len() as u64;

@@ -15,7 +15,8 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `registry.rs` | the map in memory, and what has to be written |
+//! | `registry.rs` | what is in memory, and what of it has to be written |
+//! | `store.rs`, `compact.rs` | entries and keys in few bytes |
 //! | `open.rs` | lock, agent id, which layout is there |
 //! | `disk.rs` | log, checkpoint, and the order of their steps |
 //! | `load.rs` | reading them back, whatever they hold |
@@ -34,6 +35,7 @@
 pub mod adopt;
 pub mod beside;
 mod chunks;
+mod compact;
 mod disk;
 mod entry;
 mod error;
@@ -42,10 +44,12 @@ mod key;
 mod load;
 mod open;
 mod registry;
+mod store;
 mod takeover;
 mod time;
 mod value;
 
+pub use compact::{CompactKey, Prefixes, hash_of};
 pub use entry::{Entry, FilestreamState, Intent, Kind, LogState, LogWords};
 pub use error::Error;
 pub use key::{FILESTREAM_PREFIX, GLOBAL_ID, Identifier, LOG_PREFIX, filestream_key, identifier_of, log_key};

@@ -171,8 +171,7 @@ impl Registry {
             LogFile::Missing => Ok(()),
             LogFile::Empty => disk.resume(checkpoint_len),
             LogFile::Used => {
-                let all: Vec<_> = records.map.iter().map(|(k, r)| (Arc::clone(k), r.clone())).collect();
-                disk.checkpoint(&all)
+                disk.checkpoint(&mut records.map.iter().map(|(k, r)| (Arc::clone(k), r.clone())))
             }
         };
         match done {
@@ -358,10 +357,10 @@ impl Opener<'_> {
         };
         let mut records: Map = entries.into_iter().map(|e| (Arc::clone(&e.key), Record::File(Arc::new(e)))).collect();
         self.adopt(&mut records);
-        let records: Vec<_> = records.into_iter().collect();
+        let count = records.len();
         let mut disk = Disk::new(self.world, home, self.mode, leftovers.next_id, leftovers.checkpoints);
-        disk.checkpoint(&records).map_err(|source| Error::Unwritable { path: home.into(), source })?;
-        Ok(records.len())
+        disk.checkpoint(&mut records.into_iter()).map_err(|source| Error::Unwritable { path: home.into(), source })?;
+        Ok(count)
     }
 
     fn write_meta(&self, home: &Path) -> Result<(), Error> {

@@ -5,7 +5,7 @@
 //! durable is marked dirty, or `all` is set, which makes the next sync write everything.
 //! Tested in `tests/`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,6 +16,7 @@ use serde_json::Value;
 use crate::disk::Disk;
 use crate::entry::{Entry, Intent};
 use crate::foreign::Adopted;
+use crate::store::Store;
 
 /// How many unacknowledged ranges of one file may be durable at once; more are refused until some are acknowledged.
 pub const MAX_INTENTS: usize = 256;
@@ -35,10 +36,19 @@ pub(crate) enum Record {
 /// A key and what is to be written for it; `None` = it is to be removed.
 pub(crate) type Change = (Arc<str>, Option<Record>);
 
+/// A checkpoint that is being written, piece by piece.
+#[derive(Default)]
+struct Piecemeal {
+    /// The places before this one are written.
+    at: usize,
+    /// What was removed behind it meanwhile: it is written all the same, since what takes its place may come too late.
+    removed: VecDeque<Change>,
+}
+
 #[derive(Default)]
 struct Mem {
-    /// Ordered, so that what is written follows from what was done.
-    map: BTreeMap<Arc<str>, Record>,
+    store: Store,
+    checkpoint: Option<Piecemeal>,
     /// The changed keys, each with the place in `order` that counts.
     dirty: HashMap<Arc<str>, usize>,
     order: Vec<Arc<str>>,
@@ -89,20 +99,23 @@ impl Mem {
     }
 
     fn take_changes(&mut self) -> Vec<Change> {
+        let keys = self.take_changed_keys();
+        keys.into_iter().map(|key| (Arc::clone(&key), self.store.get(&key))).collect()
+    }
+
+    /// The changed keys, in their order.
+    fn take_changed_keys(&mut self) -> Vec<Arc<str>> {
         let order = std::mem::take(&mut self.order);
         let dirty = std::mem::take(&mut self.dirty);
-        let current = |(at, key): (usize, Arc<str>)| {
-            let record = self.map.get(&key).cloned();
-            (dirty.get(&key) == Some(&at)).then_some((key, record))
-        };
-        order.into_iter().enumerate().filter_map(current).collect()
+        let counts = |(at, key): (usize, Arc<str>)| (dirty.get(&key) == Some(&at)).then_some(key);
+        order.into_iter().enumerate().filter_map(counts).collect()
     }
 
     /// Marks keys as changed again, before those that changed meanwhile.
-    fn give_back(&mut self, changes: &[Change]) {
+    fn give_back(&mut self, changes: &[Arc<str>]) {
         let later = std::mem::take(&mut self.order);
         let counted = std::mem::take(&mut self.dirty);
-        for (key, _) in changes {
+        for key in changes {
             self.touch_last(key);
         }
         for (at, key) in later.iter().enumerate() {
@@ -112,22 +125,17 @@ impl Mem {
         }
     }
 
-    fn entry_mut(&mut self, key: &str, incarnation: Incarnation) -> Option<(Arc<str>, &mut Arc<Entry>)> {
-        let is_it = |r: Option<&Record>| matches!(r, Some(Record::File(e)) if e.incarnation == incarnation);
-        let key = if is_it(self.map.get(key)) {
-            Arc::clone(self.map.get_key_value(key)?.0)
-        } else {
-            let moved = self.moved.get(&incarnation).filter(|k| is_it(self.map.get(*k)));
-            Arc::clone(moved?)
-        };
-        match self.map.get_mut(&key) {
-            Some(Record::File(entry)) => Some((key, entry)),
-            _ => None,
+    /// The key of the entry of a life: the one that is known, or the one that the file has got since.
+    fn key_of(&self, key: &str, incarnation: Incarnation) -> Option<Arc<str>> {
+        let is_it = |key: &str| self.store.incarnation(key) == Some(incarnation);
+        if is_it(key) {
+            return Some(key.into());
         }
+        self.moved.get(&incarnation).filter(|key| is_it(key)).cloned()
     }
 
     fn upsert(&mut self, mut entry: Entry) {
-        if let Some(Record::File(old)) = self.map.get(&entry.key)
+        if let Some(old) = self.store.file(&entry.key)
             && old.incarnation == entry.incarnation
         {
             if old.offset >= entry.offset {
@@ -136,16 +144,37 @@ impl Mem {
             entry.intents.clone_from(&old.intents);
         }
         let key = Arc::clone(&entry.key);
-        self.map.insert(Arc::clone(&key), Record::File(Arc::new(entry)));
+        self.store.insert(&key, Record::File(Arc::new(entry)));
         self.touch(&key);
     }
 
     fn remove(&mut self, key: &str) {
-        if let Some((key, record)) = self.map.remove_entry(key) {
-            if let Record::File(entry) = record {
-                self.moved.remove(&entry.incarnation);
+        let Some((at, record)) = self.store.remove(key) else { return };
+        let key: Arc<str> = key.into();
+        if let Record::File(entry) = &record {
+            self.moved.remove(&entry.incarnation);
+        }
+        if let Some(checkpoint) = self.checkpoint.as_mut().filter(|c| at >= c.at) {
+            checkpoint.removed.push_back((Arc::clone(&key), Some(record)));
+        }
+        self.touch_last(&key);
+    }
+
+    /// The next record of the checkpoint that is being written.
+    fn next_of_checkpoint(&mut self) -> Option<(Arc<str>, Record)> {
+        let checkpoint = self.checkpoint.as_mut()?;
+        while checkpoint.at < self.store.end() {
+            checkpoint.at += 1;
+            if let Some(found) = self.store.at(checkpoint.at - 1) {
+                return Some(found);
             }
-            self.touch_last(&key);
+        }
+        loop {
+            let (key, record) = checkpoint.removed.pop_front()?;
+            // One that is there again has been written, or comes with the next sync.
+            if let Some(record) = record.filter(|_| !self.store.contains(&key)) {
+                return Some((key, record));
+            }
         }
     }
 }
@@ -164,7 +193,10 @@ impl Registry {
         agent_id: String,
         lock: Box<dyn Lock>,
     ) -> Registry {
-        let mem = Mem { map: records, all, ..Mem::default() };
+        let mut mem = Mem { all, ..Mem::default() };
+        for (key, record) in records {
+            mem.store.insert(&key, record);
+        }
         Registry { mem: Mutex::new(mem), disk: Mutex::new(disk), world, agent_id, _lock: lock }
     }
 
@@ -175,19 +207,24 @@ impl Registry {
 
     /// What is known under a key.
     pub fn get(&self, key: &str) -> Option<Arc<Entry>> {
-        match lock(&self.mem).map.get(key) {
-            Some(Record::File(entry)) => Some(Arc::clone(entry)),
-            _ => None,
-        }
+        lock(&self.mem).store.file(key)
     }
 
     /// All entries, in no order; a picture of this moment.
     pub fn entries(&self) -> Vec<Arc<Entry>> {
-        let entry = |r: &Record| match r {
-            Record::File(entry) => Some(Arc::clone(entry)),
-            Record::Foreign(_) => None,
-        };
-        lock(&self.mem).map.values().filter_map(entry).collect()
+        let mut all = Vec::new();
+        self.visit(|entry| all.push(Arc::clone(entry)));
+        all
+    }
+
+    /// Shows all entries, one after the other and in no order, without keeping them all. The registry waits meanwhile.
+    pub fn visit(&self, mut show: impl FnMut(&Arc<Entry>)) {
+        let mem = lock(&self.mem);
+        for at in 0..mem.store.end() {
+            if let Some((_, Record::File(entry))) = mem.store.at(at) {
+                show(&entry);
+            }
+        }
     }
 
     /// Writes down a new file, a new path of a known one, or (with a new incarnation) that its content began anew.
@@ -206,7 +243,7 @@ impl Registry {
         if old_key == &*entry.key {
             return mem.upsert(entry);
         }
-        if let Some(Record::File(old)) = mem.map.get(old_key)
+        if let Some(old) = mem.store.file(old_key)
             && old.incarnation == entry.incarnation
         {
             if old.offset >= entry.offset {
@@ -232,16 +269,19 @@ impl Registry {
     #[must_use]
     pub fn intend(&self, key: &str, incarnation: Incarnation, intent: Intent) -> bool {
         let mut mem = lock(&self.mem);
-        let Some((key, entry)) = mem.entry_mut(key, incarnation) else { return false };
+        let Some(key) = mem.key_of(key, incarnation) else { return false };
+        let Some(entry) = mem.store.file(&key) else { return false };
         if entry.intents.contains(&intent) {
             return true;
         }
         if entry.intents.len() >= MAX_INTENTS {
             return false;
         }
-        let intents = &mut Arc::make_mut(entry).intents;
-        let at = intents.partition_point(|i| *i < intent);
-        intents.insert(at, intent);
+        drop(entry);
+        mem.store.change(&key, |entry| {
+            let at = entry.intents.partition_point(|i| *i < intent);
+            entry.intents.insert(at, intent);
+        });
         mem.touch(&key);
         true
     }
@@ -250,19 +290,15 @@ impl Registry {
     ///
     /// `false`: it was ignored, since the entry is gone or of another incarnation, or is there already.
     pub fn commit(&self, cursor: &Acked<Cursor>) -> bool {
-        let now = i128::from(self.world.clock.wall().0) * 1_000_000;
+        let now = self.world.clock.wall().0.saturating_mul(1_000_000);
         let cursor = cursor.get();
         let mut mem = lock(&self.mem);
-        let Some((key, entry)) = mem.entry_mut(&cursor.key, cursor.incarnation) else { return false };
-        if cursor.offset <= entry.offset {
-            return false;
+        let Some(key) = mem.key_of(&cursor.key, cursor.incarnation) else { return false };
+        let moved = mem.store.advance(&key, cursor.incarnation, cursor.offset, cursor.guard, now) == Some(true);
+        if moved {
+            mem.touch(&key);
         }
-        let entry = Arc::make_mut(entry);
-        (entry.offset, entry.guard) = (cursor.offset, cursor.guard);
-        entry.updated_ns = now;
-        entry.intents.retain(|i| i.to > cursor.offset);
-        mem.touch(&key);
-        true
+        moved
     }
 
     /// Makes durable all that was called before. Several threads may call it: one writes for all that wait.
@@ -298,16 +334,20 @@ impl Registry {
     }
 
     /// Writes everything into a new checkpoint. On an error what was to be written still is.
+    ///
+    /// It is taken piece by piece, since a picture of all would take as much memory again. What changes meanwhile is dirty,
+    /// and comes with the next sync.
     fn checkpoint(&self, disk: &mut Disk) -> io::Result<()> {
-        let (records, all, changes) = {
+        let (all, changes) = {
             let mut mem = lock(&self.mem);
-            let all = std::mem::take(&mut mem.all);
-            let changes = mem.take_changes();
-            (mem.map.iter().map(|(k, r)| (Arc::clone(k), r.clone())).collect::<Vec<_>>(), all, changes)
+            mem.checkpoint = Some(Piecemeal::default());
+            (std::mem::take(&mut mem.all), mem.take_changed_keys())
         };
-        let done = disk.checkpoint(&records);
+        let mut records = std::iter::from_fn(|| lock(&self.mem).next_of_checkpoint());
+        let done = disk.checkpoint(&mut records);
+        let mut mem = lock(&self.mem);
+        mem.checkpoint = None;
         if done.is_err() {
-            let mut mem = lock(&self.mem);
             if all || disk.must_checkpoint() { mem.write_all() } else { mem.give_back(&changes) }
         }
         done
@@ -320,11 +360,7 @@ impl Registry {
     /// Takes in an entry that another process has kept: see [`Registry::adopt`].
     pub(crate) fn take_in(&self, entry: Entry) -> Adopted {
         let mut mem = lock(&self.mem);
-        let known = match mem.map.get(&entry.key) {
-            Some(Record::File(known)) => Some(Arc::clone(known)),
-            _ => None,
-        };
-        let Some(known) = known else {
+        let Some(known) = mem.store.file(&entry.key) else {
             mem.upsert(self.stamped(entry));
             return Adopted::Taken;
         };
@@ -341,7 +377,7 @@ impl Registry {
         both.intents.retain(|i| i.to > both.offset);
         both.intents.truncate(MAX_INTENTS);
         let key = Arc::clone(&both.key);
-        mem.map.insert(Arc::clone(&key), Record::File(Arc::new(self.stamped(both))));
+        mem.store.insert(&key, Record::File(Arc::new(self.stamped(both))));
         mem.touch(&key);
         Adopted::Merged
     }

@@ -5,6 +5,7 @@
 //! Always holds: the endpoint is this process and the shipper another one, so that processor time and memory are the
 //! shipper's alone, as `wait4` and `/proc` tell them; each shipper gets the same files and settings.
 
+pub(crate) mod files;
 mod memory;
 mod report;
 mod run;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -74,6 +75,21 @@ impl Running {
         }
         let begin = Instant::now();
         Ok(Running { child: Child::start(&mut command, &place.log())?, begin, samples: Vec::new() })
+    }
+
+    /// Starts it with this limit of descriptors (`ulimit -n`).
+    pub(super) fn start_with(shipper: &Shipper, place: &Place, descriptors: Option<&str>) -> Outcome<Running> {
+        let Some(limit) = descriptors else { return Running::start(shipper, place, &[]) };
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", limit]).args(shipper.words(place));
+        command.current_dir(place.folder());
+        let begin = Instant::now();
+        Ok(Running { child: Child::start(&mut command, &place.log())?, begin, samples: Vec::new() })
+    }
+
+    /// How many descriptors it has open.
+    pub(super) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).map_or(0, Iterator::count)
     }
 
     /// Notes the resident size; an error when the shipper has ended.

@@ -95,6 +95,7 @@ fn items(body: &[u8], tally: &Tally) -> io::Result<String> {
             let action: Value = serde_json::from_slice(action)?;
             tally.add(event, Some(&action[name]))?
         } else {
+            tally.show(event);
             Fate::Stored
         };
         answer.push_str(&match fate {

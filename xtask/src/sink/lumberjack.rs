@@ -50,6 +50,7 @@ fn frame(stream: &mut dyn Read, window: &mut Window, tally: &Tally, depth: u8) -
             if tally.looks_inside() {
                 tally.add(&event, None).map(drop).map_err(io::Error::from)
             } else {
+                tally.show(&event);
                 tally.add_unseen(1);
                 Ok(())
             }

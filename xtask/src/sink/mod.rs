@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-pub(crate) use tally::{Depth, Tally};
+pub(crate) use tally::{Depth, Show, Tally};
 
 use crate::Outcome;
 
@@ -50,9 +50,18 @@ pub(crate) struct Sink {
 impl Sink {
     /// Listens on a free port of loopback.
     pub(crate) fn start(protocol: Protocol, depth: Depth) -> Outcome<Sink> {
+        Sink::listen(protocol, Tally::new(depth))
+    }
+
+    /// The same; each event is shown before it is acknowledged.
+    pub(crate) fn showing(protocol: Protocol, show: Show) -> Outcome<Sink> {
+        Sink::listen(protocol, Tally::shown(show))
+    }
+
+    fn listen(protocol: Protocol, tally: Tally) -> Outcome<Sink> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|e| e.to_string())?;
         let port = listener.local_addr().map_err(|e| e.to_string())?.port();
-        let (tally, stop) = (Arc::new(Tally::new(depth)), Arc::new(AtomicBool::new(false)));
+        let (tally, stop) = (Arc::new(tally), Arc::new(AtomicBool::new(false)));
         let open = Arc::new(Mutex::new(Vec::new()));
         let (our_tally, our_stop, our_open) = (tally.clone(), stop.clone(), open.clone());
         let accept = move || {

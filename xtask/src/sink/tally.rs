@@ -19,11 +19,17 @@ pub(crate) enum Depth {
     Count,
     /// Each message is kept.
     Lines,
+    /// Each event is shown to somebody, and only counted here.
+    Shown,
 }
+
+/// Who is shown each event, as JSON, before it is acknowledged. It may take its time: so does the endpoint then.
+pub(crate) type Show = Box<dyn Fn(&[u8]) + Send + Sync>;
 
 /// The counts, shared between the connections of an endpoint.
 pub(crate) struct Tally {
     depth: Depth,
+    show: Option<Show>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -47,7 +53,18 @@ pub(super) enum Fate {
 
 impl Tally {
     pub(super) fn new(depth: Depth) -> Tally {
-        Tally { depth, state: Mutex::default(), changed: Condvar::new() }
+        Tally { depth, show: None, state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    pub(super) fn shown(show: Show) -> Tally {
+        Tally { show: Some(show), ..Tally::new(Depth::Shown) }
+    }
+
+    /// Shows an event to who wants to see it.
+    pub(super) fn show(&self, event: &[u8]) {
+        if let Some(show) = &self.show {
+            show(event);
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

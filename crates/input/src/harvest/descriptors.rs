@@ -121,6 +121,7 @@ impl Harvester {
                 f.kept = false;
                 self.open_deleted -= 1;
             }
+            self.table.cools(id);
         }
     }
 }

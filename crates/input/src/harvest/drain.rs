@@ -36,6 +36,7 @@ impl Harvester {
     /// The files of these inputs are to be read to their end.
     pub(crate) fn drain_files(&mut self, of: impl Fn(u16) -> bool) {
         for id in 0..self.table.end() {
+            self.table.thaw_if(id, |cold| of(cold.input));
             let Some(f) = self.table.get_mut(id).filter(|f| of(f.input)) else { continue };
             f.drain = Drain::Pending;
             f.look_at = None;

@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroI64;
-use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use pillion_event::{Guard, Incarnation, Source};
@@ -81,6 +80,11 @@ impl Counted {
     /// Counts bytes that nobody can read any more.
     pub(crate) fn lose(&mut self, lost: u64) {
         self.add(&Tally { lost, ..Tally::default() });
+    }
+
+    /// Bytes, lines and events, when there is nothing else.
+    pub(crate) fn usual(&self) -> Option<(u64, u64, u64)> {
+        self.rare.is_none().then_some((self.bytes, self.lines, self.events))
     }
 
     /// How many bytes an event has on average; `None` while there were fewer than `least` of them.
@@ -188,7 +192,7 @@ impl FileState {
     }
 
     /// What was just found.
-    pub(crate) fn new(input: u16, path: PathBuf, meta: &Meta, incarnation: Incarnation, now: Mono) -> FileState {
+    pub(crate) fn new(input: u16, path: impl Into<FilePath>, meta: &Meta, incarnation: Incarnation, now: Mono) -> FileState {
         FileState {
             input,
             group: 0,

@@ -67,7 +67,9 @@ pub(crate) fn growing_lengths(registry: &Registry) -> BTreeSet<u32> {
         Kind::Filestream(f) => f.fingerprint_len.and_then(|l| u32::try_from(l).ok()).filter(|l| *l > 0),
         Kind::Log(_) => None,
     };
-    registry.entries().iter().filter_map(length).collect()
+    let mut lengths = BTreeSet::new();
+    registry.visit(|entry| lengths.extend(length(entry)));
+    lengths
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -59,6 +59,9 @@ impl Harvester {
         if self.is_own(&path) {
             return;
         }
+        if self.is_quiet(input, &path) {
+            return;
+        }
         let known = self.table.by_path(group, &path);
         if let Some(id) = known
             && self.may_skip(id, input, listed_ino, now)
@@ -108,6 +111,18 @@ impl Harvester {
         let folder = self.folder(dir);
         let (own, real) = (folder.own, folder.real.join(name));
         own || self.own.files.iter().any(|f| real.as_os_str().as_bytes().starts_with(f.as_os_str().as_bytes()))
+    }
+
+    /// Whether the file at a path is a quiet one to which nothing has happened: most looks of a search end here.
+    fn is_quiet(&mut self, input: u16, path: &Path) -> bool {
+        let Some(i) = self.inputs.get(usize::from(input)) else { return false };
+        let (group, number, symlinks) = (i.group, i.tour.number, i.spec.symlinks);
+        if self.table.quiet_at(group, path).is_none_or(|cold| cold.input != input) {
+            return false;
+        }
+        let Ok(Some(meta)) = self.stat_file(path, symlinks) else { return false };
+        let unchanged = self.table.quiet_at(group, path).filter(|cold| cold.is_unchanged(&meta));
+        unchanged.map(|cold| cold.seen = number).is_some()
     }
 
     /// Quiet files on a network file system aren't looked at in each search.
@@ -581,5 +596,6 @@ impl Harvester {
                 self.timers.set(id, f, at);
             }
         }
+        self.table.cools(id);
     }
 }

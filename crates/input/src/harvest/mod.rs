@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Always holds:
-//! - A file costs a few hundred bytes (`file.rs`); none of its content is kept. An unfinished line or group is a range
+//! - A file costs a few hundred bytes (`file.rs`), a quiet one less (`cold.rs`); none of its content is kept. An unfinished line or group is a range
 //!   that is read again.
 //! - The batches of one life of a file (an incarnation) follow each other without a gap from its first offset on.
 //! - A file is in the registry, under its incarnation, before its first batch goes out.
@@ -21,6 +21,7 @@
 //! Tested in `tests/`: `rotation.rs` has a test for each line of the table in `rules.rs`.
 
 mod account;
+mod cold;
 mod descriptors;
 mod drain;
 mod file;
@@ -294,6 +295,7 @@ impl Harvester {
     pub fn step(&mut self, budget: Budget) -> Step {
         let done = self.do_step(budget);
         self.asked = None;
+        self.table.cool();
         done
     }
 
@@ -386,6 +388,7 @@ impl Harvester {
     /// What every file has given and what it still has, in no order; `gone` ones included as far as they are listed.
     pub fn accounts(&self) -> Vec<FileAccount> {
         let mut out: Vec<_> = self.table.iter().map(|(_, f)| account_of(f)).collect();
+        out.extend(self.table.quiet().map(|cold| account_of(&self.table.thawed(cold))));
         out.extend(self.books.former().cloned());
         out
     }
@@ -409,6 +412,7 @@ impl Harvester {
             stats.tally.add(&f.tally.total());
             stats.unread += f.len.saturating_sub(f.pos);
         }
+        self.table.quiet().for_each(|cold| stats.tally.add(&cold.tally()));
         stats
     }
 

@@ -71,6 +71,7 @@ mod tests {
     use super::*;
     use pillion_event::Incarnation;
     use pillion_world::{FileKind, Mono};
+    use std::path::PathBuf;
 
     fn meta(len: u64, mtime_ns: i128, birth_ns: Option<i128>) -> Meta {
         Meta { kind: FileKind::File, len, ino: 1, dev: 2, mtime_ns, birth_ns, mode: 0o600, uid: 0, gid: 0, nlink: 1 }
@@ -79,7 +80,7 @@ mod tests {
     #[test]
     fn the_table() {
         let born = Some(5);
-        let mut file = FileState::new(0, "/a".into(), &meta(100, 7, born), Incarnation(1), Mono(0));
+        let mut file = FileState::new(0, PathBuf::from("/a"), &meta(100, 7, born), Incarnation(1), Mono(0));
         (file.pos, file.scanned_to) = (80, 100);
         for (len, mtime, birth, want) in [
             (100, 7, born, Verdict::Same),

@@ -3,7 +3,8 @@
 //! Always holds: each file is in the slab once; by its inode (or path, see [`FileState::by_path`]) within the group of
 //! inputs that share registry keys; the path index names the file that was last seen at a path; a registry key belongs
 //! to one file. The indexes hold nothing but the files' places (5 bytes each): what a file is found by stands in the
-//! file alone, and changes only through [`Table`]. Of several files with the same, the last one is found.
+//! file alone, and changes only through [`Table`]. Of several files with the same, the last one is found. A quiet file
+//! lies there as [`Cold`] until somebody finds it by what it is, or a search doesn't see it.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 use std::path::Path;
@@ -11,6 +12,9 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
+use pillion_registry::Prefixes;
+
+use crate::harvest::cold::Cold;
 use crate::harvest::file::FileState;
 
 /// A file's place in the table; used again after it is removed.
@@ -22,18 +26,66 @@ type Fixed = BuildHasherDefault<DefaultHasher>;
 /// How many files lie beside each other.
 const BLOCK: usize = 32;
 
+/// One file.
+enum Place {
+    Free,
+    Hot(Box<FileState>),
+    Cold(Cold),
+}
+
+/// What a file is found by.
+struct View<'a> {
+    group: u16,
+    by_path: bool,
+    dev: u64,
+    ino: u64,
+    path: &'a Path,
+}
+
+impl Place {
+    fn hot(&self) -> Option<&FileState> {
+        match self {
+            Place::Hot(file) => Some(file),
+            _ => None,
+        }
+    }
+
+    fn view(&self) -> Option<View<'_>> {
+        match self {
+            Place::Free => None,
+            Place::Hot(f) => Some(view(f)),
+            Place::Cold(c) => {
+                let dev = u64::from(c.dev);
+                Some(View { group: c.group, by_path: c.is_by_path(), dev, ino: c.ino, path: &c.path })
+            }
+        }
+    }
+}
+
+fn view(f: &FileState) -> View<'_> {
+    View { group: f.group, by_path: f.by_path, dev: f.dev, ino: f.ino, path: &f.path }
+}
+
 /// The files in blocks of [`BLOCK`], which never move: of a burst's short-lived memory nothing lies between them, and so
 /// no holes stay there. All blocks but the last are full of places.
 #[derive(Default)]
-struct Files(Vec<Vec<Option<FileState>>>);
+struct Files(Vec<Vec<Place>>);
 
 impl Files {
-    fn place(&mut self, id: FileId) -> Option<&mut Option<FileState>> {
+    fn place_mut(&mut self, id: FileId) -> Option<&mut Place> {
         self.0.get_mut(id as usize / BLOCK)?.get_mut(id as usize % BLOCK)
     }
 
+    fn place(&self, id: FileId) -> Option<&Place> {
+        self.0.get(id as usize / BLOCK)?.get(id as usize % BLOCK)
+    }
+
     fn get(&self, id: FileId) -> Option<&FileState> {
-        self.0.get(id as usize / BLOCK)?.get(id as usize % BLOCK)?.as_ref()
+        self.place(id)?.hot()
+    }
+
+    fn view(&self, id: FileId) -> Option<View<'_>> {
+        self.place(id)?.view()
     }
 
     /// How many places there are.
@@ -41,20 +93,20 @@ impl Files {
         self.0.last().map_or(0, |last| (self.0.len() - 1) * BLOCK + last.len())
     }
 
-    fn push(&mut self, file: FileState) -> FileId {
+    fn push(&mut self, place: Place) -> FileId {
         let id = self.len() as FileId;
         if self.0.last().is_none_or(|last| last.len() == BLOCK) {
             self.0.push(Vec::with_capacity(BLOCK));
         }
         if let Some(last) = self.0.last_mut() {
-            last.push(Some(file));
+            last.push(place);
         }
         id
     }
 
-    fn put(&mut self, id: FileId, file: FileState) {
-        if let Some(place) = self.place(id) {
-            *place = Some(file);
+    fn put(&mut self, id: FileId, file: Place) {
+        if let Some(place) = self.place_mut(id) {
+            *place = file;
         }
     }
 }
@@ -66,6 +118,9 @@ pub(crate) struct Table {
     slots: HashTable<FileId>,
     paths: HashTable<FileId>,
     keys: HashTable<FileId>,
+    prefixes: Prefixes,
+    /// Files that may have become quiet.
+    cooling: Vec<FileId>,
 }
 
 fn hash(what: impl Hash) -> u64 {
@@ -73,32 +128,25 @@ fn hash(what: impl Hash) -> u64 {
 }
 
 /// What tells files apart in memory: device and inode, or the path.
-fn slot_hash(file: &FileState) -> u64 {
-    if file.by_path { path_hash(file.group, &file.path) } else { hash((file.group, file.dev, file.ino)) }
+fn slot_hash(file: &View<'_>) -> u64 {
+    if file.by_path { path_hash(file.group, file.path) } else { hash((file.group, file.dev, file.ino)) }
 }
 
 fn path_hash(group: u16, path: &Path) -> u64 {
     hash((group, path.as_os_str()))
 }
 
-fn same_slot(a: &FileState, b: &FileState) -> bool {
-    let same = if a.by_path { *a.path == *b.path } else { (a.dev, a.ino) == (b.dev, b.ino) };
+fn same_slot(a: &View<'_>, b: &View<'_>) -> bool {
+    let same = if a.by_path { a.path == b.path } else { (a.dev, a.ino) == (b.dev, b.ino) };
     same && a.by_path == b.by_path && a.group == b.group
 }
 
 /// Puts a file into an index, in the place of one that has the same.
-fn enter(
-    index: &mut HashTable<FileId>,
-    files: &Files,
-    id: FileId,
-    hash: impl Fn(&FileState) -> u64,
-    same: impl Fn(&FileState) -> bool,
-) {
-    let hash_of = |id: FileId| files.get(id).map_or(0, &hash);
-    let mine = hash_of(id);
-    match index.find_mut(mine, |other| files.get(*other).is_some_and(&same)) {
+fn enter(index: &mut HashTable<FileId>, id: FileId, hash: impl Fn(FileId) -> u64, same: impl Fn(FileId) -> bool) {
+    let mine = hash(id);
+    match index.find_mut(mine, |other| same(*other)) {
         Some(place) => *place = id,
-        None => drop(index.insert_unique(mine, id, |other| hash_of(*other))),
+        None => drop(index.insert_unique(mine, id, |other| hash(*other))),
     }
 }
 
@@ -119,84 +167,174 @@ impl Table {
         self.files.len() as FileId
     }
 
+    /// A file; `None` also for one that is quiet. Whoever has found a file by what it is finds it thawed.
     pub(crate) fn get(&self, id: FileId) -> Option<&FileState> {
         self.files.get(id)
     }
 
     pub(crate) fn get_mut(&mut self, id: FileId) -> Option<&mut FileState> {
-        self.files.place(id)?.as_mut()
+        match self.files.place_mut(id)? {
+            Place::Hot(file) => Some(file),
+            _ => None,
+        }
     }
 
+    /// All files but the quiet ones.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (FileId, &FileState)> {
-        (0..).zip(self.files.0.iter().flatten()).filter_map(|(id, file)| Some((id, file.as_ref()?)))
+        (0..).zip(self.files.0.iter().flatten()).filter_map(|(id, place)| Some((id, place.hot()?)))
+    }
+
+    /// The quiet ones.
+    pub(crate) fn quiet(&self) -> impl Iterator<Item = &Cold> {
+        let cold = |place: &'_ Place| matches!(place, Place::Cold(_));
+        self.files.0.iter().flatten().filter(move |place| cold(place)).filter_map(|place| match place {
+            Place::Cold(cold) => Some(cold),
+            _ => None,
+        })
+    }
+
+    /// A quiet file as it is when it isn't.
+    pub(crate) fn thawed(&self, cold: &Cold) -> FileState {
+        cold.thaw(&self.prefixes)
+    }
+
+    /// A quiet file that was last seen at this path.
+    pub(crate) fn quiet_at(&mut self, group: u16, path: &Path) -> Option<&mut Cold> {
+        let id = self.find_path(group, path)?;
+        match self.files.place_mut(id)? {
+            Place::Cold(cold) => Some(cold),
+            _ => None,
+        }
+    }
+
+    /// Something happens to a file, if it is one of those that are meant.
+    pub(crate) fn thaw_if(&mut self, id: FileId, meant: impl Fn(&Cold) -> bool) {
+        if let Some(place) = self.files.place_mut(id)
+            && let Place::Cold(cold) = place
+            && meant(cold)
+        {
+            *place = Place::Hot(Box::new(cold.thaw(&self.prefixes)));
+            self.cooling.push(id);
+        }
+    }
+
+    fn thaw(&mut self, id: FileId) -> FileId {
+        self.thaw_if(id, |_| true);
+        id
+    }
+
+    /// A file may have become quiet: it is looked at by the next [`Table::cool`].
+    pub(crate) fn cools(&mut self, id: FileId) {
+        if self.get(id).is_some_and(|f| f.fd.is_none() && f.look_at.is_none() && !f.queued) {
+            self.cooling.push(id);
+        }
+    }
+
+    /// Makes those small that are quiet. Nobody may hold on to what he knows of a file beyond this.
+    pub(crate) fn cool(&mut self) {
+        while let Some(id) = self.cooling.pop() {
+            if let Some(place) = self.files.place_mut(id)
+                && let Some(cold) = place.hot().and_then(|f| Cold::of(f, &mut self.prefixes))
+            {
+                *place = Place::Cold(cold);
+            }
+        }
     }
 
     pub(crate) fn insert(&mut self, group: u16, file: FileState) -> FileId {
-        let file = FileState { group, ..file };
+        let place = Place::Hot(Box::new(FileState { group, ..file }));
         let id = match self.free.pop() {
             Some(id) => {
-                self.files.put(id, file);
+                self.files.put(id, place);
                 id
             }
-            None => self.files.push(file),
+            None => self.files.push(place),
         };
         self.enter_place(id);
         id
     }
 
     pub(crate) fn remove(&mut self, id: FileId) -> Option<FileState> {
+        self.thaw(id);
         self.leave_place(id);
-        let file = self.files.place(id)?.take()?;
+        let Place::Hot(file) = std::mem::replace(self.files.place_mut(id)?, Place::Free) else { return None };
         if let Some(key) = &file.key {
-            leave(&mut self.keys, hash(&**key), id);
+            leave(&mut self.keys, self.prefixes.hash(key), id);
         }
         self.free.push(id);
-        Some(file)
+        Some(*file)
     }
 
     fn enter_place(&mut self, id: FileId) {
-        let Some(file) = self.files.get(id) else { return };
-        enter(&mut self.slots, &self.files, id, slot_hash, |other| same_slot(file, other));
-        let same_path = |other: &FileState| other.group == file.group && *other.path == *file.path;
-        enter(&mut self.paths, &self.files, id, |f| path_hash(f.group, &f.path), same_path);
+        let files = &self.files;
+        let Some(file) = files.view(id) else { return };
+        let slot = |id: FileId| files.view(id).map_or(0, |f| slot_hash(&f));
+        enter(&mut self.slots, id, slot, |other| files.view(other).is_some_and(|o| same_slot(&file, &o)));
+        let path = |id: FileId| files.view(id).map_or(0, |f| path_hash(f.group, f.path));
+        let same = |other: FileId| files.view(other).is_some_and(|o| o.group == file.group && o.path == file.path);
+        enter(&mut self.paths, id, path, same);
     }
 
     fn leave_place(&mut self, id: FileId) {
-        let Some(file) = self.files.get(id) else { return };
-        leave(&mut self.slots, slot_hash(file), id);
-        leave(&mut self.paths, path_hash(file.group, &file.path), id);
+        let Some(file) = self.files.view(id) else { return };
+        leave(&mut self.slots, slot_hash(&file), id);
+        leave(&mut self.paths, path_hash(file.group, file.path), id);
     }
 
-    pub(crate) fn by_inode(&self, group: u16, dev: u64, ino: u64) -> Option<FileId> {
-        let is_it = |f: &FileState| !f.by_path && (f.group, f.dev, f.ino) == (group, dev, ino);
-        self.slots.find(hash((group, dev, ino)), |id| self.get(*id).is_some_and(is_it)).copied()
+    pub(crate) fn by_inode(&mut self, group: u16, dev: u64, ino: u64) -> Option<FileId> {
+        let files = &self.files;
+        let is_it = |f: View<'_>| !f.by_path && (f.group, f.dev, f.ino) == (group, dev, ino);
+        let found = self.slots.find(hash((group, dev, ino)), |id| files.view(*id).is_some_and(is_it)).copied()?;
+        Some(self.thaw(found))
+    }
+
+    fn find_path(&self, group: u16, path: &Path) -> Option<FileId> {
+        let is_it = |f: View<'_>| f.group == group && f.path == path;
+        self.paths.find(path_hash(group, path), |id| self.files.view(*id).is_some_and(is_it)).copied()
     }
 
     /// The file that was last seen at this path.
-    pub(crate) fn by_path(&self, group: u16, path: &Path) -> Option<FileId> {
-        let is_it = |f: &FileState| f.group == group && *f.path == *path;
-        self.paths.find(path_hash(group, path), |id| self.get(*id).is_some_and(is_it)).copied()
+    pub(crate) fn by_path(&mut self, group: u16, path: &Path) -> Option<FileId> {
+        let found = self.find_path(group, path)?;
+        Some(self.thaw(found))
+    }
+
+    fn has_key(files: &Files, prefixes: &Prefixes, id: FileId, key: &str) -> bool {
+        match files.place(id) {
+            Some(Place::Hot(f)) => f.key.as_deref() == Some(key),
+            Some(Place::Cold(c)) => prefixes.is(&c.key, key),
+            _ => false,
+        }
     }
 
     /// The file that has a key.
-    pub(crate) fn owner(&self, key: &str) -> Option<FileId> {
-        let is_it = |f: &FileState| f.key.as_deref() == Some(key);
-        self.keys.find(hash(key), |id| self.get(*id).is_some_and(is_it)).copied()
+    pub(crate) fn owner(&mut self, key: &str) -> Option<FileId> {
+        let (files, prefixes) = (&self.files, &self.prefixes);
+        let is_it = |id: &FileId| Table::has_key(files, prefixes, *id, key);
+        let found = self.keys.find(prefixes.hash(key), is_it).copied()?;
+        Some(self.thaw(found))
     }
 
     /// Gives a file a key, in the place of the one that it has.
     pub(crate) fn own_key(&mut self, id: FileId, key: &Arc<str>) {
         self.free_key(id);
+        // Its prefix has to be known before it is hashed.
+        self.prefixes.compact(key);
         let Some(file) = self.get_mut(id) else { return };
         file.key = Some(Arc::clone(key));
-        let hash_of = |f: &FileState| hash(f.key.as_deref().unwrap_or_default());
-        enter(&mut self.keys, &self.files, id, hash_of, |other| other.key.as_ref() == Some(key));
+        let (files, prefixes) = (&self.files, &self.prefixes);
+        let hash_of = |id: FileId| match files.place(id) {
+            Some(Place::Hot(f)) => prefixes.hash(f.key.as_deref().unwrap_or_default()),
+            Some(Place::Cold(c)) => pillion_registry::hash_of(&c.key),
+            _ => 0,
+        };
+        enter(&mut self.keys, id, hash_of, |other| Table::has_key(files, prefixes, other, key));
     }
 
     /// Takes a file's key away.
     pub(crate) fn free_key(&mut self, id: FileId) -> Option<Arc<str>> {
         let key = self.get_mut(id)?.key.take()?;
-        leave(&mut self.keys, hash(&*key), id);
+        leave(&mut self.keys, self.prefixes.hash(&key), id);
         Some(key)
     }
 
@@ -271,7 +409,7 @@ pub(super) mod tests {
             let (mut table, mut model, mut ids) = (Table::default(), Model::default(), Vec::new());
             for (what, pick, group, ino, by_path, path) in steps {
                 let place = (group, ino, by_path, path);
-                let (text, key) = (format!("/{path}"), format!("key{ino}"));
+                let (text, key) = (format!("/{path}"), format!("native::{ino}-1"));
                 let picked = (!ids.is_empty()).then(|| pick.index(ids.len()));
                 match (what, picked) {
                     (0, _) | (_, None) => {
@@ -286,6 +424,7 @@ pub(super) mod tests {
                         model.keys.retain(|_, i| *i != id);
                     }
                     (2, Some(at)) => {
+                        table.thaw(ids[at]);
                         table.relocate(group, ids[at], |f| {
                             (f.path, f.ino, f.by_path) = (PathBuf::from(&text).into(), ino, by_path);
                         });
@@ -293,23 +432,33 @@ pub(super) mod tests {
                         model.enter(ids[at], place);
                     }
                     (3, Some(at)) => {
+                        table.thaw(ids[at]);
                         table.own_key(ids[at], &key.as_str().into());
                         model.keys.retain(|_, i| *i != ids[at]);
                         model.keys.insert(key, ids[at]);
                     }
                     (_, Some(at)) => {
+                        table.thaw(ids[at]);
                         table.free_key(ids[at]);
                         model.keys.retain(|_, i| *i != ids[at]);
                     }
                 }
                 prop_assert_eq!(table.len(), ids.len());
+                // Every second one is quiet by now.
+                for id in ids.iter().step_by(2) {
+                    if let Some(f) = table.get_mut(*id) {
+                        (f.pos, f.scanned_to) = (f.len, f.len);
+                    }
+                    table.cools(*id);
+                }
+                table.cool();
                 for group in 0..2 {
                     for n in 0..6_u8 {
                         let text = format!("/{n}");
                         prop_assert_eq!(table.by_path(group, Path::new(&text)), model.paths.get(&(group, text)).copied());
                         let ino = u64::from(n);
                         prop_assert_eq!(table.by_inode(group, 1, ino), model.slots.get(&(group, Ok(ino))).copied());
-                        let key = format!("key{n}");
+                        let key = format!("native::{n}-1");
                         prop_assert_eq!(table.owner(&key), model.keys.get(&key).copied());
                     }
                 }

@@ -72,7 +72,7 @@ impl Harvester {
         Ok(self.look_up(path, symlinks, None)?.map(|seen| seen.meta))
     }
 
-    fn stat_file(&self, path: &Path, symlinks: bool) -> io::Result<Option<Meta>> {
+    pub(crate) fn stat_file(&self, path: &Path, symlinks: bool) -> io::Result<Option<Meta>> {
         self.at.set(path);
         let mut meta = self.world.fs.stat(path, false)?;
         if meta.kind == FileKind::Symlink && symlinks {

@@ -1,0 +1,240 @@
+//! A quiet file in few bytes.
+//!
+//! Comes in: a file of which everything is read, that has no descriptor, and for which nothing is due. Goes out: the same
+//! file, when something happens to it. Most files of a folder are old: [`Cold`] is what they cost between searches.
+//!
+//! Always holds: what is thawed is what was frozen, but for what has no meaning in a quiet file; a file that isn't
+//! usual in any way isn't frozen.
+//! Tested below, and by everything that reads files.
+
+use std::num::NonZeroI64;
+
+use pillion_event::{Guard, Incarnation};
+use pillion_registry::{CompactKey, Prefixes};
+use pillion_world::{FileKind, Meta, Mono};
+
+use crate::harvest::file::{Counted, Drain, FileState, Tally, differ, ns};
+use crate::harvest::path::FilePath;
+
+const BY_PATH: u8 = 1;
+const LINK: u8 = 2;
+const RENAMED: u8 = 4;
+
+/// A quiet file. Its size is what was read of it.
+pub(crate) struct Cold {
+    pub(crate) path: FilePath,
+    pub(crate) key: CompactKey,
+    incarnation: [u64; 2],
+    pub(crate) ino: u64,
+    birth_ns: Option<NonZeroI64>,
+    mtime_ns: i64,
+    pos: u64,
+    guard: u64,
+    bytes: u64,
+    active: Mono,
+    lines: u32,
+    events: u32,
+    fingerprint_len: u32,
+    pub(crate) dev: u32,
+    /// The last search that saw it.
+    pub(crate) seen: u32,
+    pub(crate) input: u16,
+    pub(crate) group: u16,
+    guard_len: u8,
+    quiet: u8,
+    flags: u8,
+}
+
+impl Cold {
+    /// `None`: something about the file is unusual, or due.
+    pub(crate) fn of(f: &FileState, prefixes: &mut Prefixes) -> Option<Cold> {
+        let key = f.key.as_ref()?;
+        let read = f.pos == f.len && f.scanned_to == f.pos && f.sure_len == f.pos && f.replays.is_none();
+        let waits = f.queued || f.look_at.is_some() || f.group_at.is_some() || f.drain != Drain::No;
+        let odd = f.gone || f.deleted || f.kept || f.ending || f.denied || f.network;
+        if f.fd.is_some() || !read || waits || odd || f.errors > 0 || f.missed > 0 || f.grow > 0 {
+            return None;
+        }
+        let (bytes, lines, events) = f.tally.usual()?;
+        let id = f.incarnation.0;
+        let flag = |is: bool, flag: u8| if is { flag } else { 0 };
+        Some(Cold {
+            path: f.path.clone(),
+            key: prefixes.compact(key),
+            incarnation: [(id >> 64) as u64, id as u64],
+            ino: f.ino,
+            birth_ns: f.birth_ns,
+            mtime_ns: f.mtime_ns,
+            pos: f.pos,
+            guard: f.guard.hash,
+            bytes,
+            active: f.active,
+            lines: u32::try_from(lines).ok()?,
+            events: u32::try_from(events).ok()?,
+            fingerprint_len: f.fingerprint_len,
+            dev: u32::try_from(f.dev).ok()?,
+            seen: f.seen,
+            input: f.input,
+            group: f.group,
+            guard_len: f.guard.len,
+            quiet: f.quiet,
+            flags: flag(f.by_path, BY_PATH) | flag(f.link, LINK) | flag(f.renamed, RENAMED),
+        })
+    }
+
+    /// The file again.
+    pub(crate) fn thaw(&self, prefixes: &Prefixes) -> FileState {
+        let [high, low] = self.incarnation;
+        let incarnation = Incarnation(u128::from(high) << 64 | u128::from(low));
+        let meta = Meta {
+            kind: FileKind::File,
+            len: self.pos,
+            ino: self.ino,
+            dev: u64::from(self.dev),
+            mtime_ns: i128::from(self.mtime_ns),
+            birth_ns: self.birth_ns.map(|ns| i128::from(ns.get())),
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            nlink: 1,
+        };
+        let mut tally = Counted::default();
+        tally.add(&self.tally());
+        FileState {
+            group: self.group,
+            key: Some(prefixes.text(&self.key)),
+            fingerprint_len: self.fingerprint_len,
+            pos: self.pos,
+            scanned_to: self.pos,
+            guard: Guard { hash: self.guard, len: self.guard_len },
+            tally,
+            seen: self.seen,
+            quiet: self.quiet,
+            by_path: self.is_by_path(),
+            link: self.flags & LINK != 0,
+            renamed: self.flags & RENAMED != 0,
+            ..FileState::new(self.input, self.path.clone(), &meta, incarnation, self.active)
+        }
+    }
+
+    /// What was read of it.
+    pub(crate) fn tally(&self) -> Tally {
+        let (lines, events) = (u64::from(self.lines), u64::from(self.events));
+        Tally { bytes: self.bytes, lines, events, ..Tally::default() }
+    }
+
+    pub(crate) fn is_by_path(&self) -> bool {
+        self.flags & BY_PATH != 0
+    }
+
+    /// Whether a look shows just what is known: the same file, not written to since.
+    pub(crate) fn is_unchanged(&self, seen: &Meta) -> bool {
+        (u64::from(self.dev), self.ino, self.pos) == (seen.dev, seen.ino, seen.len)
+            && self.mtime_ns == seen.mtime_ns as i64
+            && !differ(self.birth_ns, ns(seen.birth_ns))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::harvest::table::tests::file;
+
+    /// Read to its end, with everything set that a quiet file keeps.
+    fn quiet() -> FileState {
+        let mut tally = Counted::default();
+        tally.add(&Tally { bytes: 10, lines: 3, events: 2, ..Tally::default() });
+        FileState {
+            group: 3,
+            key: Some("filebeat::logs::native::7-1".into()),
+            fingerprint_len: 9,
+            incarnation: Incarnation(u128::MAX - 5),
+            birth_ns: NonZeroI64::new(-4),
+            mtime_ns: -6,
+            pos: 10,
+            scanned_to: 10,
+            len: 10,
+            sure_len: 10,
+            guard: Guard::of(b"abc"),
+            tally,
+            active: Mono(8),
+            seen: 11,
+            quiet: 12,
+            link: true,
+            renamed: true,
+            ..file("/x/a.log", 7, false)
+        }
+    }
+
+    #[test]
+    fn what_is_thawed_is_what_was_frozen() {
+        let (f, mut prefixes) = (quiet(), Prefixes::default());
+        let again = Cold::of(&f, &mut prefixes).unwrap().thaw(&prefixes);
+        let all = |f: &FileState| {
+            let what = (f.input, f.group, f.path.text().clone(), f.dev, f.ino, f.birth_ns, f.mtime_ns, f.key.clone());
+            let read = (f.pos, f.scanned_to, f.len, f.sure_len, f.guard, f.tally.total(), f.fingerprint_len);
+            (what, read, (f.incarnation, f.active, f.seen, f.quiet), (f.by_path, f.link, f.renamed, f.network, f.gone))
+        };
+        assert_eq!(all(&again), all(&f));
+    }
+
+    #[test]
+    fn it_costs_little() {
+        assert!(size_of::<Cold>() <= 136, "{} bytes", size_of::<Cold>());
+    }
+
+    #[test]
+    fn a_file_with_something_to_do_stays() {
+        let changes: [fn(&mut FileState); 15] = [
+            |f| f.key = None,
+            |f| f.len = 11,
+            |f| f.sure_len = 11,
+            |f| (f.pos, f.len) = (9, 9),
+            |f| f.replays = Some(Box::default()),
+            |f| f.queued = true,
+            |f| f.look_at = Some(Mono(1)),
+            |f| f.group_at = Some(Mono(1)),
+            |f| f.drain = Drain::Pending,
+            |f| f.gone = true,
+            |f| f.network = true,
+            |f| f.errors = 1,
+            |f| f.tally.lose(1),
+            |f| f.dev = u64::MAX,
+            |f| f.denied = true,
+        ];
+        for (n, change) in changes.iter().enumerate() {
+            let mut f = quiet();
+            change(&mut f);
+            assert!(Cold::of(&f, &mut Prefixes::default()).is_none(), "change {n}");
+        }
+    }
+
+    #[test]
+    fn any_difference_is_a_change() {
+        let (f, mut prefixes) = (quiet(), Prefixes::default());
+        let cold = Cold::of(&f, &mut prefixes).unwrap();
+        let same = Meta {
+            kind: FileKind::File,
+            len: 10,
+            ino: 7,
+            dev: 1,
+            mtime_ns: -6,
+            birth_ns: Some(-4),
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            nlink: 1,
+        };
+        assert!(cold.is_unchanged(&same) && cold.is_unchanged(&Meta { birth_ns: None, ..same }));
+        for other in [
+            Meta { len: 9, ..same },
+            Meta { len: 11, ..same },
+            Meta { ino: 8, ..same },
+            Meta { dev: 2, ..same },
+            Meta { mtime_ns: 0, ..same },
+            Meta { birth_ns: Some(1), ..same },
+        ] {
+            assert!(!cold.is_unchanged(&other), "{other:?}");
+        }
+    }
+}
