@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 
 use crate::parse::{Chain, ChainOptions, Pattern};
 use crate::scan::{Glob, PatternError};
-use crate::spec::{Backoff, Close, Identity, InputSpec};
+use crate::spec::{Backoff, Close, Identity, InputSpec, Limits, Order};
 
 /// What all inputs share: the general settings `tags`, `fields`, `fields_under_root`.
 struct Globals {
@@ -59,6 +59,34 @@ pub fn specs(globals: &Section<'_>, root: &Section<'_>) -> Result<Vec<InputSpec>
         specs.push(spec);
     }
     Ok(specs)
+}
+
+/// What a configuration says of all files together (`pillion.files.*`). `files`: how many the process may have open
+/// (RLIMIT_NOFILE).
+///
+/// # Errors
+/// An option that is wrong.
+pub fn limits(root: &Section<'_>, files: u64) -> Result<Limits, Error> {
+    let order = match root.choice("pillion.files.order", &["fair", "oldest"])? {
+        Some("oldest") => Order::Oldest,
+        _ => Order::Fair,
+    };
+    let open = root.u64_in("pillion.files.open", 2..=1_000_000)?;
+    let default = Limits::default();
+    // Half at most: the rest is for connections and for its own files.
+    let most = usize::try_from(files / 2).unwrap_or(usize::MAX).max(16);
+    let wanted = open.map_or(default.descriptors, |n| n as usize);
+    if open.is_some() && wanted > most {
+        root.warn(
+            "pillion.files.open",
+            format!("the process may open {files} files: {most} of them are logs at most"),
+            "raise the limit (ulimit -n), or leave the option out",
+        );
+    }
+    let descriptors = wanted.min(most);
+    // A deleted file that isn't read yet is only there as long as its descriptor is.
+    let deleted = default.deleted.min(descriptors.div_ceil(2));
+    Ok(Limits { descriptors, deleted, order, ..default })
 }
 
 /// What an input may not be beside others.
@@ -518,5 +546,28 @@ mod tests {
         }
         assert!(read("filebeat.inputs:\n- type: stdin\n").unwrap()[0].paths.is_empty());
         assert!(read("filebeat.inputs:\n- {paths: [/a], enabled: false, encoding: x}\n").unwrap().is_empty());
+    }
+
+    #[test]
+    fn descriptors_are_what_the_process_may_have() {
+        let read = |yaml: &str, files| {
+            let config = Config::from_yaml(yaml).unwrap();
+            let limits = limits(&config.root(), files).unwrap();
+            (limits.descriptors, limits.deleted, limits.order, config.warnings().len())
+        };
+        for (yaml, files, want) in [
+            ("a: 1", 20_000, (4096, 1024, Order::Fair, 0)),
+            ("a: 1", 1024, (512, 256, Order::Fair, 0)),
+            ("a: 1", 16, (16, 8, Order::Fair, 0)),
+            ("a: 1", u64::MAX, (4096, 1024, Order::Fair, 0)),
+            ("pillion.files.open: 20", 1024, (20, 10, Order::Fair, 0)),
+            ("pillion.files.open: 10000", 20_000, (10_000, 1024, Order::Fair, 0)),
+            ("pillion.files: {open: 10000, order: oldest}", 64, (32, 16, Order::Oldest, 1)),
+        ] {
+            assert_eq!(read(yaml, files), want, "{yaml} {files}");
+        }
+        for yaml in ["pillion.files.open: 1", "pillion.files.order: newest"] {
+            assert!(limits(&Config::from_yaml(yaml).unwrap().root(), 1024).is_err(), "{yaml}");
+        }
     }
 }

@@ -149,6 +149,17 @@ pub struct Own {
     pub foreign: Vec<PathBuf>,
 }
 
+/// Which of the files that have something to read is read next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Each in turn, a chunk each.
+    #[default]
+    Fair,
+    /// The one whose unread part was written first, to its end: by the time of its last change when it was found to have
+    /// something to read.
+    Oldest,
+}
+
 /// The bounds of a harvester.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -164,11 +175,21 @@ pub struct Limits {
     pub files: usize,
     /// Losses and former files that are listed one by one; what is beyond is only counted.
     pub accounts: usize,
+    /// Which file is read next.
+    pub order: Order,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { chunk: 128 * 1024, events: 4096, descriptors: 4096, deleted: 1024, files: 1_000_000, accounts: 10_000 }
+        Limits {
+            chunk: 128 * 1024,
+            events: 4096,
+            descriptors: 4096,
+            deleted: 1024,
+            files: 1_000_000,
+            accounts: 10_000,
+            order: Order::Fair,
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 
 use pillion_config::{Compat, Config, Diagnostic, Error};
 use pillion_engine::settings::EngineSettings;
-use pillion_input::{InputSpec, specs_from_root};
+use pillion_input::{InputSpec, Limits, limits, specs_from_root};
 use pillion_kube::autodiscover::{self, Provider};
 use pillion_output::any::AnyOptions;
 use pillion_telemetry::Form;
@@ -22,6 +22,8 @@ pub struct Assembled {
     pub engine: EngineSettings,
     /// The inputs that are enabled.
     pub inputs: Vec<InputSpec>,
+    /// What holds for all files together.
+    pub limits: Limits,
     /// Who finds further inputs while it runs.
     pub providers: Vec<Provider>,
     /// The output.
@@ -40,6 +42,7 @@ pub fn assemble(config: &Config, strict: bool, needs_input: bool) -> Result<Asse
     let mut keep = |e: Error| errors.push(e);
     let engine = EngineSettings::from_section(&root).map_err(&mut keep).ok();
     let inputs = specs_from_root(&root).map_err(&mut keep).ok();
+    let limits = limits(&root, open_files()).map_err(&mut keep).ok();
     let providers = providers_of(config).map_err(&mut keep).ok();
     let output = AnyOptions::from_root(&root).map_err(&mut keep).ok();
     let name = root.str("name").map_err(&mut keep).ok();
@@ -64,12 +67,18 @@ pub fn assemble(config: &Config, strict: bool, needs_input: bool) -> Result<Asse
         warnings.extend(leftovers.unknown)
     }
     warnings.extend(leftovers.harmless);
-    match (engine, inputs, providers, output, name) {
-        (Some(engine), Some(inputs), Some(providers), Some(output), Some(name)) if errors.is_empty() => {
-            Ok(Assembled { engine, inputs, providers, output, name: name.filter(|n| !n.is_empty()), warnings })
+    match (engine, inputs, limits, providers, output, name) {
+        (Some(engine), Some(inputs), Some(limits), Some(providers), Some(output), Some(name)) if errors.is_empty() => {
+            let name = name.filter(|n| !n.is_empty());
+            Ok(Assembled { engine, inputs, limits, providers, output, name, warnings })
         }
         _ => Err(errors),
     }
+}
+
+/// How many files the process may have open.
+fn open_files() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1024)
 }
 
 /// The providers of autodiscovery, with configurations that can be used.

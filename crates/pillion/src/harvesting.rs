@@ -97,6 +97,7 @@ impl Harvesting {
     pub(crate) fn start(
         place: &Place<'_>,
         inputs: Vec<InputSpec>,
+        limits: Limits,
         own: &Own,
         live: bool,
     ) -> io::Result<Arc<Harvesting>> {
@@ -109,7 +110,8 @@ impl Harvesting {
         let wakers: Vec<Waker> = (0..threads).map(|_| Waker::new()).collect::<io::Result<_>>()?;
         let all = wakers.clone();
         place.queue.on_space(Box::new(move || all.iter().for_each(Waker::wake)));
-        let mut start = Start { place, numbers: Arc::default(), reading: Arc::new(AtomicUsize::new(threads)), wakers };
+        let mut start =
+            Start { place, limits, numbers: Arc::default(), reading: Arc::new(AtomicUsize::new(threads)), wakers };
         let mut readers = Vec::with_capacity(threads);
         let shares = division.shares.len();
         for (number, share) in division.shares.iter_mut().enumerate() {
@@ -152,6 +154,8 @@ fn say_how(division: &Division) {
 /// What starts the threads of a run.
 struct Start<'a> {
     place: &'a Place<'a>,
+    /// Of all threads together.
+    limits: Limits,
     numbers: Arc<Numbers>,
     reading: Arc<AtomicUsize>,
     /// One for each thread that is still to be started.
@@ -172,7 +176,7 @@ impl Start<'_> {
     /// A thread for one of so many shares.
     fn files(&mut self, share: &mut Share, number: usize, shares: usize) -> io::Result<Reader> {
         let (waker, last) = (self.waker()?, Arc::default());
-        let limits = Limits { descriptors: descriptors() / shares, ..Limits::default() };
+        let limits = Limits { descriptors: (self.limits.descriptors / shares).max(2), ..self.limits };
         let (world, registry) = (self.place.seat.world.clone(), Arc::clone(&self.place.seat.registry));
         let inputs = std::mem::take(&mut share.inputs);
         let harvester = Harvester::new(world.clone(), registry, inputs, &share.own, limits, &self.numbers);
@@ -201,12 +205,6 @@ impl Inputs for Harvesting {
         // A thread that doesn't know it has nothing to do.
         self.readers.iter().for_each(|reader| reader.thread.end(id));
     }
-}
-
-/// Half of the descriptors that the process may open, at most: the rest is for connections and its own files.
-fn descriptors() -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1024);
-    usize::try_from(limit / 2).unwrap_or(usize::MAX).clamp(16, Limits::default().descriptors)
 }
 
 impl Reading for Harvesting {

@@ -116,7 +116,7 @@ pub(crate) async fn ride(
     let context = context(&world, config, &parts, seat);
     let (stats, hurry) = (Arc::clone(&context.stats), Arc::clone(&context.hurry));
     let shape = shape(config, &context);
-    let Assembled { engine, inputs, output, providers, .. } = parts;
+    let Assembled { engine, inputs, limits, output, providers, .. } = parts;
     say_start(config, &output, inputs.len());
     let (tell, endings) = mpsc::channel(8);
     start_output(output, context, &queue, &ledger, &tell)?;
@@ -127,7 +127,7 @@ pub(crate) async fn ride(
     let (cluster, discoveries) = join_cluster(config, (&world, seat), &mut inputs, &providers, &shape).await?;
     let own = own_files(config, &engine, &seat.data, flags.command.is_none().then_some(spool_dir.as_path()));
     let place = harvesting::Place { seat, ledger: &ledger, queue: &queue, tell: &tell };
-    let harvesting = start_reading(&place, inputs, &own, !providers.is_empty())?;
+    let harvesting = start_reading(&place, inputs, limits, &own, !providers.is_empty())?;
     let (terminated, sigterm) = watch::channel(false);
     let flag = watch_work(&world, &engine, &tell, sigterm);
     tokio::spawn(rest::watch(world.clone(), Arc::clone(&ledger)));
@@ -176,10 +176,11 @@ fn say_start(config: &Config, output: &AnyOptions, inputs: usize) {
 fn start_reading(
     place: &harvesting::Place<'_>,
     inputs: Vec<InputSpec>,
+    limits: pillion_input::Limits,
     own: &pillion_input::Own,
     live: bool,
 ) -> Result<Arc<Harvesting>, u8> {
-    let harvesting = Harvesting::start(place, inputs, own, live);
+    let harvesting = Harvesting::start(place, inputs, limits, own, live);
     let harvesting = harvesting.map_err(|e| fail(&format!("the reading threads can't start: {e}")))?;
     tokio::spawn(hung::watch(Arc::downgrade(&harvesting)));
     Ok(harvesting)

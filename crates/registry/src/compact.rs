@@ -131,7 +131,8 @@ mod tests {
         for key in ["filebeat::logs::native::5841252-65024", "filestream::jobs::native::18446744073709551615-0"] {
             assert!(matches!(prefixes.compact(&key.into()), CompactKey::Native { .. }), "{key}");
         }
-        for key in ["", "native::", "filebeat::logs::native::01-1", "filebeat::logs::native::1-4294967296", "a::native::+1-1"]
+        for key in
+            ["", "native::", "filebeat::logs::native::01-1", "filebeat::logs::native::1-4294967296", "a::native::+1-1"]
         {
             assert!(matches!(prefixes.compact(&key.into()), CompactKey::Text(_)), "{key}");
         }

@@ -170,9 +170,7 @@ impl Registry {
         let done = match log {
             LogFile::Missing => Ok(()),
             LogFile::Empty => disk.resume(checkpoint_len),
-            LogFile::Used => {
-                disk.checkpoint(&mut records.map.iter().map(|(k, r)| (Arc::clone(k), r.clone())))
-            }
+            LogFile::Used => disk.checkpoint(&mut records.map.iter().map(|(k, r)| (Arc::clone(k), r.clone()))),
         };
         match done {
             // A full disk may have room again when it counts: `sync` tells.

@@ -134,5 +134,7 @@ pub(super) const GENERAL: &[Row] = &[
     Row("pillion.exec.on_full", ALL, T),
     Row("pillion.exec.spool_limit", ALL, T),
     Row("pillion.queue.bytes", ALL, T),
+    Row("pillion.files.open", ALL, T),
+    Row("pillion.files.order", ALL, T),
     Row("pillion.termination_log", ALL, T),
 ];

@@ -5,6 +5,7 @@
 //! system has none left; one that is the only way to a deleted file isn't
 //! closed for another.
 
+use std::collections::HashSet;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
@@ -13,6 +14,9 @@ use pillion_world::{FileKind, Meta, Mono};
 use crate::harvest::Harvester;
 use crate::harvest::look::missing;
 use crate::harvest::table::FileId;
+
+/// So many entries of files that aren't open any more aren't worth the work.
+const SPARE: usize = 64;
 
 impl Harvester {
     /// A call failed: try again later, never give up.
@@ -62,7 +66,7 @@ impl Harvester {
         let follow = self.inputs.get(usize::from(f.input)).is_some_and(|i| i.spec.symlinks);
         let (path, network) = (f.path.clone(), f.network);
         self.at.set(&path);
-        if self.open >= self.limits.descriptors {
+        if !self.has_room() {
             self.close_some(id);
         }
         let opened = match self.open_path(&path, follow, network) {
@@ -83,6 +87,7 @@ impl Harvester {
         f.fd = Some(fd);
         (f.opened, f.opened_len) = (now, meta.len);
         self.open += 1;
+        self.note_opened(id);
         self.schedule(id, now);
         Ok(Some(meta))
     }
@@ -93,23 +98,39 @@ impl Harvester {
         self.ensure_open(id, now)?.ok_or_else(|| ErrorKind::NotFound.into())
     }
 
-    /// Closes descriptors until there is room for one: of files that are read first, never of gone ones.
+    /// Whether a file can be opened without closing another.
+    pub(crate) fn has_room(&self) -> bool {
+        self.open < self.limits.descriptors
+    }
+
+    /// Closes descriptors until there is room for one: of files that are read first, never of gone ones. Looks at open
+    /// files alone, the longest open first, so that it costs the same however many files there are.
     fn close_some(&mut self, except: FileId) {
         for also_unread in [false, true] {
-            let end = self.table.end();
-            for _ in 0..end {
-                if self.open < self.limits.descriptors {
+            for _ in 0..self.opened.len() {
+                if self.has_room() {
                     return;
                 }
-                self.hand = if self.hand + 1 < end { self.hand + 1 } else { 0 };
-                let hand = self.hand;
-                let victim =
-                    self.table.get(hand).is_some_and(|f| f.fd.is_some() && !f.gone && (also_unread || !f.unread()));
-                if victim && hand != except {
-                    self.close(hand);
+                let Some(id) = self.opened.pop_front() else { return };
+                let Some(f) = self.table.get(id).filter(|f| f.fd.is_some()) else { continue };
+                if id != except && !f.gone && (also_unread || !f.unread()) {
+                    self.close(id);
+                } else {
+                    self.opened.push_back(id);
                 }
             }
         }
+    }
+
+    /// Notes that a file was opened. Entries of files that were closed since stay until somebody meets them, or there are
+    /// too many.
+    fn note_opened(&mut self, id: FileId) {
+        if self.opened.len() > 2 * self.open + SPARE {
+            let mut seen = HashSet::new();
+            let table = &self.table;
+            self.opened.retain(|id| table.get(*id).is_some_and(|f| f.fd.is_some()) && seen.insert(*id));
+        }
+        self.opened.push_back(id);
     }
 
     pub(crate) fn close(&mut self, id: FileId) {

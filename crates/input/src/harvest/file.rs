@@ -192,7 +192,13 @@ impl FileState {
     }
 
     /// What was just found.
-    pub(crate) fn new(input: u16, path: impl Into<FilePath>, meta: &Meta, incarnation: Incarnation, now: Mono) -> FileState {
+    pub(crate) fn new(
+        input: u16,
+        path: impl Into<FilePath>,
+        meta: &Meta,
+        incarnation: Incarnation,
+        now: Mono,
+    ) -> FileState {
         FileState {
             input,
             group: 0,

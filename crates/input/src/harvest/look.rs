@@ -426,7 +426,8 @@ impl Harvester {
         }
     }
 
-    /// Puts a file that has something to read in the queue, and holds on to it by a descriptor.
+    /// Puts a file that has something to read in the queue, and holds on to it by a descriptor while there are any: whoever
+    /// waits without one is opened when it is read.
     pub(crate) fn consider(&mut self, id: FileId, now: Mono) {
         let draining = self.is_file_draining(id);
         let Some(f) = self.table.get_mut(id) else { return };
@@ -439,6 +440,7 @@ impl Harvester {
         let flush = f.drain == Drain::Pending && f.len > f.pos;
         if f.unread() || flush {
             if f.fd.is_none()
+                && self.has_room()
                 && let Err(e) = self.ensure_open(id, now)
             {
                 self.failed(id, "a file can't be opened; it is tried again", &e, now);

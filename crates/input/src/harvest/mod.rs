@@ -31,6 +31,7 @@ mod live;
 mod look;
 mod path;
 mod read;
+mod ready;
 mod rules;
 mod table;
 mod timers;
@@ -55,6 +56,7 @@ use crate::at::At;
 use crate::harvest::account::Books;
 use crate::harvest::identity::Former;
 use crate::harvest::live::Life;
+use crate::harvest::ready::Ready;
 pub(crate) use crate::harvest::table::FileId;
 use crate::harvest::table::Table;
 use crate::harvest::timers::Timers;
@@ -201,7 +203,7 @@ pub struct Harvester {
     lengths: BTreeSet<u32>,
     /// Lives that ended by truncation in this search, for a copy that goes on with them.
     former: HashMap<Arc<str>, Former>,
-    ready: VecDeque<FileId>,
+    ready: Ready,
     timers: Timers,
     hints: VecDeque<PathBuf>,
     /// The paths among them, so that none waits twice.
@@ -211,8 +213,8 @@ pub struct Harvester {
     open_deleted: usize,
     /// What this step has opened to ask what is there.
     asked: Option<Asked>,
-    /// Where the search for a descriptor to close goes on.
-    hand: FileId,
+    /// The open files, the longest open first; see `descriptors.rs`.
+    opened: VecDeque<FileId>,
     refused: u64,
     /// When this began, on the wall clock.
     started_ms: i64,
@@ -229,6 +231,9 @@ const MAX_HINTS: usize = 4096;
 /// How many hints and timers are followed at most between two readings while there is something to read: writers that
 /// never rest can't keep the readers from reading.
 const OWED: u8 = 16;
+
+/// How many files wait at most to be read for the first time before the search for more pauses.
+const MAX_FRESH: usize = 4096;
 
 /// How many problems are remembered as said.
 const MAX_SAID: usize = 4096;
@@ -269,7 +274,7 @@ impl Harvester {
             unwatched: Vec::new(),
             lengths,
             former: HashMap::new(),
-            ready: VecDeque::new(),
+            ready: Ready::new(limits.order),
             timers: Timers::default(),
             hints: VecDeque::new(),
             hinted: HashSet::new(),
@@ -277,7 +282,7 @@ impl Harvester {
             open: 0,
             open_deleted: 0,
             asked: None,
-            hand: 0,
+            opened: VecDeque::new(),
             refused: 0,
             started_ms,
             owed: 0,
@@ -326,11 +331,10 @@ impl Harvester {
         }
         self.owed = 0;
         self.forget_ended();
-        if can_read && let Some(id) = self.ready.pop_front() {
-            return match self.read_chunk(id, budget, now) {
-                Some(batch) => Step::Batch(batch),
-                None => Step::Worked,
-            };
+        if can_read && let Some(id) = self.ready.pop() {
+            let read = self.read_chunk(id, budget, now);
+            self.ready.turn_over();
+            return read.map_or(Step::Worked, Step::Batch);
         }
         let until = self.due(now);
         if self.ready.is_empty() { Step::Idle { until } } else { Step::Full { until } }
@@ -345,7 +349,7 @@ impl Harvester {
         } else if let Some(id) = self.timers.pop(now, &mut self.table) {
             self.owed = self.owed.saturating_add(1);
             self.on_timer(id, now);
-        } else if let Some(input) = self.search_due(now) {
+        } else if let Some(input) = self.search_due(now).filter(|_| self.may_search()) {
             self.owed = OWED;
             self.search(input, now);
         } else {
@@ -419,7 +423,14 @@ impl Harvester {
     /// The time at which something is due by itself.
     fn due(&self, now: Mono) -> Mono {
         let searches = self.inputs.iter().map(|i| if i.tour.is_running() { now } else { i.due });
+        let searches = searches.filter(|_| self.may_search());
         searches.chain(self.timers.next()).chain(self.ending_due(now)).min().unwrap_or(Mono(u64::MAX))
+    }
+
+    /// Whether there is use in finding more: a file that is found and not read yet costs more than one that lies in its
+    /// folder. Each of those that wait has its turn, however slow the target is, and then the search goes on.
+    fn may_search(&self) -> bool {
+        self.ready.fresh() < MAX_FRESH
     }
 
     fn group(&self, input: u16) -> u16 {
@@ -464,7 +475,7 @@ impl Harvester {
             && !f.queued
         {
             f.queued = true;
-            self.ready.push_back(id);
+            self.ready.push(id, f.mtime_ns, f.pos == 0);
             self.note_behind(id);
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pillion_engine::ledger::Ledger;
 use pillion_event::{Batch, Incarnation, InputDesc, InputKind};
 use pillion_input::parse::{Chain, ChainOptions, Grouping, Match, Multiline, Parser, Pattern, Shape};
-use pillion_input::{Budget, Glob, Harvester, InputSpec, Limits, Own, Step};
+use pillion_input::{Budget, Glob, Harvester, InputSpec, Limits, Order, Own, Step};
 use pillion_queue::{Limits as QueueLimits, Queue};
 use pillion_registry::{Options, Registry};
 use pillion_world::{Mono, World};
@@ -49,7 +49,9 @@ impl Process {
         let registry = Arc::new(registry);
         let queue = Queue::new(QueueLimits { events: 64, bytes: 64 << 10, flush: None });
         let ledger = Ledger::new(Arc::clone(&queue), Arc::clone(&registry), plan.exactly_once);
-        let limits = Limits { chunk: 4096, events: 16, descriptors: 4, deleted: 2, files: 1000, accounts: 1000 };
+        // One order or the other: every promise holds in both.
+        let order = if plan.seed.is_multiple_of(4) { Order::Oldest } else { Order::Fair };
+        let limits = Limits { chunk: 4096, events: 16, descriptors: 4, deleted: 2, files: 1000, accounts: 1000, order };
         let own = Own { dirs: vec![DATA.into()], ..Own::default() };
         let harvester = Harvester::new(world.clone(), registry, vec![input(plan)?], &own, limits, &Arc::default());
         Ok(Process { harvester, ledger, queue, worker: Worker::default() })

@@ -22,10 +22,10 @@ use arrived::{Arrived, Delays};
 use writer::Written;
 
 use super::run::Running;
+use crate::Outcome;
 use crate::args::Args;
 use crate::shipper::{Place, Shipper, input, output};
 use crate::sink::{Protocol, Sink};
-use crate::Outcome;
 
 /// Between two looks at the process.
 const SAMPLE: Duration = Duration::from_millis(200);
@@ -158,15 +158,7 @@ fn measure(shipper: &Shipper, plan: &Plan) -> Outcome {
     watched.until(&arrived, plan.quiet as u64 + lines)?;
     let (caught_up, busy) = (end.elapsed(), watched.running.cpu() - cpu);
     let (most_mb, most_open) = (watched.most_mb, watched.most_open);
-    println!(
-        "{lines} lines in {} files, in {:.1} s ({} a second); {behind} behind at the end, all there {:.1} s later; \
-         load {}",
-        written.lines.len(),
-        written.took.as_secs_f64(),
-        lines * 1000 / written.took.as_millis().max(1) as u64,
-        caught_up.as_secs_f64(),
-        fs::read_to_string("/proc/loadavg").unwrap_or_default().split(' ').next().unwrap_or_default(),
-    );
+    say_written(&written, lines, behind, caught_up);
     println!("CPU: {:.2} s for 1,000,000 lines", busy.as_secs_f64() * 1e6 / lines.max(1) as f64);
     println!("resident: at most {most_mb:.1} MB; descriptors: at most {most_open}");
     let delays = arrived.delays(plan.quiet..plan.quiet + plan.writers);
@@ -188,6 +180,18 @@ fn measure(shipper: &Shipper, plan: &Plan) -> Outcome {
         return Err(format!("{wrong:?}, or beyond a limit; the files are in {}", place.keep().display()));
     }
     Ok(())
+}
+
+fn say_written(written: &Written, lines: u64, behind: u64, caught_up: Duration) {
+    println!(
+        "{lines} lines in {} files, in {:.1} s ({} a second); {behind} behind at the end, all there {:.1} s later; \
+         load {}",
+        written.lines.len(),
+        written.took.as_secs_f64(),
+        lines * 1000 / written.took.as_millis().max(1) as u64,
+        caught_up.as_secs_f64(),
+        fs::read_to_string("/proc/loadavg").unwrap_or_default().split(' ').next().unwrap_or_default(),
+    );
 }
 
 fn say_delays(what: &str, delays: Delays) {
