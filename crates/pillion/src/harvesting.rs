@@ -401,7 +401,7 @@ mod tests {
         let place = Place { seat: &seat, ledger: &ledger, queue: &queue, tell: &tell };
         // What isn't read lies on a mount that may hang, too.
         let own = Own { files: vec![root.join("b/flag")], dirs: vec![root.join("data")], ..Own::default() };
-        let harvesting = Harvesting::start(&place, inputs, &own, false).unwrap();
+        let harvesting = Harvesting::start(&place, inputs, Limits::default(), &own, false).unwrap();
         Rig { fs, harvesting, ledger, queue, _tmp: tmp }
     }
 
