@@ -162,6 +162,19 @@ fn a_true_truncation_is_believed_the_second_time() {
 }
 
 #[test]
+fn what_a_descriptor_was_opened_with_is_no_size_of_the_next_content() {
+    let (mut rig, _) = network();
+    rig.append("a.log", "one\ntwo\nthree\n");
+    assert_eq!(rig.settle().len(), 3);
+    for text in ["new", "again"] {
+        rig.truncate("a.log", 0);
+        rig.append("a.log", format!("{text}\n"));
+        assert_eq!(rig.search(), [text], "at once: nothing is waited for");
+    }
+    assert_eq!(rig.lost(), 0);
+}
+
+#[test]
 fn a_clients_name_for_a_deleted_file_is_no_new_file() {
     let real = World::real();
     let fs = Arc::new(Lying { real: Arc::clone(&real.fs), faults: Arc::default() });

@@ -104,21 +104,16 @@ impl Ride {
 
     /// Ends it by a signal, or waits for its end where something else is its cause; it ends with this code.
     pub(crate) fn end(&mut self, signal: Option<Signal>, code: i32) -> Outcome<Duration> {
-        self.ended(signal, &[code]).map(|(took, _)| took)
-    }
-
-    /// The same with one of several codes: how long it took, and which it was.
-    pub(crate) fn ended(&mut self, signal: Option<Signal>, codes: &[i32]) -> Outcome<(Duration, i32)> {
         let mut child = self.child.take().ok_or("it isn't running")?;
         let begin = std::time::Instant::now();
         if let Some(signal) = signal {
             child.signal(signal);
         }
         let status = child.wait(END).map_err(|why| format!("{why}; {}", self.tail()))?.status;
-        match status.code() {
-            Some(code) if codes.contains(&code) => Ok((begin.elapsed(), code)),
-            _ => Err(format!("it ended with {status}, not {codes:?}; {}", self.tail())),
+        if status.code() == Some(code) {
+            return Ok(begin.elapsed());
         }
+        Err(format!("it ended with {status}, not {code}; {}", self.tail()))
     }
 
     /// Ends it, complete, and compares what was written with what arrived: each line once.

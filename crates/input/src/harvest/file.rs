@@ -281,6 +281,8 @@ impl FileState {
         self.source = Weak::new();
         self.replays = None;
         (self.pos, self.scanned_to, self.len, self.sure_len) = (0, 0, meta.len, meta.len);
+        // An open descriptor is older than this content.
+        self.opened_len = self.opened_len.min(meta.len);
         self.birth_ns = ns(meta.birth_ns);
         self.mtime_ns = meta.mtime_ns as i64;
         self.guard = Guard::default();
