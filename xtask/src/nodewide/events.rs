@@ -156,7 +156,7 @@ fn rights(stage: &Stage<'_>) -> Outcome {
         (true, &["watch", "namespaces"]),
         (false, &["create", "pods", "-A"]),
         (false, &["delete", "pods", "-A"]),
-        (false, &["get", "pods/log", "-A"]),
+        (false, &["get", "pods", "--subresource=log", "-A"]),
         (false, &["get", "secrets", "-A"]),
         (false, &["list", "configmaps", "-A"]),
         (false, &["list", "replicasets.apps", "-A"]),
