@@ -50,6 +50,7 @@ pub(super) fn all() -> Vec<Case> {
     all.extend(kills());
     all.extend(troubles());
     all.extend(jobs());
+    all.extend(kinds());
     all
 }
 
@@ -196,6 +197,12 @@ fn jobs() -> Vec<Case> {
             expect: Expect { job: End::Failed("PodFailurePolicy"), ..FAILED },
             ..BASE
         },
+    ]
+}
+
+/// Jobs that end by a deadline, have several completions, or come by the clock.
+fn kinds() -> Vec<Case> {
+    vec![
         Case {
             name: "e-deadline",
             example: "e-exec",

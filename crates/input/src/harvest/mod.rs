@@ -24,6 +24,7 @@ mod account;
 mod cold;
 mod descriptors;
 mod drain;
+mod due;
 mod file;
 mod gone;
 mod identity;
