@@ -110,8 +110,9 @@ fn svg(all: &[(&str, Vec<Point>)]) -> String {
 /// One figure over the number of files, both axes logarithmic.
 fn panel(out: &mut String, left: f64, (title, figure): &Figure, all: &[(&str, Vec<Point>)]) {
     let values = || all.iter().flat_map(|(_, points)| points.iter().map(figure)).filter(|v| *v > 0.0);
-    let low = values().fold(f64::INFINITY, f64::min).log10().floor();
-    let high = values().fold(0.0, f64::max).log10().ceil().max(low + 1.0);
+    // Where everything is 0 there is no least value.
+    let low = values().reduce(f64::min).map_or(0.0, |least| least.log10().floor());
+    let high = values().reduce(f64::max).map_or(low, |most| most.log10().ceil()).max(low + 1.0);
     let x = |files: usize| left + ((files as f64).log10() - 2.0) / 3.0 * WIDTH;
     let y = |value: f64| TOP + HEIGHT - (value.max(1e-9).log10() - low).max(0.0) / (high - low) * HEIGHT;
     out.push_str(&format!("<text x=\"{left}\" y=\"18\" font-weight=\"bold\">{title}</text>\n"));
