@@ -161,6 +161,17 @@ fn the_way_follows_cluster_and_pod() {
     }
 }
 
+/// Work that has ended before it could be seen is told by the SIGTERM that only a native sidecar gets.
+#[test]
+fn beside_a_watched_process_the_sidecar_is_native() {
+    let shared = job(|t| t["spec"]["shareProcessNamespace"] = json!(true));
+    let injected = inject(&shared, &with(&[("way", "process")]));
+    let spec = &injected["spec"]["template"]["spec"];
+    let sidecar = named(&spec["initContainers"], "pillion");
+    assert_eq!(sidecar["restartPolicy"], "Always");
+    assert!(sidecar["args"].as_array().unwrap().contains(&json!("--until-exit")));
+}
+
 #[test]
 fn what_cannot_be_done_is_refused_with_its_place_and_a_remedy() {
     let no_command = job(|t| drop(t["spec"]["containers"][0].as_object_mut().unwrap().remove("command")));
@@ -179,6 +190,7 @@ fn what_cannot_be_done_is_refused_with_its_place_and_a_remedy() {
         (&plain, vec![("way", "native"), ("kube_version", "1.28")], "/spec/template/spec", "no native sidecars"),
         (&plain, vec![("way", "signal")], "/spec/template/spec/restartPolicy", "never end"),
         (&plain, vec![("way", "process")], "/spec/template/spec/shareProcessNamespace", "see each other"),
+        (&plain, vec![("way", "process"), ("kube_version", "1.28")], "/spec/template/spec", "never end"),
         (&plain, vec![("way", "exec")], "/spec/template/spec", "no configuration"),
         (&two, vec![("way", "exec"), ("config", "c")], "/spec/template/spec/containers", "one container"),
         (&plain, vec![("containers", "other")], "/spec/template/spec/containers", "no container `other`"),

@@ -184,6 +184,12 @@ impl<'a> Pod<'a> {
                 "the way `signal` is for pods that run until they are deleted: this one would never end",
                 "take the way `auto`",
             )),
+            Way::Process if !has_native(options) => Err(self.refuse(
+                "",
+                "this version of Kubernetes has no native sidecars: work that ends before Pillion has started isn't seen, \
+                 and the pod would never end",
+                "take the way `auto` or `flag`",
+            )),
             Way::Process if self.restart != Restart::Never => Err(self.refuse(
                 "/restartPolicy",
                 "the way `process` takes the end of one try for the end of the work",
@@ -491,7 +497,7 @@ impl Change<'_> {
         let key = match (self.about.way, self.pod.place.shape) {
             (Way::Exec, _) => return Ok(()),
             (_, Shape::Argo) => "sidecars",
-            (Way::Native, _) => "initContainers",
+            _ if self.about.is_native() => "initContainers",
             _ => "containers",
         };
         let container = sidecar::container(self.options, self.about);

@@ -55,6 +55,12 @@ pub(crate) struct About {
 }
 
 impl About {
+    /// Whether it is a native sidecar. Beside a watched process too: that may have ended before it could be seen, and then
+    /// nothing else would tell of it.
+    pub(crate) fn is_native(&self) -> bool {
+        matches!(self.way, Way::Native | Way::Process)
+    }
+
     /// Whether a hook keeps SIGTERM from the container as long as the work may write. A pod that is deleted ends all its
     /// containers at once, and the work has its whole grace period; the last lines of that would have to be read, sent and
     /// acknowledged in no time.
@@ -80,7 +86,7 @@ pub(crate) fn container(options: &Options, about: &About) -> Value {
     if let Some(policy) = &options.pull_policy {
         put("imagePullPolicy", json!(policy));
     }
-    if about.way == Way::Native {
+    if about.is_native() {
         put("restartPolicy", json!("Always"));
     }
     if about.argo {
