@@ -45,3 +45,13 @@ proptest! {
         prop_assert_eq!(pillion_registry::foreign::fuzz(&file), Ok(()));
     }
 }
+
+/// A number that isn't ours is the same to its last bit, however long and often it is read and written.
+#[test]
+fn numbers_of_others_keep_their_last_bit() {
+    let checkpoint = String::from_utf8_lossy(CHECKPOINT);
+    for number in ["10.5e300", "1.0500000000000001e301", "122.416294033786585", "5e-324", "0.30000000000000004"] {
+        let file = checkpoint.replace("1.5e300", number);
+        assert_eq!(fuzz(file.as_bytes()), Ok(()), "{number}");
+    }
+}
