@@ -66,7 +66,7 @@ fn ship(pair: &Pair, place: &Place, (_, protocol, options, restarts): Case) -> O
         receiver = receive(pair, place, protocol, port, true)?;
     }
     wait::until("all lines at the receiver", LIMIT, || Ok((received(place)?.1.len() >= LINES).then_some(())))?;
-    super::end(shipper)?;
+    super::end_filebeat(shipper)?;
     receiver.signal(Signal::TERM);
     let status = receiver.wait(LIMIT)?.status;
     if !status.success() {

@@ -13,7 +13,7 @@ use pillion_world::calendar::civil_from_days;
 
 use super::cases::{Case, DELIBERATE, Deliberate, RUNS, SILENT};
 use super::compare::{Flat, by_case, by_place, differences};
-use super::{Pair, Score, end, pillion_once, start};
+use super::{Pair, Score, end_filebeat, pillion_once, start};
 use crate::shipper::{Place, output};
 use crate::sink::{Depth, Protocol, Sink};
 use crate::{Outcome, wait};
@@ -156,7 +156,7 @@ fn filebeat_at(pair: &Pair, place: &Place, out: &Out, events: usize) -> Outcome 
         Some(ended) => Err(format!("Filebeat ended: {}; {}", ended.status, super::tail(&place.log()))),
         None => Ok((count(&out.written(place)) >= events).then_some(())),
     });
-    end(child)?;
+    end_filebeat(child)?;
     // What is missing is told as a difference.
     enough.or_else(|why| if why.starts_with("waited") { Ok(()) } else { Err(why) })
 }

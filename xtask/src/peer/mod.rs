@@ -118,9 +118,14 @@ fn pillion_once(pair: &Pair, place: &Place, more: &[&str]) -> Outcome {
     if status.code() == Some(0) { Ok(()) } else { Err(format!("Pillion: {status}; {}", tail(&place.log()))) }
 }
 
-/// Ends a shipper by SIGTERM and waits for its end.
-fn end(mut child: Child) -> Outcome {
+/// Ends Filebeat by SIGTERM, or, since it now and then stays there with everything stopped, by SIGKILL when it had the time
+/// that its settings give it.
+fn end_filebeat(mut child: Child) -> Outcome {
     child.signal(Signal::TERM);
+    if child.wait(Duration::from_secs(25)).is_err() {
+        println!("Filebeat didn't end by SIGTERM within 25 s, and was killed");
+        child.signal(Signal::KILL);
+    }
     child.wait(LIMIT).map(drop)
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::{LIMIT, Pair, Score, end, pillion_once, start, tail};
+use super::{LIMIT, Pair, Score, end_filebeat, pillion_once, start, tail};
 use crate::child::Child;
 use crate::shipper::{Place, Shipper, input, output};
 use crate::sink::{Depth, Protocol, Sink};
@@ -62,7 +62,7 @@ impl Stage {
         }
         let mut child = start(by, &self.place, &["-E", "filebeat.shutdown_timeout=20s"])?;
         self.settled(&mut child)?;
-        end(child)
+        end_filebeat(child)
     }
 
     /// Waits until Filebeat's registry has each file's whole length.
@@ -143,7 +143,7 @@ fn midway(pair: &Pair, kind: &str) -> Outcome<String> {
         stage.write("b.log", LINES / 2)?;
         let child = start(&pair.filebeat, &stage.place, &[])?;
         stage.sink.tally().wait_for(2000, LIMIT)?;
-        end(child)?;
+        end_filebeat(child)?;
         let after_filebeat = stage.sink.tally().events();
         let child = start(&pair.pillion, &stage.place, &["-E", "output.logstash.bulk_max_size=200"])?;
         stage.sink.tally().wait_for(after_filebeat + 2000, LIMIT)?;
