@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::args::Args;
 use crate::kubernetes::node::Node;
-use crate::kubernetes::{Rig, api, example, pods};
+use crate::kubernetes::{self, Rig, api, example, pods};
 use crate::peer::Score;
 use crate::{Outcome, promtool, root, wait};
 
@@ -29,6 +29,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
     if let Some(odd) = args.rest()?.first() {
         return Err(format!("what is {odd}?"));
     }
+    kubernetes::ready()?;
     let rig = Rig::up(keep)?;
     let stage = Stage { rig: &rig };
     stage.install()?;
@@ -46,14 +47,10 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    fn kubectl(&self, words: &[&str]) -> Outcome<String> {
-        crate::child::run(self.rig.node.kubectl().args(words))
-    }
-
     fn apply(&self, text: &str) -> Outcome {
         let path = self.rig.node.folder("apply.yml");
         fs::write(&path, text).map_err(|e| e.to_string())?;
-        self.kubectl(&["apply", "-f", &path.display().to_string()]).map(drop)
+        self.rig.kubectl(&["apply", "-f", &path.display().to_string()]).map(drop)
     }
 
     /// Applies the manifests with what a user changes in them, and certificates that live a minute.
@@ -73,7 +70,7 @@ impl Stage<'_> {
             );
         self.apply(&text)?;
         let rolled =
-            self.kubectl(&["-n", "pillion", "rollout", "status", "deployment/pillion-webhook", "--timeout=120s"]);
+            self.rig.kubectl(&["-n", "pillion", "rollout", "status", "deployment/pillion-webhook", "--timeout=120s"]);
         rolled.map(drop).map_err(|why| format!("{why}; {}", self.said()))
     }
 
@@ -85,7 +82,7 @@ impl Stage<'_> {
             &["-n", "pillion", "logs", "-l", "app.kubernetes.io/name=pillion-webhook", "--tail=15", "--prefix"],
             &["-n", "pillion", "get", "events"],
         ] {
-            let text = self.kubectl(words).unwrap_or_else(|why| why);
+            let text = self.rig.kubectl(words).unwrap_or_else(|why| why);
             said.push_str(&format!("\n  $ kubectl {}\n{text}", words.join(" ")));
         }
         said
@@ -121,7 +118,7 @@ impl Stage<'_> {
         example::namespace(name, "restricted")?;
         let mut words = vec!["label", "namespace", name];
         words.extend(labels);
-        if labels.is_empty() { Ok(()) } else { self.kubectl(&words).map(drop) }
+        if labels.is_empty() { Ok(()) } else { self.rig.kubectl(&words).map(drop) }
     }
 
     fn job(&self, namespace: &str, name: &str, annotations: &Value) -> Outcome {
@@ -141,9 +138,9 @@ impl Stage<'_> {
             if failed { Err("the Job failed".to_owned()) } else { Ok(done.then_some(())) }
         });
         ended.map_err(|why| {
-            let more = self.kubectl(&["-n", namespace, "get", "pods,events", "-o", "wide"]).unwrap_or_default();
+            let more = self.rig.kubectl(&["-n", namespace, "get", "pods,events", "-o", "wide"]).unwrap_or_default();
             let logs =
-                self.kubectl(&["-n", namespace, "logs", &format!("job/{name}"), "--all-containers", "--tail=10"]);
+                self.rig.kubectl(&["-n", namespace, "logs", &format!("job/{name}"), "--all-containers", "--tail=10"]);
             format!("{why}: {more}\n{}\n{}", logs.unwrap_or_else(|e| e), self.said())
         })?;
         let all = pods::all(namespace)?;
@@ -287,7 +284,7 @@ impl Stage<'_> {
     }
 
     fn scale(&self, n: u32) -> Outcome {
-        self.kubectl(&["-n", "pillion", "scale", "deployment/pillion-webhook", &format!("--replicas={n}")])?;
+        self.rig.kubectl(&["-n", "pillion", "scale", "deployment/pillion-webhook", &format!("--replicas={n}")])?;
         let what = format!("{n} ready replicas");
         wait::until(&what, LIMIT, || {
             let all = pods::all("pillion")?;
@@ -301,7 +298,7 @@ impl Stage<'_> {
     /// The policy refuses Jobs that would run without, and their pods.
     fn required(&self) -> Outcome<String> {
         let path = root().join("deploy/examples/require-sidecar.yml");
-        self.kubectl(&["apply", "-f", &path.display().to_string()])?;
+        self.rig.kubectl(&["apply", "-f", &path.display().to_string()])?;
         self.place("strict", &["pillion.dev/require=sidecar"])?;
         // A policy is heard of within moments.
         let refused = wait::until("the policy", LIMIT, || {

@@ -94,7 +94,7 @@ impl Plain {
     pub(super) fn run(&self, rig: &Rig) -> Outcome<String> {
         let begin = Instant::now();
         example::namespace(self.name, "restricted")?;
-        kubectl(rig, &["label", "namespace", self.name, "pod-security.kubernetes.io/warn=restricted"])?;
+        rig.kubectl(&["label", "namespace", self.name, "pod-security.kubernetes.io/warn=restricted"])?;
         let folder = rig.node.folder("injected").join(self.name);
         fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
         let (plain, injected) = (folder.join("plain.yml"), folder.join("injected.yml"));
@@ -296,8 +296,4 @@ spec:
 ",
         path.display()
     ))
-}
-
-fn kubectl(rig: &Rig, words: &[&str]) -> Outcome<String> {
-    child::run(rig.node.kubectl().args(words))
 }

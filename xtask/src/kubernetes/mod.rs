@@ -39,8 +39,17 @@ const LUMBERJACK: u16 = 5044;
 const BULK: u16 = 9200;
 
 /// Why the suite can't run here; empty when it can.
-pub(crate) fn missing() -> Vec<String> {
+fn missing() -> Vec<String> {
     machine::missing(build::is_ready())
+}
+
+/// Ends what a crashed run has left behind; an error with the reasons when no node can be started here and now.
+pub(crate) fn ready() -> Outcome {
+    if !Node::sweep()? {
+        return Err(node::TAKEN.into());
+    }
+    let missing = missing();
+    if missing.is_empty() { Ok(()) } else { Err(missing.iter().map(|why| format!("not run: {why}\n")).collect()) }
 }
 
 /// What is tried.
@@ -104,21 +113,15 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         chosen.iter().chain(&left).for_each(|t| println!("{}{}", t.name(), if t.usual() { "" } else { " (--all)" }));
         return Ok(());
     }
-    let swept = Node::sweep()?;
     if why {
+        Node::sweep()?;
         missing().iter().for_each(|why| println!("{why}"));
         if !build::is_ready() {
             println!("Kubernetes isn't built yet, which takes minutes");
         }
         return Ok(());
     }
-    if !swept {
-        return Err(node::TAKEN.into());
-    }
-    let missing = missing();
-    if !missing.is_empty() {
-        return Err(missing.iter().map(|why| format!("not run: {why}\n")).collect());
-    }
+    ready()?;
     let (lacking, chosen): (Vec<Try>, Vec<Try>) = chosen.into_iter().partition(|t| t.missing().is_some());
     let verdict = Rig::up(keep)?.try_all(&chosen, at_a_time);
     for t in &lacking {
@@ -158,6 +161,11 @@ impl Rig {
         example::service("logging", "elasticsearch", BULK)?;
         println!("a node with Kubernetes 1.34 after {:.1} s", begin.elapsed().as_secs_f64());
         Ok(Rig { node, program, endpoint })
+    }
+
+    /// What kubectl says on the node.
+    pub(crate) fn kubectl(&self, words: &[&str]) -> Outcome<String> {
+        crate::child::run(self.node.kubectl().args(words))
     }
 
     fn try_all(&self, chosen: &[Try], at_a_time: usize) -> Outcome {

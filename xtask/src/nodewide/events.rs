@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::shippers::Program;
 use super::under_load::clean;
 use super::writers::pod;
-use super::{HOME, LIMIT, Node, PORT, Stage};
+use super::{HOME, LIMIT, PORT, Stage};
+use crate::kubernetes::node::Node;
 use crate::kubernetes::{api, example, pods};
 use crate::peer::compare;
 use crate::{Outcome, wait};
@@ -350,9 +351,9 @@ pub(super) fn same_as_filebeat(stage: &Stage<'_>, case: &str, config: &str) -> O
 impl Stage<'_> {
     /// What the policy `restricted` has against the example.
     fn warnings(&self) -> Outcome<String> {
-        self.kubectl(&["label", "namespace", HOME, "pod-security.kubernetes.io/warn=restricted", "--overwrite"])?;
+        self.rig.kubectl(&["label", "namespace", HOME, "pod-security.kubernetes.io/warn=restricted", "--overwrite"])?;
         let said = self.ship(Program::Pillion, None, "example")?;
-        self.kubectl(&["label", "namespace", HOME, "pod-security.kubernetes.io/warn-"])?;
+        self.rig.kubectl(&["label", "namespace", HOME, "pod-security.kubernetes.io/warn-"])?;
         self.end(Program::Pillion)?;
         let line = said.lines().find(|l| l.contains("would violate")).unwrap_or_default();
         let allowed = ["hostPath", "restricted volume types", "runAsNonRoot", "runAsUser", "host namespaces"];

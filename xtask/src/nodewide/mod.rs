@@ -20,8 +20,7 @@ use serde_json::{Value, json};
 
 use crate::args::Args;
 use crate::kubernetes::endpoint::Endpoint;
-use crate::kubernetes::node::Node;
-use crate::kubernetes::{Rig, example};
+use crate::kubernetes::{self, Rig, example};
 use crate::peer::Score;
 use crate::{Outcome, filebeat};
 
@@ -39,11 +38,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
     if let Some(odd) = args.rest()?.first() {
         return Err(format!("what is {odd}?"));
     }
-    Node::sweep()?;
-    let missing = crate::kubernetes::missing();
-    if !missing.is_empty() {
-        return Err(missing.iter().map(|why| format!("not run: {why}\n")).collect());
-    }
+    kubernetes::ready()?;
     let filebeat = filebeat::path()?;
     let rig = Rig::up(keep)?;
     example::namespace(HOME, "privileged")?;
@@ -66,10 +61,6 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    fn kubectl(&self, words: &[&str]) -> Outcome<String> {
-        crate::child::run(self.rig.node.kubectl().args(words))
-    }
-
     /// Applies objects; what kubectl says, warnings included.
     fn apply(&self, objects: &[Value]) -> Outcome<String> {
         let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
@@ -97,7 +88,7 @@ impl Stage<'_> {
             &["-n", HOME, "logs", "-l", "shipper", "--tail=20", "--prefix", "--ignore-errors"],
             &["-n", HOME, "get", "events", "--sort-by=.lastTimestamp"],
         ] {
-            let text = self.kubectl(words).unwrap_or_else(|why| why);
+            let text = self.rig.kubectl(words).unwrap_or_else(|why| why);
             let lines: Vec<&str> = text.lines().collect();
             let from = lines.len().saturating_sub(24);
             said.push_str(&format!("\n  $ kubectl {}\n    {}", words.join(" "), lines[from..].join("\n    ")));

@@ -56,8 +56,14 @@ impl Stage<'_> {
             }
         }
         let said = self.apply(&objects)?;
-        let rolled =
-            self.kubectl(&["-n", HOME, "rollout", "status", &format!("daemonset/{}", program.name()), "--timeout=60s"]);
+        let rolled = self.rig.kubectl(&[
+            "-n",
+            HOME,
+            "rollout",
+            "status",
+            &format!("daemonset/{}", program.name()),
+            "--timeout=60s",
+        ]);
         rolled.map_err(|why| format!("{why}; {}", self.said(HOME)))?;
         Ok(said)
     }
@@ -123,7 +129,7 @@ impl Stage<'_> {
 
     /// Deletes a DaemonSet as a user does, and waits until its pods are gone.
     pub(super) fn end(&self, program: Program) -> Outcome {
-        self.kubectl(&["-n", HOME, "delete", "daemonset", program.name(), "--wait=true"])?;
+        self.rig.kubectl(&["-n", HOME, "delete", "daemonset", program.name(), "--wait=true"])?;
         wait::until("the shipper's end", LIMIT, || {
             let all = pods::all(HOME)?;
             Ok(all.iter().all(|p| p["metadata"]["labels"]["shipper"] != program.name()).then_some(()))
@@ -133,7 +139,7 @@ impl Stage<'_> {
     /// The termination message of a shipper isn't there any more when it was deleted: its log, as long as it is there.
     pub(super) fn log(&self, program: Program) -> String {
         let label = format!("shipper={}", program.name());
-        self.kubectl(&["-n", HOME, "logs", "-l", &label, "--tail=-1"]).unwrap_or_else(|why| why)
+        self.rig.kubectl(&["-n", HOME, "logs", "-l", &label, "--tail=-1"]).unwrap_or_else(|why| why)
     }
 }
 

@@ -8,7 +8,8 @@ use serde_json::json;
 use super::shippers::Program;
 use super::under_load::{clean, config, make};
 use super::writers::Writer;
-use super::{LIMIT, Node, PORT, Stage};
+use super::{LIMIT, PORT, Stage};
+use crate::kubernetes::node::Node;
 use crate::kubernetes::{api, example, pods};
 use crate::{Outcome, wait};
 
@@ -71,7 +72,7 @@ pub(super) fn sidecar(stage: &Stage<'_>) -> Outcome<String> {
         stage.apply(&[pod(stage, namespace, &name, &script, program, &folder)])?;
         let all = [Writer::new("nw-sidecar", (n + 1) * 300)];
         arrived.wait(&all, (n + 1) * 300).map_err(|why| {
-            let logs = stage.kubectl(&["-n", namespace, "logs", &name, "-c", "filebeat", "--tail=20"]);
+            let logs = stage.rig.kubectl(&["-n", namespace, "logs", &name, "-c", "filebeat", "--tail=20"]);
             format!("{program:?}: {why}; {}", logs.unwrap_or_else(|e| e))
         })?;
         api::delete(&format!("/api/v1/namespaces/{namespace}/pods/{name}"))?;

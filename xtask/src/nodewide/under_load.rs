@@ -10,7 +10,8 @@ use std::os::unix::fs::MetadataExt as _;
 use super::arrived::Arrived;
 use super::shippers::Program;
 use super::writers::Writer;
-use super::{LIMIT, Node, PORT, Stage};
+use super::{LIMIT, PORT, Stage};
+use crate::kubernetes::node::Node;
 use crate::kubernetes::{example, pods};
 use crate::{Outcome, wait};
 
@@ -98,7 +99,7 @@ pub(super) fn restarts(stage: &Stage<'_>) -> Outcome<String> {
                 Ok(Some(stage.shipper(Program::Pillion)?).filter(|p| id(p) != before).map(drop))
             })?;
         } else {
-            stage.kubectl(&["-n", super::HOME, "delete", "pod", pods::name(&pod), "--wait=true"])?;
+            stage.rig.kubectl(&["-n", super::HOME, "delete", "pod", pods::name(&pod), "--wait=true"])?;
         }
         said.push(if kill { "killed" } else { "deleted" });
         mark = arrived.count(&writers)? + 1_000;
@@ -127,5 +128,5 @@ pub(super) fn make(
 
 /// Deletes a case's namespace; its end isn't waited for.
 pub(super) fn clean(stage: &Stage<'_>, namespace: &str) -> Outcome {
-    stage.kubectl(&["delete", "namespace", namespace, "--wait=false"]).map(drop)
+    stage.rig.kubectl(&["delete", "namespace", namespace, "--wait=false"]).map(drop)
 }

@@ -60,11 +60,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
     if let Some(odd) = args.rest()?.first() {
         return Err(format!("what is {odd}?"));
     }
-    Node::sweep()?;
-    let missing = super::missing();
-    if !missing.is_empty() {
-        return Err(missing.iter().map(|why| format!("not run: {why}\n")).collect());
-    }
+    super::ready()?;
     let schema = keda::schema()?;
     let peer = if rides.iter().any(|r| r.is_filebeat()) { vec![image::filebeat(ride::FILEBEAT)?] } else { Vec::new() };
     let rig = Rig::with(false, &peer)?;
