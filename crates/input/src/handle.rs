@@ -6,7 +6,7 @@
 //! Tested in `tests/thread.rs` and with standard input.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -25,6 +25,10 @@ pub(crate) enum Command {
     Add(Box<InputSpec>, Sender<Option<InputId>>),
     /// End an input.
     End(InputId),
+    /// Let go of the files at such paths, and say so.
+    Release(Box<dyn Fn(&Path) -> bool + Send>, Sender<()>),
+    /// More files may be ours.
+    SharesGrew,
     /// Tell what was read so far.
     Report(Sender<Report>),
     /// End.
@@ -69,6 +73,19 @@ impl Handle {
     /// Ends an input once its files are read to their end. See [`Harvester::end`](crate::Harvester::end).
     pub fn end(&self, id: InputId) {
         self.tell(Command::End(id));
+    }
+
+    /// Lets go of the files at such paths; where to hear that nothing of them comes any more. See
+    /// [`Harvester::release`](crate::Harvester::release).
+    pub fn release(&self, which: impl Fn(&Path) -> bool + Send + 'static) -> Receiver<()> {
+        let (reply, answer) = channel();
+        self.tell(Command::Release(Box::new(which), reply));
+        answer
+    }
+
+    /// More files may be ours: see [`Harvester::shares_grew`](crate::Harvester::shares_grew).
+    pub fn shares_grew(&self) {
+        self.tell(Command::SharesGrew);
     }
 
     /// What was read so far; `None` when the thread doesn't answer within `wait` (a file system hangs).

@@ -21,7 +21,9 @@ mod thread;
 mod watch;
 
 pub use handle::Handle;
-pub use harvest::{Behind, FileAccount, Harvester, Hint, InputId, Loss, LossCause, Numbers, Stats, Step, Tally};
+pub use harvest::{
+    Behind, FileAccount, Harvester, Hint, InputId, Loss, LossCause, Numbers, Shares, Stats, Step, Tally,
+};
 pub use mount::Mounts;
 pub use mount::divide::{Division, MAX_SHARES, Share};
 pub use options::{limits, specs, specs_from_root};

@@ -233,7 +233,8 @@ impl Driver {
                     Command::Drain => self.draining = true,
                     // A stream is one input.
                     Command::Add(_, reply) => drop(reply.send(None)),
-                    Command::End(_) => {}
+                    Command::End(_) | Command::SharesGrew => {}
+                    Command::Release(_, reply) => drop(reply.send(())),
                     // Nobody waits any more: no answer.
                     Command::Report(reply) => drop(reply.send(self.state.report())),
                     Command::Stop => return self.state.report(),

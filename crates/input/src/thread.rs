@@ -157,6 +157,11 @@ impl Driver {
                         self.listen();
                         self.harvester.end(id);
                     }
+                    Command::Release(which, reply) => {
+                        self.harvester.release(&*which);
+                        let _ = reply.send(());
+                    }
+                    Command::SharesGrew => self.harvester.shares_grew(),
                     // Nobody waits any more: no answer.
                     Command::Report(reply) => drop(reply.send(Report::of(&self.harvester))),
                     Command::Stop => return Report::of(&self.harvester),

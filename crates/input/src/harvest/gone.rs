@@ -35,11 +35,13 @@ impl Harvester {
         }
         f.gone = true;
         f.active = now;
-        let Some(fd) = &f.fd else { return };
+        let Some(fd) = &f.fd else { return self.strays(id) };
         if let Ok(meta) = fd.stat() {
             f.deleted = meta.nlink == 0;
             f.len = f.len.max(meta.len);
         }
+        self.strays(id);
+        let Some(f) = self.table.get_mut(id) else { return };
         if !f.kept {
             if self.open_deleted >= self.limits.deleted {
                 if f.deleted {

@@ -47,6 +47,8 @@ pub(crate) enum Bind {
     TooShort,
     /// Whose entry it is shows at the end of the search.
     Later,
+    /// Nothing is known of it here: other processes have to be asked.
+    Unknown,
     /// It is another path of what another file in the table was: that one goes on here.
     Merged,
     /// A call failed: to be tried again.
@@ -124,10 +126,17 @@ impl Harvester {
         let fingerprint = matches!(input.spec.identity, Identity::Fingerprint { .. });
         let (path, is_first) = (f.path.clone(), input.tours == 0);
         let keys: Vec<Arc<str>> = ident.candidates.iter().map(key_of).collect();
-        for key in keys {
-            let Some(entry) = self.registry.get(&key) else { continue };
+        if self.may_be_known_elsewhere(&keys) {
+            match self.adopt_from_others(&keys, &path) {
+                None => return Bind::Unknown,
+                Some(Ok(())) => {}
+                Some(Err(e)) => return Bind::Failed(e),
+            }
+        }
+        for key in &keys {
+            let Some(entry) = self.registry.get(key) else { continue };
             let shifted = fingerprint && entry.source != *path.text();
-            match self.table.owner(&key) {
+            match self.table.owner(key) {
                 Some(owner) if owner == id => return Bind::Bound,
                 Some(owner) => match self.owner_state(owner, id) {
                     Owner::Present => continue,
@@ -139,7 +148,7 @@ impl Harvester {
                     Owner::Gone | Owner::Unknown => return Bind::Later,
                 },
                 None if shifted && !late && self.is_elsewhere(&entry.source, id) => return Bind::Later,
-                None if shifted && !is_first && !self.fits_former(&key, id) => continue,
+                None if shifted && !is_first && !self.fits_former(key, id) => continue,
                 None => {
                     self.resume(id, &entry, now);
                     self.rekey(id, &ident);

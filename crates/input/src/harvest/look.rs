@@ -45,7 +45,12 @@ impl Harvester {
     pub(crate) fn look(&mut self, input: u16, path: PathBuf, listed_ino: u64, now: Mono) {
         self.at.set(&path);
         let Some(i) = self.inputs.get(usize::from(input)) else { return };
-        let (spec, group, number) = (&i.spec, i.group, i.tour.number);
+        let group = i.group;
+        if self.is_others(&path, listed_ino, group, now) {
+            return;
+        }
+        let Some(i) = self.inputs.get(usize::from(input)) else { return };
+        let (spec, number) = (&i.spec, i.tour.number);
         let bytes = path.as_os_str().as_bytes();
         if spec.exclude_files.iter().any(|r| r.is_match(bytes))
             || (!spec.include_files.is_empty() && !spec.include_files.iter().any(|r| r.is_match(bytes)))
@@ -427,8 +432,9 @@ impl Harvester {
     /// waits without one is opened when it is read.
     pub(crate) fn consider(&mut self, id: FileId, now: Mono) {
         let draining = self.is_file_draining(id);
+        let waits = self.may_be_others(id);
         let Some(f) = self.table.get_mut(id) else { return };
-        if f.key.is_none() {
+        if f.key.is_none() || waits {
             return;
         }
         if draining && f.unread() {
@@ -476,6 +482,11 @@ impl Harvester {
                 continue;
             }
             matched = true;
+            let group = i.group;
+            if self.is_others(path, 0, group, now) {
+                continue;
+            }
+            let i = &self.inputs[input];
             let symlinks = i.spec.symlinks;
             match self.look_up(path, symlinks, known) {
                 Ok(_) => self.look(input as u16, path.to_owned(), 0, now),

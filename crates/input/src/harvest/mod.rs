@@ -34,6 +34,7 @@ mod path;
 mod read;
 mod ready;
 mod rules;
+mod shared;
 mod table;
 mod timers;
 mod tour;
@@ -52,12 +53,14 @@ use pillion_world::{FsKind, Mono, World};
 pub use account::{FileAccount, Loss, LossCause, Stats};
 pub use file::Tally;
 pub use live::InputId;
+pub use shared::Shares;
 
 use crate::at::At;
 use crate::harvest::account::Books;
 use crate::harvest::identity::Former;
 use crate::harvest::live::Life;
 use crate::harvest::ready::Ready;
+use crate::harvest::shared::Sharing;
 pub(crate) use crate::harvest::table::FileId;
 use crate::harvest::table::Table;
 use crate::harvest::timers::Timers;
@@ -222,6 +225,8 @@ pub struct Harvester {
     /// How many steps in a row weren't reading while there was something to read.
     owed: u8,
     draining: bool,
+    /// Other processes read the same folders.
+    sharing: Option<Sharing>,
     /// Which problems were said already.
     said: BTreeSet<(PathBuf, &'static str)>,
 }
@@ -288,6 +293,7 @@ impl Harvester {
             started_ms,
             owed: 0,
             draining: false,
+            sharing: None,
             said: BTreeSet::new(),
         };
         for input in inputs {

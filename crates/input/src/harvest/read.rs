@@ -83,7 +83,7 @@ impl Harvester {
             // It lost its key while it waited for its turn: what it holds is read once it has another.
             return Ok(None);
         }
-        if self.waits_for_metadata(id, now) {
+        if self.waits_for_metadata(id, now) || self.may_be_others(id) {
             return Ok(None);
         }
         let seen = self.now_of(id, now)?;

@@ -80,6 +80,18 @@ impl Ready {
         Some(id)
     }
 
+    /// Keeps those that are meant.
+    pub(crate) fn retain(&mut self, meant: impl Fn(FileId) -> bool) {
+        match &mut self.queue {
+            Queue::Fair(queue) => queue.retain(|(id, _)| meant(*id)),
+            Queue::Oldest { heap, .. } => heap.retain(|Reverse((_, (id, _)))| meant(*id)),
+        }
+        self.fresh = match &self.queue {
+            Queue::Fair(queue) => queue.iter().filter(|(_, fresh)| *fresh).count(),
+            Queue::Oldest { heap, .. } => heap.iter().filter(|Reverse((_, (_, fresh)))| *fresh).count(),
+        };
+    }
+
     /// The turn of the one that was next is over.
     pub(crate) fn turn_over(&mut self) {
         if let Queue::Oldest { now, .. } = &mut self.queue {

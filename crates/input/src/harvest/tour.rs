@@ -26,6 +26,9 @@ const PIECE: usize = 64;
 /// How many places of the table are passed over in one piece.
 const SKIM: FileId = 4096;
 
+/// How many files wait at most for what others know of them before the search goes on.
+const MAX_UNKNOWN: usize = 1024;
+
 /// How many searches in a row may prove nothing since names vanished under them.
 const MAX_UNSURE: u8 = 3;
 
@@ -57,6 +60,10 @@ pub(crate) struct Tour {
     pub(crate) vanished: bool,
     /// Searches in a row in which that happened.
     unsure: u8,
+    /// Files of which nothing is known here: other processes may know them (`shared.rs`).
+    pub(crate) unknown: VecDeque<FileId>,
+    /// How many of these, the first ones, had been seen when the others were asked last.
+    pub(crate) answered: usize,
     /// A call failed: something that is there may not have been seen.
     pub(crate) failed: bool,
 }
@@ -80,6 +87,11 @@ impl Tour {
     /// happens all the time, a few searches have to do.
     pub(crate) fn is_unsure(&self) -> bool {
         (1..=MAX_UNSURE).contains(&self.unsure)
+    }
+
+    /// Whether so many wait for what others know that they are asked before more are found.
+    fn must_ask(&self) -> bool {
+        self.answered > 0 || self.unknown.len() >= MAX_UNKNOWN
     }
 
     pub(crate) fn wait(&mut self, id: FileId, before: Option<FileId>) {
@@ -136,6 +148,11 @@ impl Harvester {
                 i.tour.number = i.tour.number.wrapping_add(1).max(1);
                 i.tour.walk = Walk::new(&i.spec.paths);
                 i.tour.again = false;
+            }
+            Phase::Walking if i.tour.must_ask() => self.bind_unknown(input, false, now),
+            Phase::Late | Phase::Closing if !i.tour.unknown.is_empty() => {
+                let late = i.tour.phase == Phase::Closing;
+                self.bind_unknown(input, late, now);
             }
             Phase::Walking => self.walk(input, now),
             Phase::Missing => self.miss(input, now),
@@ -263,6 +280,7 @@ impl Harvester {
 
     fn end_search(&mut self, input: usize, now: Mono) {
         self.settle_former();
+        self.settle_strayed(input, now);
         let tour = &mut self.inputs[input].tour;
         tour.unsure = if std::mem::take(&mut tour.vanished) { tour.unsure.saturating_add(1) } else { 0 };
         self.forget_gone(input, now);
@@ -300,6 +318,7 @@ impl Harvester {
                     }
                 }
             }
+            Ok(Bind::Unknown) => self.is_unknown(id),
             Ok(Bind::Bound) => self.consider(id, now),
             Ok(_) => {}
             Err(e) => self.failed(id, "a file can't be read", &e, now),

@@ -1,0 +1,263 @@
+//! Files that several processes share: which of them are read here, and what becomes of the others.
+//!
+//! Comes in: [`Shares`], which says whose a path is. Goes out: nothing of what is another's: its files aren't looked at,
+//! aren't in the table, and have no descriptor.
+//!
+//! ```text
+//! a new file ─▶ waits for the end of the search ─▶ does another process know it? ─▶ it goes on where that one stopped
+//! a known file at a path that is another's ─▶ its entry gets the new path, so that it is found ─▶ let go
+//! ```
+//! Always holds: a file that is let go isn't counted as lost, nor as unread: whoever has it counts it. A file without its
+//! name isn't read before a whole search has shown that no other process has it now.
+//! Tested in `tests/shared.rs`.
+
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pillion_registry::Entry;
+use pillion_world::Mono;
+
+use crate::harvest::path::FilePath;
+use crate::harvest::table::FileId;
+use crate::harvest::{Harvester, account_of, identity};
+
+/// What tells whose a file is. Asked by the reading thread, often: no call of [`Shares::is_ours`] may wait.
+pub trait Shares: Send + Sync {
+    /// Whether files at this path are read here.
+    fn is_ours(&self, path: &Path) -> bool;
+
+    /// Looks at what the others have written down by now.
+    ///
+    /// # Errors
+    /// When it can't be read: new files wait.
+    fn refresh(&self) -> io::Result<()>;
+
+    /// What another process has written down of the file with this key.
+    ///
+    /// # Errors
+    /// As [`Shares::refresh`].
+    fn find(&self, key: &str) -> io::Result<Option<Entry>>;
+}
+
+/// How many files are taken up in one piece.
+const PIECE: usize = 64;
+/// How long an entry of a file that went to another process is kept, so that this one finds it.
+const KEPT: Duration = Duration::from_secs(3600);
+/// How many of them are kept at most; the oldest go first.
+const MAX_KEPT: usize = 65_536;
+
+/// The harvester's part in sharing.
+pub(crate) struct Sharing {
+    shares: Arc<dyn Shares>,
+    /// The inodes of files without a name, which may have one that is another's.
+    strayed: HashSet<u64>,
+    /// The file that is being bound was found before the others were asked last.
+    asked: bool,
+    /// Entries of files that went to others, and since when.
+    kept: VecDeque<(Mono, Arc<str>)>,
+}
+
+impl Harvester {
+    /// Reads only what is ours. To be called before the first step.
+    #[must_use]
+    pub fn sharing(mut self, shares: Arc<dyn Shares>) -> Harvester {
+        self.sharing = Some(Sharing { shares, strayed: HashSet::new(), asked: false, kept: VecDeque::new() });
+        self
+    }
+
+    /// Lets go of the files at such paths, whoever has them now: nothing of them is read any more.
+    pub fn release(&mut self, which: &dyn Fn(&Path) -> bool) {
+        let mut gone = HashSet::new();
+        for id in 0..self.table.end() {
+            self.table.thaw_if(id, |cold| which(&cold.path));
+            if self.table.get(id).is_some_and(|f| which(&f.path)) {
+                gone.insert(id);
+                self.let_go(id);
+            }
+        }
+        self.ready.retain(|id| !gone.contains(&id));
+    }
+
+    /// More files may be ours now, and the registry may hold entries of them.
+    pub fn shares_grew(&mut self) {
+        self.lengths.extend(identity::growing_lengths(&self.registry));
+        self.search_all_now();
+    }
+
+    fn let_go(&mut self, id: FileId) {
+        self.close(id);
+        if let Some(mut f) = self.table.remove(id) {
+            f.queued = false;
+            self.former.retain(|_, former| *former.path != *f.path);
+            let mut account = account_of(&f);
+            account.len = account.pos;
+            self.books.close(account);
+        }
+    }
+
+    /// Whether a path that a search or a hint shows is another process'. A file of ours that is found there has gone to it.
+    pub(crate) fn is_others(&mut self, path: &Path, listed_ino: u64, group: u16, now: Mono) -> bool {
+        let Some(sharing) = self.sharing.as_ref().filter(|s| !s.shares.is_ours(path)) else { return false };
+        let strayed = &sharing.strayed;
+        if !strayed.is_empty()
+            && (listed_ino == 0 || strayed.contains(&listed_ino))
+            && let Ok(meta) = self.world.fs.stat(path, false)
+            && let Some(id) = self.table.by_inode(group, meta.dev, meta.ino)
+            && self.table.get(id).is_some_and(|f| f.gone && f.is(&meta))
+        {
+            self.hand_over(id, path, now);
+        }
+        true
+    }
+
+    /// A file of ours lies at a path that is another's.
+    fn hand_over(&mut self, id: FileId, path: &Path, now: Mono) {
+        let Some(f) = self.table.get(id) else { return };
+        tracing::info!(from = %f.path.display(), to = %path.display(), read = f.pos, "a file was renamed, and is another replica's now");
+        let group = f.group;
+        let key = f.key.clone();
+        self.table.relocate(group, id, |f| f.path = PathBuf::from(path).into());
+        self.write_entry(id);
+        self.ready.retain(|other| other != id);
+        self.let_go(id);
+        if let (Some(key), Some(sharing)) = (key, &mut self.sharing) {
+            sharing.kept.push_back((now, key));
+        }
+    }
+
+    /// A file has no name that is known: it may have one that is another's.
+    pub(crate) fn strays(&mut self, id: FileId) {
+        let Some(ino) = self.table.get(id).filter(|f| !f.deleted && !f.by_path).map(|f| f.ino) else { return };
+        if let Some(sharing) = &mut self.sharing {
+            sharing.strayed.insert(ino);
+        }
+    }
+
+    /// Whether a file without a name waits until a whole search has shown that it isn't another's.
+    pub(crate) fn may_be_others(&self, id: FileId) -> bool {
+        let strayed = |ino| self.sharing.as_ref().is_some_and(|s| s.strayed.contains(&ino));
+        self.table.get(id).is_some_and(|f| f.gone && !f.deleted && strayed(f.ino))
+    }
+
+    /// A search has ended: what had lost its name before it began, and wasn't found, is nobody else's.
+    pub(crate) fn settle_strayed(&mut self, input: usize, now: Mono) {
+        if self.sharing.as_ref().is_none_or(|s| s.strayed.is_empty()) {
+            self.forget_kept(now);
+            return;
+        }
+        let Some(i) = self.inputs.get(input) else { return };
+        let (number, unsure) = (i.tour.number, i.tour.is_unsure() || i.tour.failed);
+        let (mut over, mut waiting, mut again) = (Vec::new(), HashSet::new(), false);
+        for (id, f) in self.table.iter().filter(|(_, f)| f.gone) {
+            if usize::from(f.input) != input || unsure || f.gone_in == number {
+                again |= usize::from(f.input) == input && self.may_be_others(id);
+                waiting.insert(f.ino);
+            } else if self.may_be_others(id) {
+                over.push(id);
+            }
+        }
+        if let Some(sharing) = &mut self.sharing {
+            sharing.strayed.retain(|ino| waiting.contains(ino));
+        }
+        if again {
+            self.search_now(input);
+        }
+        for id in over {
+            self.consider(id, now);
+        }
+        self.forget_kept(now);
+    }
+
+    fn forget_kept(&mut self, now: Mono) {
+        let Some(sharing) = &mut self.sharing else { return };
+        while let Some((since, key)) = sharing.kept.front() {
+            if now.since(*since) < KEPT && sharing.kept.len() <= MAX_KEPT {
+                break;
+            }
+            // One that came back is ours again.
+            if self.table.owner(key).is_none() {
+                self.registry.remove(key);
+            }
+            sharing.kept.pop_front();
+        }
+    }
+
+    /// Whether others have to be asked what they know of a file with one of these keys: nothing is known here, or what is
+    /// known is of a path that is another's.
+    pub(crate) fn may_be_known_elsewhere(&self, keys: &[Arc<str>]) -> bool {
+        let Some(sharing) = &self.sharing else { return false };
+        let ours =
+            |key: &Arc<str>| self.registry.get(key).is_some_and(|e| sharing.shares.is_ours(Path::new(&*e.source)));
+        !keys.iter().any(ours)
+    }
+
+    /// Takes over what another process has of a file at this path, under one of these keys. `None`: the others haven't been
+    /// asked since the file was found.
+    pub(crate) fn adopt_from_others(&self, keys: &[Arc<str>], path: &FilePath) -> Option<io::Result<()>> {
+        let sharing = self.sharing.as_ref().filter(|sharing| sharing.asked)?;
+        for key in keys {
+            let entry = match sharing.shares.find(key) {
+                Ok(None) => continue,
+                Ok(Some(entry)) => entry,
+                Err(e) => return Some(Err(e)),
+            };
+            tracing::info!(%key, from = %entry.source, offset = entry.offset, "a file goes on that another replica has read");
+            if self.registry.get(key).is_some_and(|own| own.incarnation != entry.incarnation) {
+                self.registry.remove(key);
+            }
+            self.registry.upsert(Entry { source: Arc::clone(path.text()), ..entry });
+            break;
+        }
+        Some(Ok(()))
+    }
+
+    /// Nothing is known of a file: it waits for what others know.
+    pub(crate) fn is_unknown(&mut self, id: FileId) {
+        let Some(input) = self.table.get(id).map(|f| usize::from(f.input)) else { return };
+        let Some(tour) = self.inputs.get_mut(input).map(|i| &mut i.tour) else { return };
+        tour.unknown.push_back(id);
+        if !tour.is_running() {
+            self.search_now(input);
+        }
+    }
+
+    /// Asks the others once for all that wait, and takes some of these up.
+    pub(crate) fn bind_unknown(&mut self, input: usize, late: bool, now: Mono) {
+        let Some(sharing) = &self.sharing else { return };
+        if self.inputs[input].tour.answered == 0 {
+            if let Err(e) = sharing.shares.refresh() {
+                // They stay unread, and are found again by the next search.
+                let tour = &mut self.inputs[input].tour;
+                (tour.unknown, tour.answered) = Default::default();
+                self.failed_to_see(input as u16, &e);
+                self.say_once(Path::new("/"), "other replicas' registries can't be read: new files wait", &e);
+                return;
+            }
+            self.inputs[input].tour.answered = self.inputs[input].tour.unknown.len();
+        }
+        for _ in 0..PIECE {
+            let tour = &mut self.inputs[input].tour;
+            if tour.answered == 0 {
+                break;
+            }
+            tour.answered -= 1;
+            let Some(id) = tour.unknown.pop_front() else { break };
+            if self.table.get(id).is_none_or(|f| f.key.is_some()) {
+                continue;
+            }
+            self.has_asked(true);
+            let bound = self.bind(id, late, now);
+            self.has_asked(false);
+            self.after_bind(id, bound, now);
+        }
+    }
+
+    fn has_asked(&mut self, asked: bool) {
+        if let Some(sharing) = &mut self.sharing {
+            sharing.asked = asked;
+        }
+    }
+}
