@@ -35,7 +35,7 @@ const ACTIVE: &str = "active.dat";
 const CHECKPOINT_NEW: &str = "checkpoint.new";
 
 /// The log's size from which a checkpoint is taken, as in Filebeat.
-const CHECKPOINT_AT: u64 = 10 << 20;
+pub(crate) const CHECKPOINT_AT: u64 = 10 << 20;
 /// How much further the log may grow before a checkpoint that failed is tried again.
 const RETRY_AFTER: u64 = 1 << 20;
 /// How much is written at once.
@@ -52,6 +52,8 @@ pub(crate) struct Disk {
     /// `None`: a checkpoint has to be taken before anything can be appended.
     log: Option<Box<dyn File>>,
     log_len: u64,
+    /// The log's size from which a checkpoint is taken at the earliest.
+    least: u64,
     checkpoint_at: u64,
     next_id: u64,
     /// The newest checkpoint, and older ones that couldn't be removed.
@@ -62,7 +64,13 @@ impl Disk {
     /// A store whose log isn't open: the first thing that is written is a checkpoint.
     pub(crate) fn new(world: &World, home: &Path, mode: u32, next_id: u64, checkpoints: Vec<PathBuf>) -> Disk {
         let (world, home) = (world.clone(), home.to_owned());
-        Disk { world, home, mode, log: None, log_len: 0, checkpoint_at: CHECKPOINT_AT, next_id, checkpoints }
+        let (least, checkpoint_at) = (CHECKPOINT_AT, CHECKPOINT_AT);
+        Disk { world, home, mode, log: None, log_len: 0, least, checkpoint_at, next_id, checkpoints }
+    }
+
+    /// The same, with checkpoints from another size of the log on.
+    pub(crate) fn with_checkpoints_at(self, least: u64) -> Disk {
+        Disk { least, checkpoint_at: least, ..self }
     }
 
     /// Goes on with a log that is there and empty.
@@ -71,7 +79,7 @@ impl Disk {
         log.sync()?;
         sync_dir(&self.world, &self.home)?;
         self.log = Some(log);
-        self.checkpoint_at = CHECKPOINT_AT.max(checkpoint_len);
+        self.checkpoint_at = self.least.max(checkpoint_len);
         Ok(())
     }
 
@@ -117,7 +125,7 @@ impl Disk {
         self.world.fs.rename(&new, &path)?;
         sync_dir(&self.world, &self.home)?;
         // Durable from here on: what fails now is made good by the next checkpoint.
-        self.checkpoint_at = CHECKPOINT_AT.max(len);
+        self.checkpoint_at = self.least.max(len);
         self.log = self.cleared_log().ok();
         self.log_len = 0;
         let _ = self.mark_active(&path);

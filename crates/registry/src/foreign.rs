@@ -24,7 +24,7 @@ use serde_json::Value;
 use crate::disk::META;
 use crate::entry::{Entry, Kind};
 use crate::error::Error;
-use crate::load::{self, Faults};
+use crate::load::{self, Faults, Loaded};
 use crate::open::{MAX_META, Options, STORE, age, is_uuid};
 use crate::registry::{MAX_INTENTS, Record, Registry};
 
@@ -75,14 +75,8 @@ pub struct Foreign {
 /// # Errors
 /// When a file can't be read, isn't a regular file, is larger than the bounds, or is of an unknown version.
 pub fn read(world: &World, data_path: &Path, options: &Options, bounds: &Bounds) -> Result<Foreign, Error> {
-    let agent_id = match world.fs.read(&data_path.join(META), MAX_META) {
-        Ok(bytes) => {
-            serde_json::from_slice::<Value>(&bytes).ok().and_then(|m| Some(m.get("uuid")?.as_str()?.to_owned()))
-        }
-        Err(_) => None,
-    };
     let home = data_path.join(&options.path).join(STORE);
-    let agent_id = agent_id.filter(|id| is_uuid(id));
+    let agent_id = agent_id(world, data_path);
     match world.fs.stat(&home, true) {
         // Its owner got no further.
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Foreign { agent_id, ..Foreign::default() }),
@@ -90,13 +84,26 @@ pub fn read(world: &World, data_path: &Path, options: &Options, bounds: &Bounds)
         Ok(_) => {}
     }
     let mut faults = Faults::default();
-    let loaded = load::load(world, &home, load::Limits { file: bounds.file, entries: bounds.entries }, &mut faults)?;
+    let limits = load::Limits { file: bounds.file, entries: bounds.entries };
+    let loaded = load::load(world, &home, limits, None, &mut faults)?;
+    Ok(vetted(agent_id, loaded, bounds, faults))
+}
+
+/// The agent's id of a data path, where there is one.
+pub(crate) fn agent_id(world: &World, data_path: &Path) -> Option<String> {
+    let bytes = world.fs.read(&data_path.join(META), MAX_META).ok()?;
+    let meta: Value = serde_json::from_slice(&bytes).ok()?;
+    Some(meta.get("uuid")?.as_str().filter(|id| is_uuid(id))?.to_owned())
+}
+
+/// Keeps of what was read what is within bounds.
+pub(crate) fn vetted(agent_id: Option<String>, loaded: Loaded<'_>, bounds: &Bounds, mut faults: Faults) -> Foreign {
     let files = loaded.records.map.into_values().filter_map(|record| match record {
         Record::File(entry) => Some(Arc::unwrap_or_clone(entry)),
         Record::Foreign(_) => None,
     });
     let entries = vet(files, bounds, &mut faults);
-    Ok(Foreign { agent_id, entries, torn: loaded.torn, refused: faults.list, refused_count: faults.count })
+    Foreign { agent_id, entries, torn: loaded.torn, refused: faults.list, refused_count: faults.count }
 }
 
 /// Keeps of entries what is within bounds.

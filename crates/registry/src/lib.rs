@@ -23,14 +23,16 @@
 //! | `beside.rs` | a registry beside the logs: whose it is, and whether its owner lives |
 //! | `adopt.rs` | taking the seat of a dead owner |
 //! | `foreign.rs` | registries that others wrote, read without trust, and adopting their entries |
+//! | `live.rs` | registries that others are writing at this moment |
+//! | `part.rs` | taking in, or forgetting, the files of a shard |
 //! | `takeover.rs` | the layouts of Filebeat 5.6 to 7.8 |
 //! | `value.rs` | one value as Filebeat writes it |
 //! | `key.rs`, `entry.rs` | keys and entries |
 //! | `chunks.rs`, `time.rs` | reading files piece by piece; dates |
 //!
 //! What lies on disk: docs/registry.md. Tested in each file, in `tests/crash.rs` (a crash at every step of the file
-//! system, and random operations, faults and restarts against a model), `tests/real.rs` (what real Filebeats wrote) and
-//! `tests/hostile.rs` (damaged files; the fuzz target `registry` goes on where it ends).
+//! system, and random operations, faults and restarts against a model), `tests/live.rs` and `tests/part.rs` (replicas),
+//! `tests/real.rs` (what real Filebeats wrote) and `tests/hostile.rs` (damaged files; the fuzz target `registry` goes on where it ends).
 
 pub mod adopt;
 pub mod beside;
@@ -41,8 +43,10 @@ mod entry;
 mod error;
 pub mod foreign;
 mod key;
+pub mod live;
 mod load;
 mod open;
+mod part;
 mod registry;
 mod store;
 mod takeover;
@@ -55,4 +59,5 @@ pub use error::Error;
 pub use key::{FILESTREAM_PREFIX, GLOBAL_ID, Identifier, LOG_PREFIX, filestream_key, identifier_of, log_key};
 pub use load::fuzz;
 pub use open::{Opened, Options, TakenOver, hold};
+pub use part::TookPart;
 pub use registry::{MAX_INTENTS, Registry};

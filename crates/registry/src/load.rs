@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use crate::chunks::{self, Bytes, Element, Line};
 use crate::disk::LOG;
+use crate::entry::Entry;
 use crate::error::Error;
 use crate::registry::Record;
 use crate::value::{self, Decoded, Words};
@@ -48,12 +49,26 @@ impl Default for Limits {
 
 pub(crate) type Map = BTreeMap<Arc<str>, Record>;
 
+/// Which files are kept; `None`: all, and what isn't a file's too.
+pub(crate) type Part<'a> = Option<&'a dyn Fn(&Entry) -> bool>;
+
 /// What was read, by its key.
 #[derive(Default)]
-pub(crate) struct Records {
+pub(crate) struct Records<'a> {
     pub(crate) map: Map,
     words: Words,
     limits: Limits,
+    part: Part<'a>,
+}
+
+impl Records<'_> {
+    fn keeps(&self, record: &Record) -> bool {
+        match (self.part, record) {
+            (None, _) => true,
+            (Some(part), Record::File(entry)) => part(entry),
+            (Some(_), Record::Foreign(_)) => false,
+        }
+    }
 }
 
 /// What was wrong with what was read.
@@ -84,29 +99,51 @@ pub(crate) enum LogFile {
 }
 
 /// What a store held.
-pub(crate) struct Loaded {
-    pub(crate) records: Records,
+pub(crate) struct Loaded<'a> {
+    pub(crate) records: Records<'a>,
     pub(crate) next_id: u64,
     pub(crate) log: LogFile,
     pub(crate) checkpoint_len: u64,
+    /// The newest checkpoint's id, 0 = there was none; and whether it was there and whole.
+    pub(crate) checkpoint: (u64, Newest),
     /// All checkpoints, the newest last.
     pub(crate) checkpoints: Vec<PathBuf>,
     /// Why the log's reading ended before its end.
     pub(crate) torn: Option<String>,
+    /// The log's first operation is a later one than that behind the checkpoint.
+    pub(crate) gap: bool,
 }
 
-/// Reads the store in `home`.
-pub(crate) fn load(world: &World, home: &Path, limits: Limits, faults: &mut Faults) -> Result<Loaded, Error> {
+/// How the newest checkpoint was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Newest {
+    /// Whole, or there was none.
+    Whole,
+    /// Broken from some entry on.
+    Damaged,
+    /// It was listed, and wasn't there any more.
+    Gone,
+}
+
+/// Reads the store in `home`; of the files that it knows, those of the part.
+pub(crate) fn load<'a>(
+    world: &World,
+    home: &Path,
+    limits: Limits,
+    part: Part<'a>,
+    faults: &mut Faults,
+) -> Result<Loaded<'a>, Error> {
     let checkpoints = list_checkpoints(world, home)?;
-    let mut records = Records { limits, ..Records::default() };
+    let mut records = Records { limits, part, ..Records::default() };
     let unreadable = |path: &Path, e| unreadable(path, e, limits);
-    let (mut id, mut checkpoint_len, mut whole) = (0, 0, true);
-    if let Some((newest, path)) = checkpoints.last() {
-        id = *newest;
+    let (mut id, mut checkpoint_len, mut newest) = (0, 0, Newest::Whole);
+    if let Some((last, path)) = checkpoints.last() {
+        (id, newest) = (*last, Newest::Gone);
         if let Some(file) = open(world, path)? {
             let mut bytes = Bytes::new(bounded(&*file, limits.file));
-            let ended = read_checkpoint(&mut bytes, path, &mut records, faults).map_err(|e| unreadable(path, e))?;
-            (checkpoint_len, whole) = (bytes.len(), ended);
+            let whole = read_checkpoint(&mut bytes, path, &mut records, faults).map_err(|e| unreadable(path, e))?;
+            checkpoint_len = bytes.len();
+            newest = if whole { Newest::Whole } else { Newest::Damaged };
         }
     }
     let log = home.join(LOG);
@@ -115,15 +152,17 @@ pub(crate) fn load(world: &World, home: &Path, limits: Limits, faults: &mut Faul
         next_id: id + 1,
         log: LogFile::Missing,
         checkpoint_len,
+        checkpoint: (id, newest),
         checkpoints: checkpoints.into_iter().map(|(_, path)| path).collect(),
         torn: None,
+        gap: false,
     };
     if let Some(file) = open(world, &log)? {
         let mut bytes = Bytes::new(bounded(&*file, limits.file));
         let read = read_log(&mut bytes, id, &mut loaded.records).map_err(|e| unreadable(&log, e))?;
         loaded.next_id = read.max_id + 1;
-        loaded.log = if bytes.len() == 0 && whole { LogFile::Empty } else { LogFile::Used };
-        loaded.torn = read.torn;
+        loaded.log = if bytes.len() == 0 && newest != Newest::Damaged { LogFile::Empty } else { LogFile::Used };
+        (loaded.torn, loaded.gap) = (read.torn, read.gap);
     }
     Ok(loaded)
 }
@@ -161,7 +200,7 @@ pub(crate) fn bounded(file: &dyn File, limit: u64) -> impl FnMut(&mut [u8], u64)
 }
 
 /// The checkpoints in a directory by their ids, the newest last.
-fn list_checkpoints(world: &World, home: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
+pub(crate) fn list_checkpoints(world: &World, home: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
     let mut all = Vec::new();
     let mut each = |entry: pillion_world::DirEntry<'_>| {
         let id = entry.name.to_str().and_then(|n| n.strip_suffix(".json")).filter(|n| n.len() <= 20);
@@ -180,7 +219,7 @@ fn list_checkpoints(world: &World, home: &Path) -> Result<Vec<(u64, PathBuf)>, E
 fn read_checkpoint<R: FnMut(&mut [u8], u64) -> io::Result<usize>>(
     bytes: &mut Bytes<R>,
     path: &Path,
-    records: &mut Records,
+    records: &mut Records<'_>,
     faults: &mut Faults,
 ) -> io::Result<bool> {
     let mut out = Vec::new();
@@ -213,7 +252,7 @@ fn read_checkpoint<R: FnMut(&mut [u8], u64) -> io::Result<usize>>(
 }
 
 fn put(
-    records: &mut Records,
+    records: &mut Records<'_>,
     key: Arc<str>,
     value: Value,
     faults: &mut Faults,
@@ -231,6 +270,11 @@ fn put(
             return Ok(());
         }
     };
+    if !records.keeps(&record) {
+        // A file that has left the part.
+        records.map.remove(&key);
+        return Ok(());
+    }
     if records.map.len() >= records.limits.entries && !records.map.contains_key(&key) {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
@@ -242,26 +286,31 @@ struct LogRead {
     /// The highest id in the log or of the checkpoint, also behind where the reading ended.
     max_id: u64,
     torn: Option<String>,
+    /// The first operation is a later one than that behind the checkpoint.
+    gap: bool,
 }
 
 /// Applies the log to the state of checkpoint `id`.
 fn read_log<R: FnMut(&mut [u8], u64) -> io::Result<usize>>(
     bytes: &mut Bytes<R>,
     checkpoint: u64,
-    records: &mut Records,
+    records: &mut Records<'_>,
 ) -> io::Result<LogRead> {
     let (mut action, mut line) = (Vec::new(), Vec::new());
-    let mut id = checkpoint;
+    let (mut id, mut gap) = (checkpoint, false);
     loop {
         let first = bytes.line(&mut action)?;
         if first == Line::End {
-            return Ok(LogRead { max_id: id, torn: None });
+            return Ok(LogRead { max_id: id, torn: None, gap: false });
         }
         let second = if first == Line::Whole { bytes.line(&mut line)? } else { Line::End };
         let end = match operation(&action, &line, second) {
             // A checkpoint was taken, and the log wasn't emptied any more.
             Ok(op) if op.id <= checkpoint && id == checkpoint => continue,
-            Ok(op) if op.id != id + 1 => Err(format!("operation {} follows {id}", op.id)),
+            Ok(op) if op.id != id + 1 => {
+                gap = id == checkpoint;
+                Err(format!("operation {} follows {id}", op.id))
+            }
             Ok(op) => {
                 id = op.id;
                 apply(op, records)?;
@@ -272,7 +321,7 @@ fn read_log<R: FnMut(&mut [u8], u64) -> io::Result<usize>>(
         if let Err(why) = end {
             // Its own lines may name a higher id, and so may all that follow.
             let max_id = id.max(action_id(&action)).max(action_id(&line));
-            return Ok(LogRead { max_id: highest_id(bytes, max_id, &mut line)?, torn: Some(why) });
+            return Ok(LogRead { max_id: highest_id(bytes, max_id, &mut line)?, torn: Some(why), gap });
         }
     }
 }
@@ -311,7 +360,7 @@ fn operation(action: &[u8], line: &[u8], second: Line) -> Result<Operation, Stri
     Ok(Operation { id, key: key.into(), value: value.filter(|_| set) })
 }
 
-fn apply(op: Operation, records: &mut Records) -> io::Result<()> {
+fn apply(op: Operation, records: &mut Records<'_>) -> io::Result<()> {
     match op.value {
         // A faulty value makes the file count as unread; the next change replaces it.
         Some(value) => put(records, op.key, value, &mut Faults::default(), String::new),
@@ -343,7 +392,7 @@ fn highest_id<R: FnMut(&mut [u8], u64) -> io::Result<usize>>(
 }
 
 /// The entries of a log and of a checkpoint with these bytes, for the fuzz target `foreign`.
-pub(crate) fn fuzz_entries(data: &[u8], entries: usize) -> Vec<crate::entry::Entry> {
+pub(crate) fn fuzz_entries(data: &[u8], entries: usize) -> Vec<Entry> {
     let mut records = Records { limits: Limits { file: MAX_FILE, entries }, ..Records::default() };
     let path = Path::new("1.json");
     let bytes = || Bytes::new(chunks::slice_reader(data, 7));

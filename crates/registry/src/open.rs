@@ -20,7 +20,7 @@ use pillion_world::{FileKind, Lock, World, rfc3339};
 use serde_json::{Value, json};
 
 use crate::chunks::Bytes;
-use crate::disk::{Disk, META, sync_dir};
+use crate::disk::{CHECKPOINT_AT, Disk, META, sync_dir};
 use crate::entry::{Entry, Kind};
 use crate::error::Error;
 use crate::foreign::Bounds;
@@ -54,11 +54,20 @@ pub struct Options {
     pub migrate_file: Option<PathBuf>,
     /// How large a registry may be.
     pub bounds: Bounds,
+    /// The log's size in bytes from which a checkpoint takes its place: 10 MiB, as in Filebeat. Or the last checkpoint's,
+    /// when that is larger.
+    pub checkpoint_at: u64,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { path: "registry".into(), file_mode: 0o600, migrate_file: None, bounds: OWN }
+        Options {
+            path: "registry".into(),
+            file_mode: 0o600,
+            migrate_file: None,
+            bounds: OWN,
+            checkpoint_at: CHECKPOINT_AT,
+        }
     }
 }
 
@@ -234,7 +243,7 @@ impl Opener<'_> {
     }
 
     /// Finds the store, makes it or takes an older one over, and reads it.
-    fn store(&mut self, options: &Options) -> Result<(Disk, Loaded), Error> {
+    fn store(&mut self, options: &Options) -> Result<(Disk, Loaded<'static>), Error> {
         let mut layout = self.layout()?;
         if matches!(layout, Layout::None) {
             let new = with_suffix(&self.root, ".new");
@@ -266,8 +275,9 @@ impl Opener<'_> {
             }
         }
         let home = self.home();
-        let loaded = load::load(self.world, &home, self.limits, &mut self.faults)?;
-        let disk = Disk::new(self.world, &home, self.mode, loaded.next_id, loaded.checkpoints.clone());
+        let loaded = load::load(self.world, &home, self.limits, None, &mut self.faults)?;
+        let disk = Disk::new(self.world, &home, self.mode, loaded.next_id, loaded.checkpoints.clone())
+            .with_checkpoints_at(options.checkpoint_at);
         Ok((disk, loaded))
     }
 
@@ -345,7 +355,7 @@ impl Opener<'_> {
     /// Reads an array of states and writes it as a checkpoint of a new store.
     fn convert(&mut self, old: &Path, home: &Path) -> Result<usize, Error> {
         make_dir(self.world, home)?;
-        let leftovers = load::load(self.world, home, self.limits, &mut Faults::default())?;
+        let leftovers = load::load(self.world, home, self.limits, None, &mut Faults::default())?;
         let entries = match load::open(self.world, old)? {
             Some(file) => {
                 takeover::read_array(&mut Bytes::new(load::bounded(&*file, self.limits.file)), old, &mut self.faults)

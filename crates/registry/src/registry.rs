@@ -16,6 +16,7 @@ use serde_json::Value;
 use crate::disk::Disk;
 use crate::entry::{Entry, Intent};
 use crate::foreign::Adopted;
+use crate::part::merged;
 use crate::store::Store;
 
 /// How many unacknowledged ranges of one file may be durable at once; more are refused until some are acknowledged.
@@ -46,7 +47,7 @@ struct Piecemeal {
 }
 
 #[derive(Default)]
-struct Mem {
+pub(crate) struct Mem {
     store: Store,
     checkpoint: Option<Piecemeal>,
     /// The changed keys, each with the place in `order` that counts.
@@ -68,11 +69,22 @@ pub struct Registry {
 }
 
 /// A thread that panicked between two changes left whole entries behind: go on with them.
-fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
     m.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Mem {
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Puts an entry under its key, as it is.
+    pub(crate) fn put(&mut self, entry: Entry) {
+        let key = Arc::clone(&entry.key);
+        self.store.insert(&key, Record::File(Arc::new(entry)));
+        self.touch(&key);
+    }
+
     fn touch(&mut self, key: &Arc<str>) {
         if !self.all && !self.dirty.contains_key(key) {
             self.touch_last(key);
@@ -143,12 +155,10 @@ impl Mem {
             }
             entry.intents.clone_from(&old.intents);
         }
-        let key = Arc::clone(&entry.key);
-        self.store.insert(&key, Record::File(Arc::new(entry)));
-        self.touch(&key);
+        self.put(entry);
     }
 
-    fn remove(&mut self, key: &str) {
+    pub(crate) fn remove(&mut self, key: &str) {
         let Some((at, record)) = self.store.remove(key) else { return };
         let key: Arc<str> = key.into();
         if let Record::File(entry) = &record {
@@ -180,7 +190,7 @@ impl Mem {
 }
 
 /// Whether a range overlaps none of these.
-fn apart(range: Intent, others: &[Intent]) -> bool {
+pub(crate) fn apart(range: Intent, others: &[Intent]) -> bool {
     others.iter().all(|other| range.to <= other.from || other.to <= range.from)
 }
 
@@ -353,6 +363,10 @@ impl Registry {
         done
     }
 
+    pub(crate) fn mem(&self) -> &Mutex<Mem> {
+        &self.mem
+    }
+
     pub(crate) fn random(&self) -> u128 {
         self.world.random.u128()
     }
@@ -367,22 +381,11 @@ impl Registry {
         if known.incarnation != entry.incarnation {
             return Adopted::Refused;
         }
-        let mut both = (*known).clone();
-        if entry.offset > known.offset {
-            (both.offset, both.guard) = (entry.offset, entry.guard);
-        }
-        let added: Vec<Intent> = entry.intents.iter().filter(|i| apart(**i, &known.intents)).copied().collect();
-        both.intents.extend(added);
-        both.intents.sort_unstable();
-        both.intents.retain(|i| i.to > both.offset);
-        both.intents.truncate(MAX_INTENTS);
-        let key = Arc::clone(&both.key);
-        mem.store.insert(&key, Record::File(Arc::new(self.stamped(both))));
-        mem.touch(&key);
+        mem.put(self.stamped(merged((*known).clone(), &entry)));
         Adopted::Merged
     }
 
-    fn stamped(&self, mut entry: Entry) -> Entry {
+    pub(crate) fn stamped(&self, mut entry: Entry) -> Entry {
         entry.updated_ns = i128::from(self.world.clock.wall().0) * 1_000_000;
         entry
     }
