@@ -24,6 +24,7 @@
 //! | `adopt.rs` | taking the seat of a dead owner |
 //! | `foreign.rs` | registries that others wrote, read without trust, and adopting their entries |
 //! | `live.rs` | registries that others are writing at this moment |
+//! | `note.rs` | which registry a shard's cursors are in, as the shared file system has it |
 //! | `part.rs` | taking in, or forgetting, the files of a shard |
 //! | `takeover.rs` | the layouts of Filebeat 5.6 to 7.8 |
 //! | `value.rs` | one value as Filebeat writes it |
@@ -45,6 +46,7 @@ pub mod foreign;
 mod key;
 pub mod live;
 mod load;
+pub mod note;
 mod open;
 mod part;
 mod registry;
