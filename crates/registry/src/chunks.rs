@@ -24,6 +24,16 @@ impl<R: FnMut(&mut [u8], u64) -> io::Result<usize>> Bytes<R> {
         Bytes { read_at, buf: Vec::new(), at: 0, offset: 0 }
     }
 
+    /// The same, from an offset on.
+    pub(crate) fn starting_at(read_at: R, offset: u64) -> Bytes<R> {
+        Bytes { offset, ..Bytes::new(read_at) }
+    }
+
+    /// The offset of the next byte that wasn't taken yet.
+    pub(crate) fn position(&self) -> u64 {
+        self.offset - (self.buf.len() - self.at) as u64
+    }
+
     /// What is there to be looked at; empty = end of file.
     fn peek(&mut self) -> io::Result<&[u8]> {
         if self.at == self.buf.len() {

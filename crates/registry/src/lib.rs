@@ -25,6 +25,7 @@
 //! | `foreign.rs` | registries that others wrote, read without trust, and adopting their entries |
 //! | `live.rs` | registries that others are writing at this moment |
 //! | `note.rs` | which registry a shard's cursors are in, as the shared file system has it |
+//! | `others.rs` | which other replica knows a file that came into a shard by a rename |
 //! | `part.rs` | taking in, or forgetting, the files of a shard |
 //! | `takeover.rs` | the layouts of Filebeat 5.6 to 7.8 |
 //! | `value.rs` | one value as Filebeat writes it |
@@ -32,7 +33,8 @@
 //! | `chunks.rs`, `time.rs` | reading files piece by piece; dates |
 //!
 //! What lies on disk: docs/registry.md. Tested in each file, in `tests/crash.rs` (a crash at every step of the file
-//! system, and random operations, faults and restarts against a model), `tests/live.rs` and `tests/part.rs` (replicas),
+//! system, and random operations, faults and restarts against a model), `tests/live.rs`, `part.rs`, `others.rs` and `note.rs`
+//! there (replicas),
 //! `tests/real.rs` (what real Filebeats wrote) and `tests/hostile.rs` (damaged files; the fuzz target `registry` goes on where it ends).
 
 pub mod adopt;
@@ -48,6 +50,7 @@ pub mod live;
 mod load;
 pub mod note;
 mod open;
+pub mod others;
 mod part;
 mod registry;
 mod store;

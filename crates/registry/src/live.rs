@@ -91,7 +91,7 @@ enum State {
 }
 
 /// Makes a network file system's client ask for the folder's names.
-fn look(world: &World, home: &Path) -> Result<(), Error> {
+pub(crate) fn look(world: &World, home: &Path) -> Result<(), Error> {
     world.fs.stat(home, true).map(drop).map_err(|source| Error::Unreadable { path: home.into(), source })
 }
 

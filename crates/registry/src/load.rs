@@ -326,14 +326,14 @@ fn read_log<R: FnMut(&mut [u8], u64) -> io::Result<usize>>(
     }
 }
 
-struct Operation {
-    id: u64,
-    key: Arc<str>,
+pub(crate) struct Operation {
+    pub(crate) id: u64,
+    pub(crate) key: Arc<str>,
     /// `None`: remove.
-    value: Option<Value>,
+    pub(crate) value: Option<Value>,
 }
 
-fn operation(action: &[u8], line: &[u8], second: Line) -> Result<Operation, String> {
+pub(crate) fn operation(action: &[u8], line: &[u8], second: Line) -> Result<Operation, String> {
     let action: Value = serde_json::from_slice(action).map_err(|e| format!("action: {e}"))?;
     let id = action.get("id").and_then(Value::as_u64).filter(|id| *id <= MAX_ID).ok_or("an action without an id")?;
     let set = match action.get("op").and_then(Value::as_str) {

@@ -77,7 +77,7 @@ pub fn data_path(root: &Path, member: &str) -> Option<PathBuf> {
 }
 
 /// Letters, digits, `.`, `_` and `-`; not hidden, so that it is neither `.` nor `..`.
-fn is_member(text: &str) -> bool {
+pub(crate) fn is_member(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
     (1..=MAX_MEMBER).contains(&text.len()) && !text.starts_with('.') && text.bytes().all(plain)
 }
