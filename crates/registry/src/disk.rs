@@ -31,8 +31,8 @@ use crate::value;
 
 pub(crate) const LOG: &str = "log.json";
 pub(crate) const META: &str = "meta.json";
-const ACTIVE: &str = "active.dat";
-const CHECKPOINT_NEW: &str = "checkpoint.new";
+pub(crate) const ACTIVE: &str = "active.dat";
+pub(crate) const CHECKPOINT_NEW: &str = "checkpoint.new";
 
 /// The log's size from which a checkpoint is taken, as in Filebeat.
 pub(crate) const CHECKPOINT_AT: u64 = 10 << 20;

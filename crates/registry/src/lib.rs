@@ -27,6 +27,7 @@
 //! | `note.rs` | which registry a shard's cursors are in, as the shared file system has it |
 //! | `others.rs` | which other replica knows a file that came into a shard by a rename |
 //! | `part.rs` | taking in, or forgetting, the files of a shard |
+//! | `remove.rs` | removing a dead replica's folder |
 //! | `takeover.rs` | the layouts of Filebeat 5.6 to 7.8 |
 //! | `value.rs` | one value as Filebeat writes it |
 //! | `key.rs`, `entry.rs` | keys and entries |
@@ -53,6 +54,7 @@ mod open;
 pub mod others;
 mod part;
 mod registry;
+mod remove;
 mod store;
 mod takeover;
 mod time;
@@ -66,3 +68,4 @@ pub use load::fuzz;
 pub use open::{Opened, Options, TakenOver, hold};
 pub use part::TookPart;
 pub use registry::{MAX_INTENTS, Registry};
+pub use remove::{Removed, remove_replica};

@@ -217,6 +217,11 @@ impl Fs for Beneath {
         Ok(rustix::fs::unlinkat(dir, name, AtFlags::empty())?)
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let (dir, name) = self.parent(path)?;
+        Ok(rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)?)
+    }
+
     fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<()> {
         let mut at = self.view.clone();
         for name in &self.relative(path)? {
@@ -289,6 +294,9 @@ mod tests {
             drop(fs.open(Path::new("/view/x/y/z/b"), OpenHow::Truncate(0o600)).unwrap());
             assert_eq!(fs.stat(Path::new("/view/x/y/z/b"), true).unwrap().len, 0);
             fs.remove(Path::new("/view/x/y/z/b")).unwrap();
+            assert!(fs.remove_dir(Path::new("/view/x/y")).is_err(), "not empty");
+            fs.remove_dir(Path::new("/view/x/y/z")).unwrap();
+            fs.remove_dir(Path::new("/view/x/y")).unwrap();
             fs.sync_dir(Path::new("/view/x")).unwrap();
             fs.sync_dir(Path::new("/")).unwrap();
             assert_eq!(fs.canonicalize(Path::new("/view/dir/./a.log")).unwrap(), Path::new("/view/dir/a.log"));
@@ -344,6 +352,9 @@ mod tests {
             assert!(fs.stat(Path::new("/view/up"), true).is_err());
             assert_eq!(fs.stat(Path::new("/view/up"), false).unwrap().kind, FileKind::Symlink);
             assert!(fs.remove(Path::new("/view")).is_err());
+            for link in ["/view/inner", "/view/updir", "/view", "/view/updir/x"] {
+                assert!(fs.remove_dir(Path::new(link)).is_err(), "{link}");
+            }
             // A link is removed itself, never what it leads to.
             fs.remove(Path::new("/view/up")).unwrap();
         });

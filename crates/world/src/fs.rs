@@ -121,6 +121,12 @@ pub trait Fs: Send + Sync {
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
+    /// Removes an empty directory; a link to one stays (`ENOTDIR`). A file system that has no such call says `Unsupported`.
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let _ = path;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Makes a directory and its parents, with this mode for what is new.
     fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<()>;
 

@@ -76,6 +76,10 @@ impl Fs for Home {
         self.inner.remove(path)
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.inner.remove_dir(path)
+    }
+
     fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<()> {
         self.inner.create_dir_all(path, mode)
     }

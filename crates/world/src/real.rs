@@ -222,6 +222,10 @@ impl Fs for RealFs {
         Ok(rustix::fs::unlink(path)?)
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        Ok(rustix::fs::rmdir(path)?)
+    }
+
     fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<()> {
         match rustix::fs::mkdir(path, Mode::from_raw_mode(mode)) {
             Ok(()) => Ok(()),

@@ -281,6 +281,20 @@ impl Disk {
         Ok(())
     }
 
+    /// Removes an empty directory.
+    pub(super) fn remove_dir(&mut self, place: &Place) -> io::Result<()> {
+        let ino = place.ino.ok_or_else(|| errno(Errno::NOENT))?;
+        match &self.node(ino)?.content {
+            Content::Dir { now, .. } if now.is_empty() => {}
+            Content::Dir { .. } => return Err(errno(Errno::NOTEMPTY)),
+            _ => return Err(errno(Errno::NOTDIR)),
+        }
+        self.set_name(place.dir, &place.name, None)?;
+        self.change_names(NameChange::Unlink { dir: place.dir, name: place.name.clone() }, By::Process);
+        self.reap(ino);
+        Ok(())
+    }
+
     pub(super) fn rename(&mut self, from: &Place, to: &Place, by: By) -> io::Result<()> {
         let ino = from.ino.ok_or_else(|| errno(Errno::NOENT))?;
         if to.ino == Some(ino) {

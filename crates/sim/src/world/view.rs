@@ -305,6 +305,19 @@ impl Fs for SimFs {
         )
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.step(
+            |s| (s.faults.dir_error, Errno::IO),
+            "remove_dir",
+            path,
+            |s, _| {
+                let place = s.disk.find(path, false)?;
+                s.writable(&place.real)?;
+                s.disk.remove_dir(&place)
+            },
+        )
+    }
+
     fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<()> {
         self.step(
             |s| (s.faults.write_error, Errno::IO),
