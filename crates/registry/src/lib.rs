@@ -34,9 +34,9 @@
 //! | `chunks.rs`, `time.rs` | reading files piece by piece; dates |
 //!
 //! What lies on disk: docs/registry.md. Tested in each file, in `tests/crash.rs` (a crash at every step of the file
-//! system, and random operations, faults and restarts against a model), `tests/live.rs`, `part.rs`, `others.rs` and `note.rs`
-//! there (replicas),
-//! `tests/real.rs` (what real Filebeats wrote) and `tests/hostile.rs` (damaged files; the fuzz target `registry` goes on where it ends).
+//! system, and random operations, faults and restarts against a model), `tests/real.rs` (what real Filebeats wrote) and
+//! `tests/hostile.rs` (damaged files; the fuzz target `registry` goes on where it ends). What replicas do together:
+//! `tests/handover.rs`, and each piece of it in the test of its name.
 
 pub mod adopt;
 pub mod beside;

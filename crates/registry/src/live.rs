@@ -30,7 +30,9 @@ use crate::open::{Options, STORE};
 
 /// How often a registry is read at most that is rewritten meanwhile. Its owner writes as much as it has in all before it
 /// does that again, so that the second try succeeds as a rule.
-const TRIES: usize = 64;
+const TRIES: usize = 16;
+/// How many folders above the store may be as new as the store: `.pillion`, `replicas`, the member's, `registry`.
+const ABOVE: usize = 4;
 /// How often a checkpoint is read at most that is broken in the middle: it was whole before it got its name.
 const TRIES_DAMAGED: usize = 3;
 
@@ -90,8 +92,13 @@ enum State {
     Damaged,
 }
 
-/// Makes a network file system's client ask for the folder's names.
+/// Makes a network file system's client ask for the folder's names, and first for those on the way to it.
 pub(crate) fn look(world: &World, home: &Path) -> Result<(), Error> {
+    let above: Vec<&Path> = home.ancestors().skip(1).take(ABOVE).collect();
+    for folder in above.into_iter().rev() {
+        // It may be none of ours to look at.
+        let _ = world.fs.stat(folder, true);
+    }
     world.fs.stat(home, true).map(drop).map_err(|source| Error::Unreadable { path: home.into(), source })
 }
 

@@ -132,11 +132,11 @@ fn lockstep(seed: u64) -> Result<(u32, u32), String> {
 #[test]
 fn each_call_of_the_owner_between_any_two_of_the_reader() {
     let (mut told, mut whole) = (0, 0);
-    for seed in 0..100 {
+    for seed in 0..60 {
         let (answers, complete) = lockstep(seed).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
         (told, whole) = (told + answers, whole + complete);
     }
-    assert!(told > 2000 && whole > 100, "{told} answers, {whole} complete");
+    assert!(told > 1000 && whole > 60, "{told} answers, {whole} complete");
 }
 
 #[test]
