@@ -7,6 +7,7 @@
 //! - [`wrapped`]: a command that is wrapped. [`receiving`]: the endpoint for trying things out. [`injecting`]:
 //!   manifests. [`webhook`]: the admission webhook.
 //! - [`seat`]: whose registry a run works with, its own or a dead one's. [`sweep`]: what the dead left.
+//! - [`sharing`]: one of several replicas.
 //! - [`install`]: a copy for other images. [`lasting`]: what becomes of the data path.
 
 pub mod assemble;
@@ -24,6 +25,7 @@ mod receiving;
 mod rest;
 mod seat;
 mod sh;
+pub mod sharing;
 mod sweep;
 mod webhook;
 pub mod work;

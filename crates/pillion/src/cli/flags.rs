@@ -34,6 +34,7 @@ pub(super) const SETTINGS: &[(&str, &str)] = &[
     ("drain-timeout", "pillion.drain.timeout"),
     ("on-incomplete", "pillion.on_incomplete"),
     ("on-full", "pillion.exec.on_full"),
+    ("shard", "pillion.shards.index"),
 ];
 
 /// Filebeat's flags that change nothing that is delivered.
@@ -151,6 +152,7 @@ fn life(command: Command) -> Command {
         .arg(value_arg("until-exit", "PID|NAME", "The job is done when this process ends (shared process namespace)"))
         .arg(value_arg("receipt", "FILE", "Write the receipt as JSON: what was read, acknowledged, dropped"))
         .arg(value_arg("drain-timeout", "DURATION", "How long the end may take [default: 10m]"))
+        .arg(value_arg("shard", "I/N", "Read part I of N of the files beneath pillion.shards.root, others the rest"))
         .arg(value_arg(
             "on-incomplete",
             "fail|succeed",

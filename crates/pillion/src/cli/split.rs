@@ -32,6 +32,7 @@ const LONG: &[(&str, bool)] = &[
     ("on-full", true),
     ("on-incomplete", true),
     ("drain-timeout", true),
+    ("shard", true),
     ("reveal-secrets", false),
     ("lumberjack", true),
     ("elasticsearch", true),
