@@ -17,6 +17,7 @@ mod member;
 mod order;
 mod path;
 mod spread;
+mod text;
 
 pub use backend::{Backend, Later};
 pub use board::{Beat, Board, Record, Table, Version};
@@ -25,3 +26,4 @@ pub use member::{BEATS, LOOKS, Member, Stage};
 pub use order::{Order, Report, Settings, Wrote};
 pub use path::{Shard, shard_of};
 pub use spread::spread;
+pub use text::{EPOCH_LIMIT, NAME_LIMIT, TABLE_LIMIT, is_name, read_table, table_text};

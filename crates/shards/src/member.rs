@@ -43,6 +43,8 @@ pub const BEATS: u32 = 5;
 const OWN_PART: f64 = 0.9;
 /// Leases after which a dead member's sign of life is removed.
 const BURIED_AFTER: u32 = 20;
+/// Races for the table that may be lost before writing slows down.
+const AT_ONCE: u32 = 3;
 /// How many members are known at most; more aren't given shards.
 const MAX_MEMBERS: usize = 1024;
 
@@ -113,6 +115,8 @@ pub struct Member {
     /// The fence lapsed: shards must be confirmed by what is read after a new sign of life.
     lapsed: bool,
     leaving: bool,
+    /// Writes without success since the last one with it.
+    failed: u32,
 }
 
 impl Member {
@@ -135,6 +139,7 @@ impl Member {
             beat_sent: None,
             lapsed: true,
             leaving: false,
+            failed: 0,
         }
     }
 
@@ -319,12 +324,20 @@ impl Member {
         let Some(table) = self.under.write.take() else { return };
         match wrote {
             Wrote::Done(version) => {
+                self.failed = 0;
                 self.table = Some((version, table));
                 self.known = true;
                 self.stale = true;
                 self.note_absent(now);
             }
-            Wrote::Conflict | Wrote::Unknown => self.look_again(now),
+            Wrote::Conflict | Wrote::Unknown => {
+                self.look_again(now);
+                // Whoever lost a race may try again at once; who always fails does it at the pace of looks.
+                self.failed += 1;
+                if wrote == Wrote::Unknown || self.failed > AT_ONCE {
+                    self.next_look = now.plus(self.settings.lease / LOOKS);
+                }
+            }
         }
     }
 

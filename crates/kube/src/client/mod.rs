@@ -166,6 +166,15 @@ impl Client {
         self.send(Method::PATCH, path, JSON, Some((content, body))).await
     }
 
+    /// Deletes an object; `options`: a `DeleteOptions`, perhaps with preconditions, of which one that doesn't hold
+    /// [is a conflict](Error::is_conflict).
+    ///
+    /// # Errors
+    /// No answer, or a refusal.
+    pub async fn delete(&mut self, path: &str, options: &Value) -> Result<Value, Error> {
+        self.send(Method::DELETE, path, JSON, Some((JSON, options))).await
+    }
+
     async fn send(
         &mut self,
         method: Method,

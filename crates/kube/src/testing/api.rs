@@ -20,6 +20,11 @@ use tokio::sync::watch;
 use crate::client::{Client, Target};
 use pillion_world::World;
 
+/// A fault: the request is lost, and there is no answer.
+pub(crate) const HANGS: u16 = 0;
+/// A fault: it is done, and there is no answer.
+pub(crate) const LATE: u16 = 1;
+
 /// What happened: version, kind, the object's path, the object.
 type Event = (u64, &'static str, String, Value);
 
@@ -41,6 +46,10 @@ struct Store {
 impl Store {
     fn put(&mut self, path: &str, mut object: Value, kind: &'static str) -> Value {
         self.version += 1;
+        if path.contains("/leases/") && object["metadata"]["uid"].is_null() {
+            let held = self.objects.get(path).map(|held| held["metadata"]["uid"].clone());
+            object["metadata"]["uid"] = held.unwrap_or_else(|| format!("uid-{}", self.version).into());
+        }
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
         self.objects.insert(path.to_owned(), object.clone());
         self.history.push((self.version, kind, path.to_owned(), object.clone()));
@@ -83,7 +92,11 @@ impl FakeApi {
     }
 
     pub(crate) fn client_in(&self, world: World) -> Client {
-        Client::new(world, Target::at(&self.url).unwrap())
+        Client::new(world, self.target())
+    }
+
+    pub(crate) fn target(&self) -> Target {
+        Target::at(&self.url).unwrap()
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -138,20 +151,31 @@ impl FakeApi {
         let body = body.collect().await.map(|b| b.to_bytes()).unwrap_or_default();
         let path = head.uri.path().to_owned();
         let query = head.uri.query().unwrap_or_default().to_owned();
+        let (mut hangs, mut late) = (false, false);
         {
             let mut store = self.store.lock().unwrap();
             let accept = head.headers.get("accept").and_then(|v| v.to_str().ok()).unwrap_or_default();
             store.requests.push(format!("{} {path}?{query} {accept}", head.method));
             if !store.faults.is_empty() {
                 let code = store.faults.remove(0);
-                return refusal(code, "Fault");
+                if code != HANGS && code != LATE {
+                    return refusal(code, "Fault");
+                }
+                late = code == LATE;
+                hangs = true;
             }
+        }
+        if hangs && !late {
+            return std::future::pending().await;
         }
         if parameter(&query, "watch").is_some() {
             return self.watch(&path, &query);
         }
         let (code, answer) = self.one(&head.method, &path, &query, &body);
         self.changed.send_replace(());
+        if hangs {
+            return std::future::pending().await;
+        }
         respond(code, answer.to_string())
     }
 
@@ -173,11 +197,29 @@ impl FakeApi {
                 (201, store.put(&path, sent, "ADDED"))
             }
             ("PUT", Some(held)) => {
+                let uid = &sent["metadata"]["uid"];
+                if !uid.is_null() && *uid != held["metadata"]["uid"] {
+                    return status(409, "Conflict");
+                }
                 let version = &sent["metadata"]["resourceVersion"];
                 if !version.is_null() && *version != held["metadata"]["resourceVersion"] {
                     return status(409, "Conflict");
                 }
                 (200, store.put(path, sent, "MODIFIED"))
+            }
+            // As Leases are: a replacement of what isn't there makes it, unless it is of a certain one.
+            ("PUT", None) if path.contains("/leases/") => match sent["metadata"]["uid"].is_null() {
+                true => (201, store.put(path, sent, "ADDED")),
+                false => status(409, "Conflict"),
+            },
+            ("DELETE", Some(held)) => {
+                let asked = &sent["preconditions"];
+                let differs = |key: &str| !asked[key].is_null() && asked[key] != held["metadata"][key];
+                if differs("uid") || differs("resourceVersion") {
+                    return status(409, "Conflict");
+                }
+                store.objects.remove(path);
+                (200, json!({"kind": "Status", "status": "Success"}))
             }
             ("PATCH", Some(mut held)) => {
                 for op in sent.as_array().unwrap() {
@@ -236,7 +278,7 @@ impl FakeApi {
 }
 
 fn is_list(path: &str) -> bool {
-    ["pods", "namespaces", "nodes", "things"].contains(&path.rsplit('/').next().unwrap())
+    ["pods", "namespaces", "nodes", "things", "leases"].contains(&path.rsplit('/').next().unwrap())
 }
 
 /// Is the object of this list, or of the same kind in a namespace?
@@ -249,7 +291,13 @@ fn is_in(path: &str, list: &str) -> bool {
 fn page(store: &Store, path: &str, query: &str) -> Value {
     let limit: usize = parameter(query, "limit").map_or(usize::MAX, |l| l.parse().unwrap());
     let skip: usize = parameter(query, "continue").map_or(0, |c| c.parse().unwrap());
-    let all: Vec<&Value> = store.objects.iter().filter(|(p, _)| is_in(p, path)).map(|(_, o)| o).collect();
+    let selector = parameter(query, "labelSelector").unwrap_or_default().replace("%3D", "=").replace("%2C", ",");
+    let selected = |object: &Value| {
+        let mut parts = selector.split(',').filter_map(|part| part.split_once('='));
+        !path.ends_with("/leases") || parts.all(|(label, value)| object["metadata"]["labels"][label] == value)
+    };
+    let all = store.objects.iter().filter(|(p, o)| is_in(p, path) && selected(o));
+    let all: Vec<&Value> = all.map(|(_, o)| o).collect();
     let items: Vec<&Value> = all.iter().skip(skip).take(limit).copied().collect();
     let next = skip + items.len();
     // As the real one does.

@@ -2,4 +2,4 @@
 
 mod api;
 
-pub(crate) use api::FakeApi;
+pub(crate) use api::{FakeApi, HANGS, LATE};

@@ -1,5 +1,5 @@
 //! Several Pillions share the files of one file system.
 //!
-//! - [`settings`]: `pillion.shards`.
+//! What the configuration says of it (`pillion.shards`) is in [`settings`].
 
 pub mod settings;
