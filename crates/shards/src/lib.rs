@@ -13,6 +13,7 @@
 mod backend;
 mod board;
 mod fence;
+pub mod files;
 mod member;
 mod order;
 mod path;
