@@ -442,11 +442,12 @@ impl Member {
         if self.under.write.is_some() {
             return;
         }
-        let mut table = self.table.as_ref().map(|(_, table)| table.clone()).unwrap_or_default();
-        self.ours(&wanted, &mut table);
-        self.claims(&wanted, now, &mut table, orders);
-        if self.table.as_ref().map(|(_, old)| old) != Some(&table) && !(self.table.is_none() && table.is_empty()) {
-            let over = self.table.as_ref().map(|(version, _)| version.clone());
+        let mut edits = self.ours(&wanted);
+        self.claims(&wanted, now, &mut edits, orders);
+        if !edits.is_empty() {
+            let (over, mut table) = self.table.clone().unzip();
+            table.get_or_insert_default().append(&mut edits);
+            let table = table.unwrap_or_default();
             self.under.write = Some(table.clone());
             orders.push(Order::Write { over, table });
         }
@@ -465,25 +466,31 @@ impl Member {
         all().zip(spread(&owners, members.len())).filter(|(_, owner)| *owner == me).map(|(shard, _)| shard).collect()
     }
 
-    /// What is here, as the table is to have it.
-    fn ours(&self, wanted: &BTreeSet<Shard>, table: &mut Table) {
+    /// What the table doesn't have yet of what is here.
+    fn ours(&self, wanted: &BTreeSet<Shard>) -> Table {
+        let mut edits = Table::new();
         for (shard, local) in &self.locals {
-            let record = table.entry(*shard).or_default();
-            record.epoch = local.epoch;
-            record.registry.clone_from(&local.registry);
-            record.owner = (local.stage != Stage::Closed).then(|| self.settings.member.clone());
-        }
-        for (shard, record) in table.iter_mut() {
-            let left = self.is_me(record) && !self.locals.contains_key(shard) && !wanted.contains(shard);
-            if left {
-                record.owner = None;
+            let owned = local.stage != Stage::Closed;
+            let is_there = self.record(*shard).is_some_and(|record| {
+                let owner = if owned { self.is_me(record) } else { record.owner.is_none() };
+                owner && record.epoch == local.epoch && record.registry == local.registry
+            });
+            if !is_there {
+                let owner = owned.then(|| self.settings.member.clone());
+                edits.insert(*shard, Record { owner, epoch: local.epoch, registry: local.registry.clone() });
             }
         }
+        for (shard, record) in self.table.iter().flat_map(|(_, table)| table) {
+            if self.is_me(record) && !self.locals.contains_key(shard) && !wanted.contains(shard) {
+                edits.insert(*shard, Record { owner: None, ..record.clone() });
+            }
+        }
+        edits
     }
 
     /// Takes shards that nobody has, with epochs that neither the board nor the disk has seen.
-    fn claims(&mut self, wanted: &BTreeSet<Shard>, now: Mono, table: &mut Table, orders: &mut Vec<Order>) {
-        let free = |shard: &&Shard| match table.get(shard).and_then(|record| record.owner.as_deref()) {
+    fn claims(&mut self, wanted: &BTreeSet<Shard>, now: Mono, edits: &mut Table, orders: &mut Vec<Order>) {
+        let free = |shard: &&Shard| match self.record(**shard).and_then(|record| record.owner.as_deref()) {
             _ if self.locals.contains_key(shard) => false,
             Some(owner) => owner == self.settings.member || self.is_dead(owner, now),
             None => true,
@@ -506,10 +513,11 @@ impl Member {
             if on_disk > 0 && absent.is_some_and(|time| time < self.settings.lease) {
                 continue;
             }
-            let record = table.entry(shard).or_default();
+            let mut record = self.record(shard).cloned().unwrap_or_default();
             record.epoch = record.epoch.max(on_disk) + 1;
             record.owner = Some(self.settings.member.clone());
             self.claimed.insert(shard, record.epoch);
+            edits.insert(shard, record);
         }
     }
 

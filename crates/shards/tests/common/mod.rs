@@ -3,7 +3,7 @@
 //! Lines are numbers: a shard's file has as many as were written. A registry holds how many are committed, and the random
 //! incarnation of the file, which with the line's number is its id.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -60,21 +60,22 @@ struct Cursor {
 
 #[derive(Default)]
 struct Disk {
-    /// A member keeps all its shards in one registry: by member and shard. Its name on the board is `MEMBER/EPOCH`.
-    registries: HashMap<(String, Shard), Cursor>,
+    /// A member keeps all its shards in one registry: by process and shard. Its name on the board is `MEMBER/EPOCH`.
+    registries: Vec<BTreeMap<Shard, Cursor>>,
     /// The note beside them: which is the newest whole one.
     current: HashMap<Shard, (u64, String)>,
     highest: HashMap<Shard, u64>,
 }
 
-/// Whose registry a name on the board means.
-fn keeper(name: &str) -> &str {
-    name.split_once('/').map_or(name, |(member, _)| member)
+/// Whose registry a name on the board means: `pillion-N/EPOCH` is that of the Nth process.
+fn keeper(name: &str) -> usize {
+    let number = name.split_once('/').and_then(|(member, _)| member.rsplit('-').next()?.parse::<usize>().ok());
+    number.unwrap() - 1
 }
 
 impl Disk {
     fn of(&self, name: &str, shard: Shard) -> Option<Cursor> {
-        self.registries.get(&(keeper(name).to_owned(), shard)).copied()
+        self.registries.get(keeper(name))?.get(&shard).copied()
     }
 }
 
@@ -148,8 +149,8 @@ pub(crate) struct Cluster {
     api: Api,
     disk: Disk,
     written: Vec<u64>,
-    /// By shard and line: with which incarnations it arrived.
-    arrived: Vec<HashMap<u64, HashSet<u64>>>,
+    /// By shard and line: with which incarnation it arrived, and whether with another one, too.
+    arrived: Vec<Vec<Option<(u64, bool)>>>,
     again: u64,
     moves: usize,
     joined: u64,
@@ -169,7 +170,7 @@ impl Cluster {
             api: Api::default(),
             disk: Disk::default(),
             written: vec![0; shards],
-            arrived: vec![HashMap::new(); shards],
+            arrived: vec![Vec::new(); shards],
             again: 0,
             moves: 0,
             joined: 0,
@@ -203,6 +204,7 @@ impl Cluster {
         );
         process.fence = process.member.fence();
         self.tell(&format!("{} begins", process.name));
+        self.disk.registries.push(BTreeMap::new());
         self.processes.push(process);
     }
 
@@ -466,7 +468,7 @@ impl Cluster {
             (None, None) => Cursor { incarnation: self.rng.draw(), committed: 0 },
         };
         self.disk.highest.entry(shard).and_modify(|h| *h = (*h).max(epoch)).or_insert(epoch);
-        self.disk.registries.insert((me, shard), cursor);
+        self.disk.registries[i].insert(shard, cursor);
         if self.disk.current.get(&shard).is_none_or(|(known, _)| *known < epoch) {
             self.disk.current.insert(shard, (epoch, name.clone()));
         }
@@ -485,15 +487,18 @@ impl Cluster {
             }
             if open.acked < open.read && self.rng.chance(5000) {
                 let to = open.acked + 1 + self.rng.below(open.read - open.acked);
-                for line in open.acked..to {
-                    let ids = self.arrived[at].entry(line).or_default();
-                    if !ids.insert(open.incarnation) {
-                        self.again += 1;
+                let arrived = &mut self.arrived[at];
+                arrived.resize(arrived.len().max(to as usize), None);
+                for line in &mut arrived[open.acked as usize..to as usize] {
+                    match line {
+                        Some((id, _)) if *id == open.incarnation => self.again += 1,
+                        Some((_, doubled)) => *doubled = true,
+                        None => *line = Some((open.incarnation, false)),
                     }
                 }
                 open.acked = to;
             }
-            let Some(cursor) = self.disk.registries.get_mut(&(process.name.clone(), *shard)) else { continue };
+            let Some(cursor) = self.disk.registries[i].get_mut(shard) else { continue };
             if process.fence.holds(now) && self.rng.chance(5000) && cursor.committed < open.acked {
                 cursor.committed = open.acked;
             }
@@ -569,10 +574,10 @@ impl Cluster {
         for shard in 0..SHARDS {
             let at = usize::from(shard);
             for line in 0..self.written[at] {
-                match self.arrived[at].get(&line).map_or(0, HashSet::len) {
-                    0 => return Err(format!("line {line} of shard {shard} never arrived")),
-                    1 => {}
-                    n => return Err(format!("line {line} of shard {shard} has {n} ids")),
+                match self.arrived[at].get(line as usize).copied().flatten() {
+                    None => return Err(format!("line {line} of shard {shard} never arrived")),
+                    Some((_, true)) => return Err(format!("line {line} of shard {shard} has several ids")),
+                    Some((_, false)) => {}
                 }
             }
             let owner = self.processes.iter().find(|p| p.alive && p.open.contains_key(&Shard(shard)));
