@@ -89,11 +89,13 @@ impl Claim {
 /// Takes out of an opened registry what was refused, and gives what is nobody's a life of its own.
 fn correct(registry: &Registry, read: &Foreign) {
     let good: HashSet<_> = read.entries.iter().map(|e| Arc::clone(&e.key)).collect();
-    for entry in registry.entries() {
+    let mut bad = Vec::new();
+    registry.visit(|entry| {
         if !good.contains(&entry.key) {
-            registry.remove(&entry.key);
+            bad.push(Arc::clone(&entry.key));
         }
-    }
+    });
+    bad.iter().for_each(|key| registry.remove(key));
     for entry in &read.entries {
         let known = registry.get(&entry.key);
         if known.is_none_or(|k| k.incarnation != entry.incarnation || k.intents != entry.intents) {

@@ -8,10 +8,11 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
+use crate::nfs::On;
 use crate::nfs::ride::{Ride, SEEN};
 use crate::peer::Score;
 use crate::{Outcome, child, job, wait};
@@ -21,7 +22,10 @@ struct Field {
     a: PathBuf,
     b: PathBuf,
     slow: PathBuf,
+    /// A client that forgets names when it is asked.
+    fresh: PathBuf,
     export: PathBuf,
+    on: On,
 }
 
 type Case = fn(&Field) -> Outcome<String>;
@@ -40,9 +44,13 @@ const SIDE_BY_SIDE: [(&str, Case); 9] = [
 
 const ALONE: [(&str, Case); 1] = [("server-away", server_away)];
 
+/// The case that takes minutes, and runs when it is asked for.
+pub(super) const LONG: &str = "server-away-for-a-minute";
+
 /// Runs the cases, inside of the guest.
-pub(super) fn run(only: Option<&str>) -> Outcome {
+pub(super) fn run(on: On, only: Option<&str>) -> Outcome {
     let wanted = |name: &str| only.is_none_or(|only| only == name);
+    let field = |name: &str| field(on, name);
     let mut score = Score::new(only.map(str::to_owned));
     std::thread::scope(|scope| {
         let running: Vec<_> = SIDE_BY_SIDE
@@ -57,13 +65,16 @@ pub(super) fn run(only: Option<&str>) -> Outcome {
     for (name, case) in ALONE {
         score.case(name, || case(&field(name)?));
     }
+    if only == Some(LONG) {
+        score.case(LONG, || server_away_for_a_minute(&field(LONG)?));
+    }
     score.end()
 }
 
-fn field(name: &str) -> Outcome<Field> {
-    let place = |mount: &str| Path::new(mount).join(name);
-    let field =
-        Field { a: place("/mnt/a"), b: place("/mnt/b"), slow: place("/mnt/slow"), export: place("/mnt/export") };
+fn field(on: On, name: &str) -> Outcome<Field> {
+    let place = |mount: &str| Path::new("/mnt").join(mount).join(name);
+    let (a, b, slow) = (place("a"), place("b"), place("slow"));
+    let field = Field { a, b, slow, fresh: place("fresh"), export: place("export"), on };
     fs::create_dir(&field.a).map_err(|e| format!("{}: {e}", field.a.display()))?;
     Ok(field)
 }
@@ -144,6 +155,9 @@ fn truncation(field: &Field) -> Outcome<String> {
     Ok("three contents at one inode".into())
 }
 
+/// How clients call what was deleted and is open.
+const OWN_NAMES: [&str; 2] = [".nfs", ".fuse_hidden"];
+
 /// A program on the reader's own machine deletes a file that is open: the client keeps it under a name of its own.
 fn unlinked_while_read(field: &Field) -> Outcome<String> {
     let lines = job::lines(0, 60, 100);
@@ -155,7 +169,8 @@ fn unlinked_while_read(field: &Field) -> Outcome<String> {
     ride.until(60, SEEN)?;
     let left = || -> Outcome<Option<()>> {
         let names = io(&field.b, fs::read_dir(&field.b))?.flatten().map(|entry| entry.file_name());
-        Ok((!names.into_iter().any(|name| name.to_string_lossy().starts_with(".nfs"))).then_some(()))
+        Ok((!names.into_iter().any(|name| OWN_NAMES.iter().any(|own| name.to_string_lossy().starts_with(own))))
+            .then_some(()))
     };
     wait::until("the client's own name for it to go away", SEEN, left)
         .map_err(|why| format!("{why}; {}", ride.tail()))?;
@@ -184,7 +199,7 @@ fn drain_after_close(field: &Field) -> Outcome<String> {
     for (i, part) in lines.chunks(200).enumerate() {
         let old = field.a.join(format!("old-{i}.log"));
         append(&old, &part[..50])?;
-        let mut ride = Ride::start(&[field.b.join(format!("*-{i}.log"))], &[])?;
+        let mut ride = Ride::start(&[field.fresh.join(format!("*-{i}.log"))], &[])?;
         ride.until(50, SEEN)?;
         append(&old, &part[50..100])?;
         append(&field.a.join(format!("new-{i}.log")), &part[100..])?;
@@ -202,7 +217,7 @@ fn flag_before_data(field: &Field) -> Outcome<String> {
     let flag = flags.path().join("flag");
     append(&field.a.join("a.log"), &lines[..50])?;
     let word = flag.display().to_string();
-    let mut ride = Ride::start(&[field.b.join("*.log")], &["--until", &word])?;
+    let mut ride = Ride::start(&[field.fresh.join("*.log")], &["--until", &word])?;
     ride.until(50, SEEN)?;
     append(&field.a.join("a.log"), &lines[50..100])?;
     append(&field.a.join("b.log"), &lines[100..])?;
@@ -223,19 +238,39 @@ fn stale_attributes(field: &Field) -> Outcome<String> {
     Ok("50 lines behind a size that was believed".into())
 }
 
-/// The network to the server; back when this is dropped.
-struct Away;
+/// The way to the server: the network, or what sshfs talks to. Back when this is dropped.
+struct Away(On);
 
 impl Away {
-    fn begin() -> Outcome<Away> {
-        child::run(Command::new("ip").args(["link", "set", "lo", "down"]))?;
-        Ok(Away)
+    fn begin(on: On) -> Outcome<Away> {
+        let away = Away(on);
+        away.set(false)?;
+        Ok(away)
+    }
+
+    fn set(&self, answers: bool) -> Outcome {
+        match self.0 {
+            On::Nfs => {
+                let state = if answers { "up" } else { "down" };
+                child::run(Command::new("ip").args(["link", "set", "lo", state])).map(drop)
+            }
+            On::Sshfs => {
+                let signal = if answers { Signal::CONT } else { Signal::STOP };
+                for client in ["a", "b", "slow", "fresh"] {
+                    let path = PathBuf::from(format!("/run/sftp-{client}.pid"));
+                    let pid = io(&path, fs::read_to_string(&path))?.trim().parse().ok().and_then(Pid::from_raw);
+                    let pid = pid.ok_or_else(|| format!("{}: no process id", path.display()))?;
+                    io(&path, kill_process(pid, signal).map_err(Into::into))?;
+                }
+                Ok(())
+            }
+        }
     }
 }
 
 impl Drop for Away {
     fn drop(&mut self) {
-        if let Err(why) = child::run(Command::new("ip").args(["link", "set", "lo", "up"])) {
+        if let Err(why) = self.set(true) {
             println!("{why}");
         }
     }
@@ -252,7 +287,7 @@ fn server_away(field: &Field) -> Outcome<String> {
     let mut ride = Ride::start(&patterns, &["--drain-timeout", "3s"])?;
     ride.until(50, SEEN)?;
 
-    let away = Away::begin()?;
+    let away = Away::begin(field.on)?;
     ride.until_said("doesn't return", Duration::from_secs(40))?;
     append(&here, &lines[50..80])?;
     ride.until(80, quick)?;
@@ -262,7 +297,7 @@ fn server_away(field: &Field) -> Outcome<String> {
     ride.until(100, SEEN)?;
 
     append(&field.a.join("b.log"), &lines[100..120])?;
-    let away = Away::begin()?;
+    let away = Away::begin(field.on)?;
     append(&here, &lines[120..])?;
     let took = ride.end(Some(Signal::INT), 3)?;
     let receipt = ride.receipt()?;
@@ -279,4 +314,52 @@ fn server_away(field: &Field) -> Outcome<String> {
     ride.until(150, SEEN)?;
     ride.finish(&lines)?;
     Ok(format!("local files went on; the drain ended after {:.1} s of 3 s, naming {b}", took.as_secs_f64()))
+}
+
+/// The server doesn't answer for a whole minute, while somebody writes to local files and, before it, to the server's; what
+/// was there but unseen when it went arrives when it is back, and so does what is written after it.
+fn server_away_for_a_minute(field: &Field) -> Outcome<String> {
+    let minute = Duration::from_secs(60);
+    let (quick, turn) = (Duration::from_secs(10), Duration::from_millis(300));
+    let lines = job::lines(0, 400, 100);
+    append(&field.a.join("a.log"), &lines[..50])?;
+    let local = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let here = local.path().join("here.log");
+    let mut ride = Ride::start(&[field.b.join("*.log"), local.path().join("*.log")], &[])?;
+    ride.until(50, SEEN)?;
+    append(&field.a.join("a.log"), &lines[50..100])?;
+    append(&field.a.join("b.log"), &lines[100..150])?;
+
+    let begin = Instant::now();
+    let away = Away::begin(field.on)?;
+    let before = ride.arrived()?.len();
+    let (mut written, mut slowest) = (150_usize, Duration::ZERO);
+    // All through the minute, one line after the other: each is the question whether local files still go on.
+    for line in &lines[150..350] {
+        wait::until("its turn", minute, || Ok((begin.elapsed() >= turn * (written as u32 - 150)).then_some(())))?;
+        let since = Instant::now();
+        append(&here, std::slice::from_ref(line))?;
+        let arrived = || Ok(ride.arrived()?.contains(line).then_some(()));
+        wait::until("a local line", quick, arrived).map_err(|why| format!("{why}; {}", ride.tail()))?;
+        slowest = slowest.max(since.elapsed());
+        written += 1;
+    }
+    ride.until_said("doesn't return", minute)?;
+    let gone = wait::until("the minute's end", minute, || Ok((begin.elapsed() >= minute).then(|| begin.elapsed())))?;
+    let b = field.b.display().to_string();
+    if !ride.log().lines().any(|line| line.contains("doesn't return") && line.contains(&b)) {
+        return Err(format!("the log doesn't name {b}; {}", ride.tail()));
+    }
+    drop(away);
+    ride.until_said("answers again", SEEN)?;
+    append(&field.a.join("a.log"), &lines[written..])?;
+    ride.until(lines.len(), SEEN)?;
+    ride.finish(&lines)?;
+    Ok(format!(
+        "away for {:.0} s with {} lines unseen; {} local lines meanwhile, the slowest after {:.1} s; each once",
+        gone.as_secs_f64(),
+        150_usize.saturating_sub(before),
+        written - 150,
+        slowest.as_secs_f64()
+    ))
 }

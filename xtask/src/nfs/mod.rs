@@ -1,4 +1,4 @@
-//! A real network file system: NFSv4.1 in a kernel of its own, and the real executable as one of its clients.
+//! A real network file system: NFSv4.1, or sshfs, in a kernel of its own, and the real executable as one of its clients.
 //!
 //! Comes in: the executable (`$PILLION_BIN`, else `target/dist/pillion`, built first). Goes out: a line for each case, and an
 //! error when one failed. Always holds: the server, its clients and what hangs in them live in a user-mode kernel
@@ -27,8 +27,8 @@ use crate::peer::tail;
 use crate::shipper::Shipper;
 use crate::{Outcome, cache, root, wait};
 
-/// The kernel, the server, what loads modules, and the libraries that these need.
-const PACKAGES: [&str; 11] = [
+/// The kernel, the servers, what loads modules, and the libraries that these need.
+const PACKAGES: [&str; 15] = [
     "user-mode-linux",
     "nfs-kernel-server",
     "kmod",
@@ -40,19 +40,52 @@ const PACKAGES: [&str; 11] = [
     "libwrap0",
     "libsqlite3-0",
     "libreadline8",
+    "sshfs",
+    "libfuse3-3",
+    "libglib2.0-0",
+    "openssh-sftp-server",
 ];
 
 /// The guest's start, all cases, and its end; it takes about a third of that.
-const LIMIT: Duration = Duration::from_secs(240);
+const LIMIT: Duration = Duration::from_secs(280);
 
-/// Runs the cases: `--case NAME`. Inside of the guest, `--inside`.
+/// What the guest serves its folder by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum On {
+    Nfs,
+    Sshfs,
+}
+
+impl On {
+    fn named(name: &str) -> Outcome<On> {
+        match name {
+            "nfs" => Ok(On::Nfs),
+            "sshfs" => Ok(On::Sshfs),
+            odd => Err(format!("--on nfs or sshfs, not {odd}")),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            On::Nfs => "nfs",
+            On::Sshfs => "sshfs",
+        }
+    }
+}
+
+/// Runs the cases: `--on nfs|sshfs` (nfs), `--case NAME`, or `--long`, the one that takes minutes. Inside of the guest,
+/// `--inside`, these come as variables.
 pub(crate) fn run(words: &[&str]) -> Outcome {
     let mut args = Args::new(words);
-    let (inside, only) = (args.switch("--inside"), args.value("--case")?);
+    let (inside, long, on) = (args.switch("--inside"), args.switch("--long"), args.value("--on")?);
+    let only = args.value("--case")?.or_else(|| long.then(|| cases::LONG.to_owned()));
     if let Some(odd) = args.rest()?.first() {
         return Err(format!("what is {odd}?"));
     }
-    if inside { cases::run(only.or_else(|| std::env::var("CASE").ok()).as_deref()) } else { in_guest(only.as_deref()) }
+    let variable = |name| inside.then(|| std::env::var(name).ok()).flatten();
+    let on = On::named(&on.or_else(|| variable("ON")).unwrap_or_else(|| "nfs".into()))?;
+    let only = only.or_else(|| variable("CASE"));
+    if inside { cases::run(on, only.as_deref()) } else { in_guest(on, only.as_deref()) }
 }
 
 /// Why the guest can't run here.
@@ -87,7 +120,7 @@ fn tools() -> Outcome<PathBuf> {
     })
 }
 
-fn in_guest(only: Option<&str>) -> Outcome {
+fn in_guest(on: On, only: Option<&str>) -> Outcome {
     if let Some(why) = missing() {
         return Err(why);
     }
@@ -104,6 +137,7 @@ fn in_guest(only: Option<&str>) -> Outcome {
     let path = |name: &str, path: &Path| format!("{name}={}", path.display());
     kernel.args([path("ubda", &disk), path("init", &root().join("e2e/nfs/init.sh"))]);
     kernel.args([path("TOOLS", &tools), path("WORK", work.path()), path("RUN", &own), path("PILLION_BIN", &pillion)]);
+    kernel.arg(format!("ON={}", on.name()));
     kernel.args(only.map(|case| format!("CASE={case}")));
     let mut child = Child::start(&mut kernel, &log)?;
     let code = wait::until("the end of the guest", LIMIT, || {

@@ -158,8 +158,14 @@ fn make_ready(parts: &mut Assembled) {
 fn left_by(seat: &Seat, inputs: &[InputSpec]) -> Vec<String> {
     let is_read = |e: &Entry| inputs.iter().any(|i| i.paths.iter().any(|glob| glob.matches(Path::new(&*e.source))));
     let longer = |e: &Entry| seat.world.fs.stat(Path::new(&*e.source), true).is_ok_and(|meta| meta.len > e.offset);
-    let entries = seat.registry.entries();
-    entries.iter().filter(|e| !is_read(e) && longer(e)).map(|e| e.source.to_string()).collect()
+    let mut unread = Vec::new();
+    // The files are asked afterwards: the registry waits while it is visited.
+    seat.registry.visit(|e| {
+        if !is_read(e) {
+            unread.push(Arc::clone(e));
+        }
+    });
+    unread.iter().filter(|e| longer(e)).map(|e| e.source.to_string()).collect()
 }
 
 /// What the receipt in the folder says.
