@@ -48,7 +48,8 @@ serve_nfs() {
 # A server of its own for each client, as ssh starts one for each connection; without the ssh between them.
 sshfs_at() {
   mkfifo "/run/$1.to" "/run/$1.from"
-  tool "$TOOLS/usr/lib/openssh/sftp-server" <"/run/$1.to" >"/run/$1.from" &
+  # Not by `tool`: the process id is to be the server's.
+  "$TOOLS/usr/lib/openssh/sftp-server" <"/run/$1.to" >"/run/$1.from" &
   echo $! >"/run/sftp-$1.pid"
   tool "$TOOLS/usr/bin/sshfs" -f -o "passive$2" :/mnt/export "/mnt/$1" >"/run/$1.to" <"/run/$1.from" &
   for _ in $(seq 200); do mountpoint -q "/mnt/$1" && return; sleep 0.05; done

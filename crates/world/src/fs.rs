@@ -147,7 +147,7 @@ pub trait File: Send + Sync {
     /// any prefix may have been written.
     fn write_all(&self, buf: &[u8]) -> io::Result<()>;
 
-    /// What `fstat` says.
+    /// What `fstat` says; on a network file system the server is asked where that is possible (`AT_STATX_FORCE_SYNC`).
     fn stat(&self) -> io::Result<Meta>;
 
     /// Makes the data and the size durable (`fdatasync`).

@@ -271,7 +271,8 @@ impl File for RealFile {
     }
 
     fn stat(&self) -> io::Result<Meta> {
-        statx(&self.0, Path::new(""), AtFlags::EMPTY_PATH)
+        // FUSE doesn't ask anew at an open: without the flag the size is what a look of a second ago made it.
+        statx(&self.0, Path::new(""), AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC)
     }
 
     fn sync(&self) -> io::Result<()> {

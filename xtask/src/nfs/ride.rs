@@ -116,6 +116,14 @@ impl Ride {
         Err(format!("it ended with {status}, not {code}; {}", self.tail()))
     }
 
+    /// Tells it to end, and waits for its last words: for how long, and not for the end itself.
+    pub(crate) fn told_to_end(&self, words: &str, limit: Duration) -> Outcome<Duration> {
+        let begin = std::time::Instant::now();
+        self.child.as_ref().ok_or("it isn't running")?.signal(Signal::INT);
+        self.until_said(words, limit)?;
+        Ok(begin.elapsed())
+    }
+
     /// Ends it, complete, and compares what was written with what arrived: each line once.
     pub(crate) fn finish(mut self, written: &[String]) -> Outcome {
         self.end(Some(Signal::INT), 0)?;

@@ -41,12 +41,13 @@ impl Harvester {
     }
 
     /// A descriptor may have gone stale: the next try opens the file anew. Where nothing else leads to it, it is kept until
-    /// it is known to be stale; then a search finds the file elsewhere, or it is lost.
+    /// it is known to be stale; then a search finds the file elsewhere, or it is lost. sshfs asks and reads by the name under
+    /// which a file was opened: once that is gone, its descriptor says that there is nothing, for ever.
     fn close_unless_kept(&mut self, id: FileId, e: &io::Error) {
         let Some(f) = self.table.get(id) else { return };
         if !f.gone {
             self.close(id);
-        } else if e.raw_os_error() == Some(libc::ESTALE) {
+        } else if e.raw_os_error() == Some(libc::ESTALE) || (f.network && missing(e)) {
             let input = usize::from(f.input);
             self.close(id);
             self.search_now(input);
