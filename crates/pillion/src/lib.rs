@@ -7,7 +7,7 @@
 //! - [`wrapped`]: a command that is wrapped. [`receiving`]: the endpoint for trying things out. [`injecting`]:
 //!   manifests. [`webhook`]: the admission webhook.
 //! - [`seat`]: whose registry a run works with, its own or a dead one's. [`sweep`]: what the dead left.
-//! - [`sharing`]: one of several replicas.
+//! - [`sharing`]: one of several replicas. [`shards`]: what they have, shown.
 //! - [`install`]: a copy for other images. [`lasting`]: what becomes of the data path.
 
 pub mod assemble;
@@ -25,6 +25,7 @@ mod receiving;
 mod rest;
 mod seat;
 mod sh;
+mod shards;
 pub mod sharing;
 mod sweep;
 mod webhook;
@@ -85,6 +86,7 @@ pub fn run(process: Process) -> u8 {
         Command::Webhook(flags) => webhook::webhook(&flags, &process),
         Command::Install(dir) => install::install(&dir),
         Command::Sweep(flags) => sweep::sweep(&flags),
+        Command::Shards(flags) => shards::shards(&flags),
         Command::Demo(options) => demo::demo(&options),
     }
 }

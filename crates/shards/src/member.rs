@@ -251,7 +251,7 @@ impl Member {
         self.locals.retain(|shard, local| {
             let kept = !matches!(local.stage, Stage::Adopting | Stage::Adopted);
             if kept {
-                local.epoch += 1;
+                local.epoch = local.epoch.saturating_add(1);
             } else {
                 orders.push(Order::Abandon { shard: *shard });
             }
@@ -514,7 +514,7 @@ impl Member {
                 continue;
             }
             let mut record = self.record(shard).cloned().unwrap_or_default();
-            record.epoch = record.epoch.max(on_disk) + 1;
+            record.epoch = record.epoch.max(on_disk).saturating_add(1);
             record.owner = Some(self.settings.member.clone());
             self.claimed.insert(shard, record.epoch);
             edits.insert(shard, record);

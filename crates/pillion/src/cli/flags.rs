@@ -18,6 +18,7 @@ pub(super) enum Kind {
     Inject,
     Install,
     Sweep,
+    Shards,
 }
 
 /// Flags that are settings over the configuration: the flag and the option.
@@ -83,6 +84,10 @@ pub(super) fn command(kind: Kind) -> Command {
             .arg(span_arg("grace", "How long an owner must not have moved [default: 60s]"))
             .arg(span_arg("delete-after", "Delete files that are shipped to their last byte, so long after"))
             .arg(span_arg("move-after", "Move them to .pillion/NAME/shipped beside the logs instead")),
+        Kind::Shards => config(command)
+            .arg(switch_arg("json", "Print JSON"))
+            .arg(switch_arg("behind", "Look at the registries and files too, for how far behind [default: true]"))
+            .arg(value_arg("api-server", "URL", "Another API server than the pod's own, such as kubectl proxy's")),
         Kind::Export => life(config(command)).arg(switch_arg("reveal-secrets", "Print passwords and keys too")),
     }
 }

@@ -26,6 +26,7 @@ Commands:
   inject -f FILE   Put Pillion beside the work in Kubernetes manifests; comments and order stay
   webhook          Give pods their sidecar when a cluster creates them (mutating admission)
   sweep PATH       Ship what dead pods left on a shared volume, from where they stopped
+  shards           Show which replica has which files, and how far behind it is
   install DIR      Copy this program to a shared volume, for `exec` in other images
   demo [-- CMD]    See it work, with a receiver and a job of its own, or with your command
   version, help    `help COMMAND` tells more
@@ -90,6 +91,18 @@ fn shipping(kind: Kind) -> Option<Texts<'static>> {
              size\nand shipped from there. Signals are passed on. When the command has ended and the last line is acknowledged, exits \
              with its code.",
             "Example:\n  pillion exec -c filebeat.yml --receipt receipt.json -- ./work.sh --fast\n",
+        ),
+        Kind::Shards => (
+            "shards [FLAGS]",
+            "Shows how replicas share the files of one file system (pillion.shards): which replica has which shard, since which epoch,\nwhose \
+             sign of life moves between two looks, and how many bytes lie between cursors and the ends of files. It writes nothing.\nThe \
+             configuration is the one that the replicas have; run it in one of them, or where the same folder is mounted.\n\nalive: \
+             it moved. still: it didn't; after a lease others take its shards. leaving: it gives them back. gone: it has no sign of \
+             life.\nfixed: parts are fixed (--shard I/N). Files that no replica has begun yet aren't counted.\n\nExits with 0 when every \
+             shard has an owner that lives, with 3 when one hasn't, with 2 for a bad configuration, with 1 when\nthe board can't be \
+             read.",
+            "Examples:\n  kubectl exec pillion-0 -- pillion shards -c /etc/pillion/filebeat.yml\n  pillion shards -c filebeat.yml --json | \
+             jq .behind_bytes\n  pillion shards -c filebeat.yml --behind=false      only the board: no registry, no file is looked at\n",
         ),
         _ => return None,
     })
@@ -161,6 +174,7 @@ pub(super) fn topic(name: &str, words: &[&str]) -> Result<String, Usage> {
         ["webhook"] => Kind::Webhook,
         ["install"] => Kind::Install,
         ["sweep"] => Kind::Sweep,
+        ["shards"] => Kind::Shards,
         _ => {
             return Err(Usage::new(
                 &format!("there is no help for `{}`", words.join(" ")),

@@ -25,8 +25,10 @@ use pillion_config::{Load, Setting, default_home, nearest};
 pub use crate::sweep::After;
 
 /// Commands of ours.
-const OWN: &[&str] =
-    &["run", "test", "export", "version", "help", "exec", "receive", "demo", "inject", "webhook", "install", "sweep"];
+const OWN: &[&str] = &[
+    "run", "test", "export", "version", "help", "exec", "receive", "demo", "inject", "webhook", "install", "sweep",
+    "shards",
+];
 /// Words that are commands, here or in Filebeat; what isn't here is refused with a remedy.
 pub(crate) const COMMANDS: &[&str] = &[
     "run",
@@ -41,6 +43,7 @@ pub(crate) const COMMANDS: &[&str] = &[
     "webhook",
     "install",
     "sweep",
+    "shards",
     "setup",
     "keystore",
     "modules",
@@ -84,6 +87,8 @@ pub enum Command {
     Webhook(Webhook),
     /// `sweep PATH`: ship what dead pods left.
     Sweep(Sweep),
+    /// `shards`: who has which shard.
+    Shards(Shards),
     /// Print this to standard output and exit 0: `version`, `help`.
     Say(String),
 }
@@ -116,6 +121,19 @@ pub struct Sweep {
     pub dry_run: bool,
     /// `--delete-after`, `--move-after`: what becomes of shipped files.
     pub after: Option<After>,
+}
+
+/// `pillion shards`.
+#[derive(Debug)]
+pub struct Shards {
+    /// The configuration that the replicas have.
+    pub run: Run,
+    /// `--json`: for programs.
+    pub json: bool,
+    /// `--behind`: look at registries and files, too.
+    pub behind: bool,
+    /// `--api-server URL`: another one than the pod's own.
+    pub api_server: Option<String>,
 }
 
 /// What the flags say about our own log.
@@ -269,6 +287,7 @@ pub fn parse(process: &Process) -> Result<Command, Usage> {
             return Err(Usage::new("`sweep` needs a folder", "write `pillion sweep -c filebeat.yml /volume`"));
         }
         ["webhook"] => flags::Kind::Webhook,
+        ["shards"] => flags::Kind::Shards,
         words => return Err(not_a_command(words)),
     };
     if split.asks_for_help {
@@ -294,10 +313,20 @@ pub fn parse(process: &Process) -> Result<Command, Usage> {
                 flags::Kind::Export => Command::ExportConfig { run, reveal: flags::on(&matches, "reveal-secrets") },
                 flags::Kind::Exec => Command::Exec { run, command },
                 flags::Kind::Sweep => Command::Sweep(sweep(&matches, words.iter().skip(1).collect(), run)?),
+                flags::Kind::Shards => Command::Shards(shards(&matches, run)),
                 _ if flags::on(&matches, "configtest") => Command::TestConfig(run),
                 _ => Command::Run(run),
             })
         }
+    }
+}
+
+fn shards(matches: &ArgMatches, run: Run) -> Shards {
+    Shards {
+        run,
+        json: flags::on(matches, "json"),
+        behind: flags::switch(matches, "behind").unwrap_or(true),
+        api_server: flags::text(matches, "api-server").cloned(),
     }
 }
 

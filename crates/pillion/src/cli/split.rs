@@ -69,6 +69,8 @@ const LONG: &[(&str, bool)] = &[
     ("delete-after", true),
     ("move-after", true),
     ("dry-run", false),
+    ("json", false),
+    ("behind", false),
 ];
 
 /// Short flags that a value follows.

@@ -10,5 +10,6 @@ mod ends;
 mod exec;
 mod harness;
 mod panics;
+mod shards;
 mod sweep;
 mod told;
