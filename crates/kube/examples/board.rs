@@ -55,6 +55,21 @@ async fn main() -> Outcome<()> {
     let (a, b) = (member("a-1")?, member("b-2")?);
     let mut client = Client::new(world.clone(), target()?);
     let path = format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases");
+    // The reason why replacements name the uid.
+    let bare = |version: &str| {
+        serde_json::json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": {},
+        "metadata": {"name": format!("{group}-bare"), "resourceVersion": version}})
+    };
+    let made = client.create(&path, &bare("")).await.map_err(|e| e.to_string())?;
+    let (bare_path, options) = (format!("{path}/{group}-bare"), serde_json::json!({}));
+    client.delete(&bare_path, &options).await.map_err(|e| e.to_string())?;
+    let version = made["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+    let again = client.replace(&bare_path, &bare(version)).await;
+    println!(
+        "     a replacement without a uid of what was deleted: {}",
+        again.map_or_else(|e| e.to_string(), |_| "made".into())
+    );
+    let _ = client.delete(&bare_path, &options).await;
     let mut delete = async |name: &str| client.delete(&format!("{path}/{name}"), &serde_json::json!({})).await;
 
     is("nothing is there at first", a.look().await? == pillion_shards::Board::default())?;

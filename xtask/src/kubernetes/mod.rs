@@ -4,6 +4,7 @@
 //! Always holds: nothing leaves the node's namespaces; what the machine lacks is said and is no success.
 
 pub(crate) mod api;
+mod boards;
 mod build;
 mod case;
 mod cases;
@@ -22,6 +23,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Instant;
 
+use boards::Board;
 use case::Case;
 use endpoint::Endpoint;
 use example::Example;
@@ -56,6 +58,7 @@ pub(crate) fn ready() -> Outcome {
 enum Try {
     Case(Case),
     Injected(Plain),
+    Board(Board),
     /// For this time.
     Hundred(usize),
 }
@@ -65,6 +68,7 @@ impl Try {
         match self {
             Try::Case(case) => case.name,
             Try::Injected(plain) => plain.name,
+            Try::Board(board) => board.name(),
             Try::Hundred(_) => "a-hundred",
         }
     }
@@ -87,7 +91,8 @@ impl Try {
 
 fn everything(times: usize) -> Vec<Try> {
     let cases = cases::all().into_iter().map(Try::Case);
-    let all = cases.chain(injected::all().into_iter().map(Try::Injected)).chain((1..=times).map(Try::Hundred));
+    let plain = injected::all().into_iter().map(Try::Injected);
+    let all = cases.chain(plain).chain(Board::ALL.map(Try::Board)).chain((1..=times).map(Try::Hundred));
     let (alone, together): (Vec<Try>, Vec<Try>) = all.partition(Try::alone);
     together.into_iter().chain(alone).collect()
 }
@@ -209,6 +214,7 @@ impl Rig {
         match t {
             Try::Case(case) => self.case(case, index, examples),
             Try::Injected(plain) => plain.run(self),
+            Try::Board(board) => board.run(self),
             Try::Hundred(nth) => hundred::run(&self.node, &self.endpoint, *nth),
         }
     }

@@ -1,7 +1,7 @@
 //! KEDA, as far as a surge needs it: the real schema of its ScaledJob, and a stand-in for its operator.
 //!
-//! Comes in: KEDA's own Go module (Apache-2.0), from which one file is taken, or `$PILLION_KEDA_CRD`, that file. Goes out: the
-//! file's path; as many Jobs as messages wait.
+//! Comes in: KEDA's own Go module (Apache-2.0), from which two files are taken, or `$PILLION_KEDA_CRD`, a folder with them. Goes
+//! out: a file's path; as many Jobs as messages wait.
 //! Always holds: the module is the one whose checksum stands here; it is asked for once, and then lies in the cache, so that
 //! later runs need no network. Jobs are made as KEDA's `pkg/scaling/executor/scale_jobs.go` makes them.
 
@@ -18,17 +18,23 @@ const MODULE: &str = "github.com/kedacore/keda/v2";
 pub(super) const VERSION: &str = "v2.21.0";
 /// Of the module, as the Go checksum database has it.
 const SUM: &str = "h1:R6z2HZvstK4RLUMxroNACzBj74xGxt3kG59b5Xc+Xps=";
-const FILE: &str = "config/crd/bases/keda.sh_scaledjobs.yaml";
+const FOLDER: &str = "config/crd/bases";
+const KINDS: [&str; 2] = ["scaledjobs", "scaledobjects"];
 
-/// The CustomResourceDefinition of ScaledJob.
-pub(super) fn schema() -> Outcome<PathBuf> {
+fn file(kind: &str) -> String {
+    format!("keda.sh_{kind}.yaml")
+}
+
+/// The CustomResourceDefinition of `scaledjobs` or `scaledobjects`.
+pub(in crate::kubernetes) fn schema(kind: &str) -> Outcome<PathBuf> {
     if let Some(set) = std::env::var_os("PILLION_KEDA_CRD") {
-        return Ok(PathBuf::from(set));
+        return Ok(PathBuf::from(set).join(file(kind)));
     }
-    let folder = cache::built("keda", &[MODULE, VERSION, SUM, FILE], fetch).map_err(|why| {
-        format!("{why}\nKEDA's schema comes from its Go module; without a network name that file, {FILE} of KEDA's sources, in PILLION_KEDA_CRD")
+    let key = [MODULE, VERSION, SUM, KINDS[0], KINDS[1]];
+    let folder = cache::built("keda", &key, fetch).map_err(|why| {
+        format!("{why}\nKEDA's schema comes from its Go module; without a network name {FOLDER} of KEDA's sources in PILLION_KEDA_CRD")
     })?;
-    Ok(folder.join("scaledjobs.yaml"))
+    Ok(folder.join(file(kind)))
 }
 
 fn fetch(folder: &Path) -> Outcome {
@@ -38,9 +44,12 @@ fn fetch(folder: &Path) -> Outcome {
     if said["Sum"] != SUM {
         return Err(format!("{MODULE}@{VERSION} has the checksum {}, not {SUM}", said["Sum"]));
     }
-    let path = Path::new(said["Dir"].as_str().unwrap_or_default()).join(FILE);
-    let text = fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-    fs::write(folder.join("scaledjobs.yaml"), text).map_err(|e| e.to_string())
+    let from = Path::new(said["Dir"].as_str().unwrap_or_default()).join(FOLDER);
+    KINDS.iter().map(|kind| file(kind)).try_for_each(|file| {
+        let path = from.join(&file);
+        let text = fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        fs::write(folder.join(file), text).map_err(|e| e.to_string())
+    })
 }
 
 /// One Job for each of the messages, but no more than the ScaledJob allows; how many there are.

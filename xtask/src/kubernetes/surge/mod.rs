@@ -8,7 +8,7 @@
 //! than the kernel's limit leaves, is an error. Filebeat's losses are only told.
 
 mod gauge;
-mod keda;
+pub(in crate::kubernetes) mod keda;
 mod ride;
 
 use std::collections::HashMap;
@@ -61,7 +61,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         return Err(format!("what is {odd}?"));
     }
     super::ready()?;
-    let schema = keda::schema()?;
+    let schema = keda::schema("scaledjobs")?;
     let peer = if rides.iter().any(|r| r.is_filebeat()) { vec![image::filebeat(ride::FILEBEAT)?] } else { Vec::new() };
     let rig = Rig::with(false, &peer)?;
     child::run(rig.node.kubectl().args(["create", "-f"]).arg(&schema))?;
