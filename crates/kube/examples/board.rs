@@ -14,6 +14,7 @@ use pillion_kube::client::{Client, Target};
 use pillion_kube::shards::{Leases, Settings};
 use pillion_shards::{Backend as _, Beat, Record, Shard, Table, Version, Wrote};
 use pillion_world::World;
+use serde_json::json;
 
 type Outcome<T> = Result<T, String>;
 
@@ -38,6 +39,76 @@ fn of<'a>(beats: &'a [Beat], member: &str) -> Outcome<&'a Beat> {
     beats.iter().find(|beat| beat.member == member).ok_or_else(|| format!("{member} isn't there"))
 }
 
+/// An API server and a namespace, with the Leases of one group there.
+struct Try {
+    client: Client,
+    path: String,
+    group: String,
+}
+
+impl Try {
+    async fn delete(&mut self, name: &str) -> Outcome<()> {
+        let path = format!("{}/{name}", self.path);
+        self.client.delete(&path, &json!({})).await.map(drop).map_err(|e| e.to_string())
+    }
+
+    /// The reason why replacements name the uid.
+    async fn shows_why(&mut self) -> Outcome<()> {
+        let name = format!("{}-bare", self.group);
+        let bare = |version: &str| {
+            json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": {},
+                "metadata": {"name": name, "resourceVersion": version}})
+        };
+        let made = self.client.create(&self.path, &bare("")).await.map_err(|e| e.to_string())?;
+        self.delete(&name).await?;
+        let version = made["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+        let again = self.client.replace(&format!("{}/{name}", self.path), &bare(version)).await;
+        let was_made = again.is_ok();
+        println!(
+            "     without a uid, the replacement of what was deleted {}",
+            if was_made { "makes it" } else { "fails" }
+        );
+        if was_made { self.delete(&name).await } else { Ok(()) }
+    }
+
+    async fn tables(&mut self, a: &Leases, b: &Leases) -> Outcome<()> {
+        let one = done(a.write(None, table(1, 64)).await)?;
+        is("a table that is there isn't made", b.write(None, table(2, 64)).await == Wrote::Conflict)?;
+        is("what was written is read", b.look().await?.table == Some((one.clone(), table(1, 64))))?;
+        let two = done(b.write(Some(one.clone()), table(2, 64)).await)?;
+        is("an old version isn't written over", a.write(Some(one), table(3, 64)).await == Wrote::Conflict)?;
+        self.delete(&self.group.clone()).await?;
+        let over = a.write(Some(two), table(4, 64)).await;
+        is("a deleted table isn't made anew by a replacement", over == Wrote::Conflict)?;
+        is("nor is it there", a.look().await?.table.is_none())?;
+        let three = done(a.write(None, table(5, 64)).await)?;
+        let large = done(a.write(Some(three), table(u64::MAX / 2, 1024)).await)?;
+        is("1,024 shards fit", b.look().await?.table == Some((large, table(u64::MAX / 2, 1024))))?;
+        self.delete(&self.group.clone()).await
+    }
+
+    async fn lives(&mut self, a: &Leases, b: &Leases) -> Outcome<()> {
+        a.beat(false).await?;
+        b.beat(false).await?;
+        let first = b.look().await?;
+        a.beat(false).await?;
+        let second = b.look().await?;
+        is("a renewed sign of life is another one", of(&first.beats, "a-1")? != of(&second.beats, "a-1")?)?;
+        is("one that wasn't renewed is the same", of(&first.beats, "b-2")? == of(&second.beats, "b-2")?)?;
+        self.delete(&format!("{}-a-1", self.group)).await?;
+        a.beat(true).await?;
+        let seen = b.look().await?;
+        is("a deleted sign of life comes again", of(&seen.beats, "a-1")?.leaving)?;
+        a.beat(false).await?;
+        b.bury(of(&seen.beats, "a-1")?.clone()).await?;
+        let seen = b.look().await?;
+        is("one that was renewed isn't removed", of(&seen.beats, "a-1").is_ok())?;
+        b.bury(of(&seen.beats, "a-1")?.clone()).await?;
+        b.bury(of(&seen.beats, "b-2")?.clone()).await?;
+        is("one that wasn't is", b.look().await?.beats.is_empty())
+    }
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Outcome<()> {
     let mut args = std::env::args().skip(1);
@@ -53,57 +124,10 @@ async fn main() -> Outcome<()> {
         Ok(Leases::new(world.clone(), target()?, &settings))
     };
     let (a, b) = (member("a-1")?, member("b-2")?);
-    let mut client = Client::new(world.clone(), target()?);
     let path = format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases");
-    // The reason why replacements name the uid.
-    let bare = |version: &str| {
-        serde_json::json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": {},
-        "metadata": {"name": format!("{group}-bare"), "resourceVersion": version}})
-    };
-    let made = client.create(&path, &bare("")).await.map_err(|e| e.to_string())?;
-    let (bare_path, options) = (format!("{path}/{group}-bare"), serde_json::json!({}));
-    client.delete(&bare_path, &options).await.map_err(|e| e.to_string())?;
-    let version = made["metadata"]["resourceVersion"].as_str().unwrap_or_default();
-    let again = client.replace(&bare_path, &bare(version)).await;
-    println!(
-        "     a replacement without a uid of what was deleted: {}",
-        again.map_or_else(|e| e.to_string(), |_| "made".into())
-    );
-    let _ = client.delete(&bare_path, &options).await;
-    let mut delete = async |name: &str| client.delete(&format!("{path}/{name}"), &serde_json::json!({})).await;
-
+    let mut with = Try { client: Client::new(world.clone(), target()?), path, group: group.clone() };
     is("nothing is there at first", a.look().await? == pillion_shards::Board::default())?;
-    a.beat(false).await?;
-    b.beat(false).await?;
-    let first = b.look().await?;
-    a.beat(false).await?;
-    let second = b.look().await?;
-    is("a renewed sign of life is another one", of(&first.beats, "a-1")? != of(&second.beats, "a-1")?)?;
-    is("one that wasn't renewed is the same", of(&first.beats, "b-2")? == of(&second.beats, "b-2")?)?;
-
-    let one = done(a.write(None, table(1, 64)).await)?;
-    is("a table that is there isn't made", b.write(None, table(2, 64)).await == Wrote::Conflict)?;
-    is("what was written is read", b.look().await?.table == Some((one.clone(), table(1, 64))))?;
-    let two = done(b.write(Some(one.clone()), table(2, 64)).await)?;
-    is("an old version isn't written over", a.write(Some(one), table(3, 64)).await == Wrote::Conflict)?;
-    delete(&group).await.map_err(|e| e.to_string())?;
-    is("a deleted table isn't made anew by a replacement", a.write(Some(two), table(4, 64)).await == Wrote::Conflict)?;
-    is("nor is it there", a.look().await?.table.is_none())?;
-    let three = done(a.write(None, table(5, 64)).await)?;
-    let large = done(a.write(Some(three), table(u64::MAX / 2, 1024)).await)?;
-    is("1,024 shards fit", b.look().await?.table == Some((large, table(u64::MAX / 2, 1024))))?;
-
-    delete(&format!("{group}-a-1")).await.map_err(|e| e.to_string())?;
-    a.beat(true).await?;
-    let seen = b.look().await?;
-    is("a deleted sign of life comes again", of(&seen.beats, "a-1")?.leaving)?;
-    a.beat(false).await?;
-    b.bury(of(&seen.beats, "a-1")?.clone()).await?;
-    let seen = b.look().await?;
-    is("one that was renewed isn't removed", of(&seen.beats, "a-1").is_ok())?;
-    b.bury(of(&seen.beats, "a-1")?.clone()).await?;
-    b.bury(of(&seen.beats, "b-2")?.clone()).await?;
-    is("one that wasn't is", b.look().await?.beats.is_empty())?;
-    delete(&group).await.map_err(|e| e.to_string())?;
-    Ok(())
+    with.shows_why().await?;
+    with.tables(&a, &b).await?;
+    with.lives(&a, &b).await
 }
