@@ -3,7 +3,7 @@
 //! Comes in: batches as they are read, and every fate that isn't a plain acknowledgement. Goes out: numbers and byte
 //! ranges for the receipt. It holds paths, types, field names and counts, never values.
 //!
-//! Always holds: for each file, events read = acknowledged + duplicates + dropped + dead-lettered + open. The tables
+//! Always holds: for each file, events read = acknowledged + dropped + dead-lettered + handed over + open. The tables
 //! are bounded ([`MAX_FILES`], [`MAX_REASONS`], [`MAX_RANGES`]); beyond that only the totals go on, and how many files
 //! were left out is said.
 //!
@@ -43,6 +43,9 @@ pub struct Counts {
     /// Lines and events that the configuration left out (`include_lines`, `exclude_lines`, processors): read, and
     /// not to be delivered.
     pub filtered: u64,
+    /// Events that were read here, weren't acknowledged, and are shipped by another replica now: the target may have got
+    /// them from here too.
+    pub handed_over: u64,
 }
 
 impl Counts {
@@ -55,11 +58,12 @@ impl Counts {
         self.dropped += more.dropped;
         self.lost_bytes += more.lost_bytes;
         self.filtered += more.filtered;
+        self.handed_over += more.handed_over;
     }
 
     /// Events that nobody has decided about.
     pub fn unacked(&self) -> u64 {
-        self.events.saturating_sub(self.acked + self.dead_lettered + self.dropped)
+        self.events.saturating_sub(self.acked + self.dead_lettered + self.dropped + self.handed_over)
     }
 }
 
@@ -178,6 +182,11 @@ impl Accounts {
     /// Bytes of a file were destroyed before they could be read.
     pub fn lost(&mut self, path: &str, bytes: u64) {
         self.add(&path.into(), &Counts { lost_bytes: bytes, ..Counts::default() });
+    }
+
+    /// Another replica ships what of a file isn't acknowledged.
+    pub(crate) fn handed_over(&mut self, path: &Arc<str>, count: u64) {
+        self.add(path, &Counts { handed_over: count, ..Counts::default() });
     }
 
     /// The configuration left lines or events of a file out.

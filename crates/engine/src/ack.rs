@@ -9,6 +9,7 @@
 //! - A cursor stands before the first byte of its incarnation that isn't settled: it moves over the contiguous part
 //!   alone, and never back.
 //! - An event is settled once; a second time is a defect of the output, is counted, and changes nothing.
+//! - What another replica has taken over ([`Books::hand_over`]) moves no cursor and isn't waited for, whatever comes of it.
 //! - Dropped and dead-lettered events are settled: the target refused them for good, and asking again would only be
 //!   refused again. The receipt names them.
 //! - Only batches that aren't finished, and sources with such, take memory here; the queue bounds them.
@@ -39,6 +40,8 @@ struct OpenBatch {
     remaining: usize,
     /// One bit an event: settled.
     settled: Vec<u64>,
+    /// Another replica ships it.
+    handed_over: bool,
 }
 
 struct OpenSource {
@@ -90,6 +93,7 @@ impl Books {
             guard: batch.guard,
             remaining: n,
             settled: vec![0; n.div_ceil(64)],
+            handed_over: false,
         };
         let before = self.batches.insert(batch.id, open);
         debug_assert!(before.is_none(), "batch {:?} was accepted twice", batch.id);
@@ -119,6 +123,9 @@ impl Books {
                 }
             }
             open.remaining -= 1;
+            if open.handed_over {
+                continue;
+            }
             match fates.of(index) {
                 Fate::Acked => counts.acked += 1,
                 Fate::Duplicate => {
@@ -139,7 +146,44 @@ impl Books {
         if open.remaining > 0 {
             return Settled::default();
         }
+        if open.handed_over {
+            self.batches.remove(&batch.id);
+            return Settled { cursor: None, finished: true };
+        }
         Settled { cursor: self.advance(batch), finished: true }
+    }
+
+    /// Another replica has the files at such paths: nothing of them that isn't acknowledged is waited for, or moves a
+    /// cursor. How many events that is.
+    pub fn hand_over(&mut self, which: &dyn Fn(&str) -> bool) -> u64 {
+        let gone = self.sources.extract_if(|_, source| which(&source.path));
+        let mut events = 0;
+        for (_, source) in gone {
+            let mut open = 0;
+            for id in source.batches {
+                let Some(batch) = self.batches.get_mut(&id) else { continue };
+                open += batch.remaining as u64;
+                batch.handed_over = true;
+                if batch.remaining == 0 {
+                    self.batches.remove(&id);
+                }
+            }
+            self.accounts.handed_over(&source.path, open);
+            events += open;
+        }
+        events
+    }
+
+    /// Whether another replica ships what is left of a batch.
+    pub fn is_handed_over(&self, id: BatchId) -> bool {
+        self.batches.get(&id).is_some_and(|open| open.handed_over)
+    }
+
+    /// How many events of files at such paths aren't settled.
+    pub fn open_at(&self, which: &dyn Fn(&str) -> bool) -> usize {
+        let sources = self.sources.values().filter(|source| which(&source.path));
+        let batches = sources.flat_map(|source| &source.batches).filter_map(|id| self.batches.get(id));
+        batches.map(|open| open.remaining).sum()
     }
 
     /// Moves the cursor of a source over the settled batches at its front.
@@ -167,9 +211,9 @@ impl Books {
         Some(Acked::by_target(Cursor { key, incarnation, offset, guard }))
     }
 
-    /// Whether everything that was accepted is settled.
+    /// Whether everything that was accepted, and isn't another replica's now, is settled.
     pub fn all_settled(&self) -> bool {
-        self.batches.is_empty()
+        self.sources.is_empty()
     }
 
     /// What is read and not acknowledged, sorted by path.
@@ -284,6 +328,36 @@ mod tests {
         assert!(books.settle(&slice(&one, 1..2), &Fates::All(Fate::Acked)).finished);
         books.settle(&slice(&one, 0..2), &Fates::All(Fate::Acked));
         assert_eq!((books.settled_twice(), books.accounts().totals().acked), (3, 2));
+    }
+
+    #[test]
+    fn what_is_handed_over_moves_no_cursor_and_is_not_waited_for() {
+        let (ours, theirs) = (source_of_life("/x/ours.log", 1), source_of_life("/x/theirs.log", 2));
+        let kept = batch(&ours, 1, 0, &[10]);
+        let (done, flying, waiting) =
+            (batch(&theirs, 2, 0, &[5]), batch(&theirs, 3, 5, &[5, 5]), batch(&theirs, 4, 15, &[5]));
+        let mut books = Books::default();
+        for b in [&kept, &done, &flying, &waiting] {
+            books.accept(b);
+        }
+        assert_eq!(offset(&books.settle(&slice(&done, 0..1), &Fates::All(Fate::Acked))), Some(5));
+        books.settle(&slice(&waiting, 0..1), &Fates::All(Fate::Acked));
+        books.settle(&slice(&flying, 0..1), &Fates::All(Fate::Acked));
+        let is_theirs = |path: &str| path.contains("theirs");
+        assert_eq!((books.open_at(&is_theirs), books.open_at(&|_| true)), (1, 2));
+        assert_eq!(books.hand_over(&is_theirs), 1);
+        assert!(books.is_handed_over(flying.id) && !books.is_handed_over(waiting.id) && !books.is_handed_over(kept.id));
+        // The file is read here again, from where the other one stopped, while the former batch is still on its way.
+        let again = batch(&theirs, 5, 10, &[5]);
+        books.accept(&again);
+        let late = books.settle(&slice(&flying, 1..2), &Fates::All(Fate::Duplicate));
+        assert_eq!((offset(&late), late.finished), (None, true));
+        assert_eq!(offset(&books.settle(&slice(&again, 0..1), &Fates::All(Fate::Acked))), Some(15));
+        assert!(!books.all_settled());
+        books.settle(&slice(&kept, 0..1), &Fates::All(Fate::Acked));
+        let c = books.accounts().totals();
+        assert!(books.all_settled() && books.settled_twice() == 0);
+        assert_eq!((c.handed_over, c.acked, c.duplicates, c.unacked()), (1, 5, 0, 0));
     }
 
     #[test]

@@ -26,8 +26,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use pillion_event::{Batch, Slice};
-use pillion_queue::{AckSink, Fates, Queue};
+use pillion_event::{Batch, Fate, Slice};
+use pillion_queue::{AckSink, Fates, Queue, Request};
 use pillion_registry::{Intent, Registry};
 use tokio::sync::Notify;
 
@@ -107,6 +107,30 @@ impl Ledger {
             self.wake.notify_one();
         } else {
             self.queue.push(batch);
+        }
+    }
+
+    /// Another replica has the files at such paths: see [`Books::hand_over`]. How many of their events it may send again.
+    pub fn hand_over(&self, which: &dyn Fn(&str) -> bool) -> u64 {
+        let events = lock(&self.books).hand_over(which);
+        self.progress.notify_one();
+        events
+    }
+
+    /// How many events of files at such paths aren't settled.
+    pub fn open_at(&self, which: &dyn Fn(&str) -> bool) -> usize {
+        lock(&self.books).open_at(which)
+    }
+
+    /// Takes out of a request what another replica ships by now, before it is sent.
+    pub fn without_handed_over(&self, request: &mut Request) {
+        let gone: Vec<Slice> = {
+            let books = lock(&self.books);
+            request.slices.extract_if(.., |slice| books.is_handed_over(slice.batch.id)).collect()
+        };
+        for slice in gone {
+            // What is said of it counts for nothing; its space in the queue is free.
+            self.settled(&slice, Fates::All(Fate::Acked));
         }
     }
 
@@ -290,7 +314,7 @@ impl AckSink for Ledger {
 mod tests {
     use super::*;
     use crate::testing::{batch, source};
-    use pillion_event::{Fate, Incarnation};
+    use pillion_event::Incarnation;
     use pillion_queue::Limits;
     use pillion_registry::{Entry, FilestreamState, Identifier, Kind, Options};
     use pillion_world::World;

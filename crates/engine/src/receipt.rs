@@ -152,6 +152,9 @@ impl Receipt {
         if c.filtered > 0 {
             let _ = write!(s, ", {} more left out by the configuration", c.filtered);
         }
+        if c.handed_over > 0 {
+            let _ = write!(s, ", {} handed over to other replicas (the target may have got them twice)", c.handed_over);
+        }
         for reason in self.reasons() {
             s.push_str("; ");
             s.push_str(&reason);
@@ -273,6 +276,7 @@ fn counts_json(c: &Counts) -> Value {
         "unacknowledged": c.unacked(),
         "lost_bytes": c.lost_bytes,
         "filtered": c.filtered,
+        "handed_over": c.handed_over,
     })
 }
 

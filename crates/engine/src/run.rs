@@ -42,7 +42,7 @@ pub const COMMAND_END: Duration = Duration::from_millis(1500);
 /// The readers, as the run sees them.
 pub trait Reading: Send + Sync {
     /// Look at everything once more, read it to its end, hold nothing back.
-    fn drain(&self);
+    fn drain(&self, cause: &Cause);
     /// How far that is: everything is read; everything that was held back has gone out. Whoever changes this tells
     /// [`Ledger::tell`].
     fn progress(&self) -> (bool, bool);
@@ -252,8 +252,8 @@ impl Run {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
+        self.reading.drain(&cause);
         state.drain.start(cause, now, limit);
-        self.reading.drain();
         (self.hurry)();
         state.begin_at = None;
         state.next_receipt.get_or_insert(now.plus(RECEIPT_DELAY));

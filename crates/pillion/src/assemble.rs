@@ -15,6 +15,7 @@ use tracing::Level;
 
 use crate::cli::Log;
 use crate::discover;
+use crate::sharing::settings::Sharing;
 
 /// What a run is made of.
 pub struct Assembled {
@@ -30,6 +31,8 @@ pub struct Assembled {
     pub output: AnyOptions,
     /// `name`, when it is set.
     pub name: Option<String>,
+    /// `pillion.shards`: it shares its files with other replicas.
+    pub sharing: Option<Sharing>,
     /// What to say before starting.
     pub warnings: Vec<Diagnostic>,
 }
@@ -46,6 +49,7 @@ pub fn assemble(config: &Config, strict: bool, needs_input: bool) -> Result<Asse
     let providers = providers_of(config).map_err(&mut keep).ok();
     let output = AnyOptions::from_root(&root).map_err(&mut keep).ok();
     let name = root.str("name").map_err(&mut keep).ok();
+    let sharing = Sharing::from_root(&root).map_err(&mut keep).ok();
     let discovers = providers.as_ref().is_none_or(|p| !p.is_empty());
     if let Some(none) = inputs.as_ref().filter(|i| i.is_empty() && needs_input && !discovers) {
         let (key, how) = match config.compat() {
@@ -67,10 +71,12 @@ pub fn assemble(config: &Config, strict: bool, needs_input: bool) -> Result<Asse
         warnings.extend(leftovers.unknown)
     }
     warnings.extend(leftovers.harmless);
-    match (engine, inputs, limits, providers, output, name) {
-        (Some(engine), Some(inputs), Some(limits), Some(providers), Some(output), Some(name)) if errors.is_empty() => {
+    match (engine, inputs, limits, providers, output, name.zip(sharing)) {
+        (Some(engine), Some(inputs), Some(limits), Some(providers), Some(output), Some((name, sharing)))
+            if errors.is_empty() =>
+        {
             let name = name.filter(|n| !n.is_empty());
-            Ok(Assembled { engine, inputs, limits, providers, output, name, warnings })
+            Ok(Assembled { engine, inputs, limits, providers, output, name, sharing, warnings })
         }
         _ => Err(errors),
     }

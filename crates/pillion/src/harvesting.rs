@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use pillion_engine::run::{Ending, Reading, ReadingReport};
 use pillion_event::{Batch, Incarnation, InputKind};
 use pillion_input::{
     BatchSink, Budget, Division, Handle, HarvestThread, Harvester, InputId, InputSpec, Limits, MAX_SHARES, Mounts,
-    Numbers, Own, Report, Share, StdinThread, Waker,
+    Numbers, Own, Report, Share, Shares, StdinThread, Waker,
 };
 use pillion_queue::Queue;
 use pillion_world::World;
@@ -30,9 +30,13 @@ use tokio::sync::mpsc;
 
 use crate::discover::Inputs;
 use crate::seat::Seat;
+use crate::sharing::Ours;
 
 /// How long a report of a reading thread is waited for: longer, and a file system hangs.
 const ANSWER: Duration = Duration::from_millis(250);
+
+/// How often it is looked whether threads have let go of files.
+const RELEASED: Duration = Duration::from_millis(5);
 
 /// What readers need beside their inputs.
 pub(crate) struct Place<'a> {
@@ -67,6 +71,8 @@ struct Sink {
     reading: Arc<AtomicUsize>,
     /// Lives of files whose lines another process may have sent.
     believed: Arc<HashSet<Incarnation>>,
+    /// Which files are ours, when they are shared.
+    ours: Option<Arc<Ours>>,
     last: Arc<OnceLock<Report>>,
     /// Where to say that this was the end of standard input.
     ends: Option<mpsc::Sender<Ending>>,
@@ -74,11 +80,21 @@ struct Sink {
 
 impl BatchSink for Sink {
     fn budget(&self) -> Budget {
+        if self.ours.as_ref().is_some_and(|ours| !ours.holds()) {
+            return Budget { bytes: 0, events: 0 };
+        }
         Budget { bytes: self.ledger.free(), events: self.queue.free_events() }
     }
 
     fn push(&mut self, mut batch: Batch) {
         batch.replayed |= self.believed.contains(&batch.source.incarnation);
+        if let Some(ours) = &self.ours {
+            let path = Path::new(&*batch.source.path);
+            if !ours.is_ours(path) {
+                return; // read in the moment in which it was given away: whoever has it reads it again
+            }
+            batch.replayed |= ours.may_have_been_sent(path, batch.source.incarnation);
+        }
         self.ledger.accept(batch);
     }
 
@@ -123,6 +139,35 @@ impl Harvesting {
 }
 
 impl Harvesting {
+    /// Everything is looked at once more and read to its end.
+    pub(crate) fn begin_drain(&self) {
+        self.readers.iter().for_each(|reader| reader.thread.drain());
+    }
+
+    /// More files may be ours.
+    pub(crate) fn shares_grew(&self) {
+        self.readers.iter().for_each(|reader| reader.thread.shares_grew());
+    }
+
+    /// Lets go of the files at such paths, and waits until nothing of them comes any more, or for this long.
+    pub(crate) async fn release(&self, which: Arc<dyn Fn(&Path) -> bool + Send + Sync>, limit: Option<Duration>) {
+        let mut answers: Vec<_> = self
+            .readers
+            .iter()
+            .map(|reader| {
+                let which = Arc::clone(&which);
+                reader.thread.release(move |path| which(path))
+            })
+            .collect();
+        let begin = self.world.clock.mono();
+        // A thread that has ended answers nothing, and reads nothing either.
+        answers.retain(|answer| matches!(answer.try_recv(), Err(TryRecvError::Empty)));
+        while !answers.is_empty() && limit.is_none_or(|limit| self.world.clock.mono().since(begin) < limit) {
+            tokio::time::sleep(RELEASED).await;
+            answers.retain(|answer| matches!(answer.try_recv(), Err(TryRecvError::Empty)));
+        }
+    }
+
     /// Stops the threads, without waiting for them.
     pub(crate) fn quit(&self) {
         self.readers.iter().for_each(|reader| reader.thread.quit());
@@ -166,7 +211,8 @@ impl Start<'_> {
     fn sink(&self, last: &Arc<OnceLock<Report>>, ends: Option<mpsc::Sender<Ending>>) -> Box<Sink> {
         let (ledger, queue) = (Arc::clone(self.place.ledger), Arc::clone(self.place.queue));
         let (reading, believed) = (Arc::clone(&self.reading), Arc::clone(&self.place.seat.believed));
-        Box::new(Sink { ledger, queue, reading, believed, last: Arc::clone(last), ends })
+        let ours = self.place.seat.replica.as_ref().map(|replica| Arc::clone(replica.ours()));
+        Box::new(Sink { ledger, queue, reading, believed, ours, last: Arc::clone(last), ends })
     }
 
     fn waker(&mut self) -> io::Result<Waker> {
@@ -180,6 +226,10 @@ impl Start<'_> {
         let (world, registry) = (self.place.seat.world.clone(), Arc::clone(&self.place.seat.registry));
         let inputs = std::mem::take(&mut share.inputs);
         let harvester = Harvester::new(world.clone(), registry, inputs, &share.own, limits, &self.numbers);
+        let harvester = match &self.place.seat.replica {
+            Some(replica) => harvester.sharing(Arc::clone(replica.ours()) as Arc<dyn Shares>),
+            None => harvester,
+        };
         let name = if number == 0 { "harvest".into() } else { format!("harvest-{number}") };
         // No watch tells what other machines do.
         let watch = share.mounts.is_empty() && self.place.seat.watches;
@@ -208,8 +258,8 @@ impl Inputs for Harvesting {
 }
 
 impl Reading for Harvesting {
-    fn drain(&self) {
-        self.readers.iter().for_each(|reader| reader.thread.drain());
+    fn drain(&self, _: &Cause) {
+        self.begin_drain();
     }
 
     fn progress(&self) -> (bool, bool) {
@@ -370,6 +420,7 @@ mod tests {
             receipt: None,
             resumable: true,
             pulse: None,
+            replica: None,
         }
     }
 
@@ -452,7 +503,7 @@ mod tests {
         }
         assert_eq!(rig.lines(3).await, ["a2", "c1", "l1"]);
         // The drain: the others end, and what hangs is named without being waited for.
-        rig.harvesting.drain();
+        rig.harvesting.begin_drain();
         rig.write("c/2.log", "c2");
         assert_eq!(rig.lines(1).await, ["c2"]);
         rig.until("the others have drained", || rig.harvesting.reading.load(Ordering::Acquire) == 1).await;

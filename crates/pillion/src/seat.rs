@@ -22,6 +22,8 @@ use pillion_engine::run::Ending;
 use pillion_engine::settings::{Beside, EngineSettings};
 use pillion_event::Incarnation;
 use pillion_input::InputSpec;
+use pillion_output::Requests;
+use pillion_queue::Queue;
 use pillion_registry::beside::{self, Beat, FOLDER, Heart, Owner};
 use pillion_registry::{Error, Options, Registry};
 use pillion_world::{Home, World, rfc3339};
@@ -29,7 +31,9 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::assemble::Assembled;
+use crate::harvesting::Harvesting;
 use crate::lasting::{Lasting, lasting, warn_of_place};
+use crate::sharing::{Replica, Shared};
 use crate::work::{fail, refuse};
 
 /// How long a start waits for a lock that a sweeper may hold: it ends what it has begun.
@@ -56,6 +60,8 @@ pub(crate) struct Seat {
     pub(crate) resumable: bool,
     /// Shows that somebody works here.
     pub(crate) pulse: Option<Pulse>,
+    /// One of several replicas that share their files.
+    pub(crate) replica: Option<Replica>,
 }
 
 /// A heart, and how often it beats.
@@ -77,6 +83,10 @@ impl Seat {
     /// An exit code; why is said.
     pub(crate) async fn own(world: &World, config: &Config, parts: &Assembled) -> Result<Seat, u8> {
         let engine = &parts.engine;
+        if let Some(sharing) = &parts.sharing {
+            let (replica, seat) = Replica::open(sharing, parts)?;
+            return Ok(Seat { replica: Some(replica), ..seat });
+        }
         let beside = match &engine.beside {
             Some(beside) => beside_logs(world, beside, engine, &parts.inputs).await?,
             None => None,
@@ -105,7 +115,39 @@ impl Seat {
             resumable: lasting(&data) == Lasting::Yes,
             data,
             pulse,
+            replica: None,
         })
+    }
+
+    /// The place of one of several replicas, beneath the folder that they share.
+    pub(crate) fn shared(world: World, data: PathBuf, registry: Arc<Registry>, receipt: Option<PathBuf>) -> Seat {
+        Seat {
+            world,
+            data,
+            registry,
+            host: hostname(),
+            pod: None,
+            believed: Arc::default(),
+            watches: true,
+            receipt,
+            resumable: true,
+            pulse: None,
+            replica: None,
+        }
+    }
+
+    /// Where outputs take their work from.
+    pub(crate) fn requests(&self, queue: &Arc<Queue>, ledger: &Arc<Ledger>) -> Arc<dyn Requests> {
+        match &self.replica {
+            Some(replica) => replica.requests(queue, ledger),
+            None => Arc::new(Arc::clone(queue)),
+        }
+    }
+
+    /// The readers as the run sees them; a replica takes part from now on.
+    pub(crate) fn begin(&self, harvesting: &Arc<Harvesting>, ledger: &Arc<Ledger>) -> Shared {
+        let helm = self.replica.as_ref().and_then(|replica| replica.begin(harvesting, ledger));
+        Shared { harvesting: Arc::clone(harvesting), helm }
     }
 
     /// Whether this process' own work is done here.

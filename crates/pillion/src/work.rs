@@ -43,12 +43,16 @@ use crate::harvesting::{self, Harvesting};
 use crate::hung;
 use crate::rest;
 use crate::seat::{Seat, hostname};
+use crate::sharing::{self, Replica};
 use crate::wrapped;
 
 /// The exit code of a run that didn't deliver everything.
 pub const INCOMPLETE: u8 = 3;
 /// The exit code of any failure that isn't the configuration's.
 pub const FAILURE: u8 = 1;
+
+/// How long a run that is over may take to give its shards back.
+const GIVE_BACK: Duration = Duration::from_secs(3);
 
 /// What the command line says about a run, beyond the configuration.
 #[derive(Clone, Debug, Default)]
@@ -90,6 +94,10 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> Result<u8
     let world = World::real();
     // First of all: a signal during the start drains too.
     let signals = Signals::listen(&world).map_err(|e| fail(&format!("signals can't be received: {e}")))?;
+    if let Some(sharing) = &parts.sharing {
+        sharing::check(sharing, &parts, flags).map_err(|why| refuse(&why))?;
+        sharing::check_board(sharing, &world).await;
+    }
     let seat = Seat::own(&world, config, &parts).await?;
     let (on_incomplete, wraps) = (parts.engine.on_incomplete, flags.command.is_some());
     let ended = ride(config, parts, flags, &seat, signals).await?;
@@ -108,18 +116,17 @@ pub(crate) async fn ride(
     seat: &Seat,
     signals: Signals,
 ) -> Result<Outcome, u8> {
-    let world = World::real();
-    let data = &config.paths().data;
+    let (world, data) = (World::real(), &config.paths().data);
     let (registry, queue) = (&seat.registry, Queue::new(parts.engine.queue));
     let ledger = Ledger::new(Arc::clone(&queue), Arc::clone(registry), parts.engine.exactly_once);
     let registrar = registrar_thread(&ledger, parts.engine.registry_flush);
+    say_start(config, &parts.output, parts.inputs.len());
     let context = context(&world, config, &parts, seat);
     let (stats, hurry) = (Arc::clone(&context.stats), Arc::clone(&context.hurry));
     let shape = shape(config, &context);
     let Assembled { engine, inputs, limits, output, providers, .. } = parts;
-    say_start(config, &output, inputs.len());
     let (tell, endings) = mpsc::channel(8);
-    start_output(output, context, &queue, &ledger, &tell)?;
+    start_output(output, context, seat.requests(&queue, &ledger), &ledger, &tell)?;
     let stdin = inputs.iter().any(|i| i.desc.kind == InputKind::Stdin);
     // The registry knows files by absolute paths.
     let spool_dir = std::path::absolute(data).unwrap_or_else(|_| data.clone()).join("exec");
@@ -128,20 +135,21 @@ pub(crate) async fn ride(
     let own = own_files(config, &engine, &seat.data, flags.command.is_none().then_some(spool_dir.as_path()));
     let place = harvesting::Place { seat, ledger: &ledger, queue: &queue, tell: &tell };
     let harvesting = start_reading(&place, inputs, limits, &own, !providers.is_empty())?;
+    let reading = Arc::new(seat.begin(&harvesting, &ledger));
     let (terminated, sigterm) = watch::channel(false);
     let flag = watch_work(&world, &engine, &tell, sigterm);
     tokio::spawn(rest::watch(world.clone(), Arc::clone(&ledger)));
     seat.live(&ledger, &tell);
     let place = wrapped::Place { world: &seat.world, dir: &spool_dir, registry, ledger: &ledger, tell: &tell };
-    let command = flags.command.as_deref().map(|command| start_command(config, &place, command)).transpose()?;
-    let (spools, handle) = command.unzip();
+    let command = flags.command.as_deref().map(|command| start_command(config, &place, command));
+    let (spools, handle) = command.transpose()?.unzip();
     begin_end(flags, &tell).await;
     let run = Run {
         end_command: end_command(world.clone(), handle),
         world,
         ledger: Arc::clone(&ledger),
         queue,
-        reading: Arc::clone(&harvesting) as _,
+        reading: Arc::clone(&reading) as _,
         settings: settings(&engine, flags, stdin, seat),
         flag,
         hurry: Box::new(move || hurry.begin()),
@@ -155,6 +163,7 @@ pub(crate) async fn ride(
         outcome = run.run() => outcome,
         () = discover::all(discoveries, &*harvesting, &cluster) => return Err(FAILURE), // it doesn't end by itself
     };
+    reading.end(GIVE_BACK).await;
     harvesting.quit();
     end_registrar(&ledger, registrar).await;
     spools.iter().for_each(clean);
@@ -180,6 +189,7 @@ fn start_reading(
     own: &pillion_input::Own,
     live: bool,
 ) -> Result<Arc<Harvesting>, u8> {
+    place.seat.replica.as_ref().map_or(Ok(()), Replica::take_fixed)?;
     let harvesting = Harvesting::start(place, inputs, limits, own, live);
     let harvesting = harvesting.map_err(|e| fail(&format!("the reading threads can't start: {e}")))?;
     tokio::spawn(hung::watch(Arc::downgrade(&harvesting)));
@@ -226,13 +236,12 @@ fn end_command(world: World, handle: Option<Handle>) -> Box<dyn Fn() + Send + Sy
 fn start_output(
     output: AnyOptions,
     context: OutputContext,
-    queue: &Arc<Queue>,
+    requests: Arc<dyn Requests>,
     ledger: &Arc<Ledger>,
     tell: &mpsc::Sender<Ending>,
 ) -> Result<(), u8> {
     let name = output.name();
     let output = output.build(context).map_err(|e| refuse(&format!("output.{name}: {e}")))?;
-    let requests: Arc<dyn Requests> = Arc::new(Arc::clone(queue));
     let acks: Arc<dyn AckSink> = Arc::clone(ledger) as Arc<dyn AckSink>;
     let failed = tell.clone();
     tokio::spawn(async move {

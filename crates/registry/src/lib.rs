@@ -65,7 +65,7 @@ pub use entry::{Entry, FilestreamState, Intent, Kind, LogState, LogWords};
 pub use error::Error;
 pub use key::{FILESTREAM_PREFIX, GLOBAL_ID, Identifier, LOG_PREFIX, filestream_key, identifier_of, log_key};
 pub use load::fuzz;
-pub use open::{Opened, Options, TakenOver, hold};
+pub use open::{Opened, Options, STORE, TakenOver, hold};
 pub use part::TookPart;
 pub use registry::{MAX_INTENTS, Registry};
 pub use remove::{Removed, remove_replica};

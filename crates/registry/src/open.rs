@@ -31,7 +31,7 @@ use crate::takeover;
 /// The name of the lock, the same as Filebeat's, so that the two exclude each other.
 pub(crate) const LOCK: &str = "filebeat.lock";
 /// The name of the store under the registry's path.
-pub(crate) const STORE: &str = "filebeat";
+pub const STORE: &str = "filebeat";
 /// What the old layouts of 7.0 to 7.8 call their array.
 const DATA: &str = "data.json";
 /// Larger `meta.json` files aren't read, in bytes.

@@ -9,6 +9,7 @@
 //! Always holds:
 //! - [`Found::Nowhere`] is said only when every registry was followed to what was durable when the last refresh began, and
 //!   every key had room. Otherwise it is [`Found::Unknown`].
+//! - A registry without any checkpoint has nothing that was durable: its owner writes one at its start.
 //! - One refresh reads a bounded number of bytes, in turns, and goes on the next time; memory is bounded by the number of
 //!   keys. As in [`crate::foreign`], nothing is written there.
 //! - While a new checkpoint is read, what was known before still counts.
@@ -109,6 +110,11 @@ type ReadAt = Box<dyn FnMut(&mut [u8], u64) -> io::Result<usize> + Send>;
 
 fn hash(key: &str) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(key)
+}
+
+fn no_checkpoint(home: &Path) -> Error {
+    let source = io::Error::new(io::ErrorKind::NotFound, "there is no checkpoint");
+    Error::Unreadable { path: home.into(), source }
 }
 
 fn reader(file: Box<dyn File>) -> ReadAt {
@@ -212,7 +218,12 @@ impl Others {
     /// Goes on with one registry; whether it was followed to what was durable at the beginning.
     fn follow(&mut self, member: &str, followed: &mut Followed, left: &mut u64) -> Result<bool, Error> {
         let home = self.home(member)?;
-        let newest = self.newest(&home)?;
+        let newest = match self.newest(&home)? {
+            // It has just begun, or never came to write anything down.
+            0 if followed.checkpoint == 0 => return Ok(true),
+            0 => return Err(no_checkpoint(&home)),
+            newest => newest,
+        };
         if followed.rebuilding.as_ref().is_some_and(|r| r.id != newest) {
             self.drop_rebuilding(followed);
         }
@@ -241,14 +252,11 @@ impl Others {
         Err(Error::Unreadable { path: self.folder.clone(), source })
     }
 
-    /// The id of the newest checkpoint.
+    /// The id of the newest checkpoint; 0: there is none.
     fn newest(&self, home: &Path) -> Result<u64, Error> {
         live::look(&self.world, home)?;
         let all = load::list_checkpoints(&self.world, home)?;
-        all.last().map(|(id, _)| *id).ok_or_else(|| {
-            let source = io::Error::new(io::ErrorKind::NotFound, "there is no checkpoint");
-            Error::Unreadable { path: home.into(), source }
-        })
+        Ok(all.last().map_or(0, |(id, _)| *id))
     }
 
     fn drop_rebuilding(&mut self, followed: &mut Followed) {

@@ -226,6 +226,10 @@ fn a_refresh_reads_what_is_new_and_a_bounded_part_of_it() {
     let mut small = Others::new(&world, Path::new(FOLDER)).limited(100, 64 << 20);
     assert!(small.refresh(&members).complete);
     assert_eq!(find(&small, 5000), at("unknown", 0));
+    // One that hasn't written anything yet has nothing.
+    let _three = open("pod-3");
+    assert!(others.refresh(&["pod-2".to_owned(), "pod-3".to_owned()]).complete);
+    assert_eq!(find(&others, 5000), None);
     // One whose folder isn't there, and names that are none.
     let strange = ["pod-2", "pod-9", "..", "a/b"].map(str::to_owned);
     let progress = others.refresh(&strange);

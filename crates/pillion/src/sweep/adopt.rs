@@ -125,6 +125,7 @@ async fn sit_down(
         receipt: None,
         resumable: true,
         pulse: Some(Pulse { heart: Arc::new(Mutex::new(heart)), every: HEARTBEAT }),
+        replica: None,
     };
     Ok(Some((seat, read)))
 }

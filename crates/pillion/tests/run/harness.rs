@@ -39,7 +39,7 @@ pub(crate) fn dead_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// An endpoint that speaks Lumberjack.
+/// An endpoint that speaks Lumberjack, or Elasticsearch's `_bulk`, where a second event of an id is refused.
 pub(crate) struct Endpoint {
     pub(crate) address: SocketAddr,
     events: Arc<Mutex<Vec<Value>>>,
@@ -52,19 +52,34 @@ impl Endpoint {
         Endpoint::at("127.0.0.1:0".parse().unwrap())
     }
 
+    /// One that speaks `_bulk`; each event's id is added to it as `_id`.
+    pub(crate) fn bulk() -> Endpoint {
+        Endpoint::speaking(Kind::Elasticsearch, "127.0.0.1:0".parse().unwrap())
+    }
+
     pub(crate) fn at(address: SocketAddr) -> Endpoint {
+        Endpoint::speaking(Kind::Lumberjack, address)
+    }
+
+    fn speaking(kind: Kind, address: SocketAddr) -> Endpoint {
         let events: Arc<Mutex<Vec<Value>>> = Arc::default();
         let to = Arc::clone(&events);
-        let call = move |event: Arrived<'_>| to.lock().unwrap().push(serde_json::from_slice(event.json).unwrap());
+        let call = move |event: Arrived<'_>| {
+            let mut json: Value = serde_json::from_slice(event.json).unwrap();
+            if let Some(id) = event.id {
+                json["_id"] = id.into();
+            }
+            to.lock().unwrap().push(json);
+        };
         let (started, address_of) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
-                let listen = vec![Listen { address, ..Listen::loopback(Kind::Lumberjack) }];
+                let listen = vec![Listen { address, ..Listen::loopback(kind) }];
                 let options = Options { listen, sink: Sink::Call(Arc::new(call)), ..Options::default() };
                 let receiver = Receiver::start(options).await.unwrap();
-                started.send(receiver.address(Kind::Lumberjack).unwrap()).unwrap();
+                started.send(receiver.address(kind).unwrap()).unwrap();
                 let _ = stopped.await;
                 receiver.stop().await;
             });

@@ -10,6 +10,7 @@ mod ends;
 mod exec;
 mod harness;
 mod panics;
+mod replicas;
 mod shards;
 mod sweep;
 mod told;

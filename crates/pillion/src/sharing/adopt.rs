@@ -1,0 +1,197 @@
+//! What a replica does on the shared file system for a shard: finding the highest epoch, and taking over cursors.
+//!
+//! Comes in: which shards, and which registries the board names. Goes out: the name of the own registry once it holds the
+//! cursors durably, or nothing; why not is said.
+//!
+//! ```text
+//! the registry that the board names, or the note's when that is newer ─▶ copied into the own one ─▶ synced ─▶ noted
+//! ```
+//! Always holds: the note names a registry only after the cursors are durable in it; what can't be read makes the taking
+//! fail, and is never taken for nothing. All of it may block for as long as the file system does: it is called on threads
+//! that nobody waits for.
+//! Tested below, with crashes in `registry/tests/handover.rs`, and by the command line's tests (`tests/run/replicas.rs`).
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pillion_event::Incarnation;
+use pillion_registry::foreign::Bounds;
+use pillion_registry::note::{self, Wrote};
+use pillion_registry::{Entry, Error, Options, Registry, beside, live};
+use pillion_shards::Shard;
+use pillion_world::World;
+
+use super::ours::Ours;
+
+/// Entries that are read of one registry at most: as many as a registry may have.
+const MAX_ENTRIES: usize = 1_000_000;
+/// Bytes of one of its files that are read at most.
+const MAX_FILE: u64 = 1 << 30;
+
+/// A shard to take.
+#[derive(Clone, Debug)]
+pub(crate) struct Taking {
+    pub(crate) shard: Shard,
+    pub(crate) epoch: u64,
+    /// The registry that the board names.
+    pub(crate) from: Option<String>,
+}
+
+/// The replicas' folder on the shared file system, as this replica uses it.
+pub(crate) struct Disk {
+    /// In which nothing leads out of the shared root.
+    pub(crate) world: World,
+    pub(crate) root: PathBuf,
+    pub(crate) member: String,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) ours: Arc<Ours>,
+    /// One at a time: several takings of one registry would each read it whole.
+    pub(crate) busy: Mutex<()>,
+}
+
+impl Disk {
+    /// The highest epoch of each shard that the notes have, 0 = none; `None`: one can't be read.
+    pub(crate) fn probe(&self, shards: &[Shard]) -> Option<BTreeMap<Shard, u64>> {
+        let mut found = BTreeMap::new();
+        for shard in shards {
+            match note::read(&self.world, &self.root, shard.0) {
+                Ok(note) => drop(found.insert(*shard, note.map_or(0, |note| note.epoch))),
+                Err(e) => {
+                    tracing::warn!(%shard, "the shard can't be taken: {e}");
+                    return None;
+                }
+            }
+        }
+        Some(found)
+    }
+
+    /// Takes over what the registries hold of these shards. For each shard, in the same order: the own registry's name.
+    pub(crate) fn adopt(&self, takings: &[Taking]) -> Vec<Option<String>> {
+        let _one = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut copied = BTreeSet::new();
+        for (from, shards) in self.sources(takings) {
+            match self.copy(from.as_deref(), &shards) {
+                Ok(()) => copied.extend(shards),
+                Err(why) => {
+                    let from = from.as_deref().unwrap_or_default();
+                    tracing::warn!(
+                        shards = shards.len(),
+                        "the registry of {from} can't be taken over: {why}; trying again"
+                    );
+                }
+            }
+        }
+        let synced = self.registry.sync();
+        if let Err(e) = &synced {
+            tracing::warn!("the own registry can't be written, so that no shard is taken: {e}");
+        }
+        let note = |taking: &Taking| {
+            if synced.is_err() || !copied.contains(&taking.shard) {
+                return None;
+            }
+            self.note(taking)
+        };
+        takings.iter().map(note).collect()
+    }
+
+    /// Which member's registry has which shards; `None`: no registry has any of them.
+    fn sources(&self, takings: &[Taking]) -> BTreeMap<Option<String>, BTreeSet<Shard>> {
+        let mut sources: BTreeMap<Option<String>, BTreeSet<Shard>> = BTreeMap::new();
+        for taking in takings {
+            match self.source(taking) {
+                Ok(member) => drop(sources.entry(member).or_default().insert(taking.shard)),
+                Err(why) => tracing::warn!(shard = %taking.shard, "the shard can't be taken: {why}"),
+            }
+        }
+        sources
+    }
+
+    /// Whose registry has the shard's cursors.
+    fn source(&self, taking: &Taking) -> Result<Option<String>, String> {
+        let noted = note::read(&self.world, &self.root, taking.shard.0).map_err(|e| e.to_string())?;
+        let named = taking.from.as_deref().map(|name| (epoch_of(name), name));
+        let noted = noted.as_ref().map(|note| (note.epoch, note.registry.as_str()));
+        let Some((_, name)) = named.into_iter().chain(noted).max_by_key(|(epoch, _)| *epoch) else { return Ok(None) };
+        let member = note::member_of(name).ok_or_else(|| format!("{name:?} is no name of a registry"))?;
+        Ok(Some(member.to_owned()))
+    }
+
+    fn copy(&self, from: Option<&str>, shards: &BTreeSet<Shard>) -> Result<(), String> {
+        let part = |entry: &Entry| self.ours.shard(Path::new(&*entry.source)).is_some_and(|s| shards.contains(&s));
+        let entries = match from {
+            // Nobody ever had them: what is there is new.
+            None => return Ok(()),
+            Some(member) if member == self.member => return Ok(()),
+            Some(member) => self.read(member, &part).map_err(|e| e.to_string())?,
+        };
+        let mut lives: BTreeMap<Shard, HashSet<Incarnation>> = BTreeMap::new();
+        for entry in &entries {
+            if let Some(shard) = self.ours.shard(Path::new(&*entry.source)) {
+                lives.entry(shard).or_default().insert(entry.incarnation);
+            }
+        }
+        for shard in shards {
+            self.ours.believe(*shard, lives.remove(shard).unwrap_or_default());
+        }
+        let took = self.registry.take_part(&part, entries);
+        tracing::info!(
+            shards = shards.len(),
+            files = took.taken + took.merged + took.replaced,
+            "took over the cursors of {from:?}"
+        );
+        Ok(())
+    }
+
+    fn read(&self, member: &str, part: &dyn Fn(&Entry) -> bool) -> Result<Vec<Entry>, Error> {
+        let data = note::data_path(&self.root, member).unwrap_or_default();
+        let bounds = Bounds { file: MAX_FILE, entries: MAX_ENTRIES, ..Bounds::default() };
+        Ok(live::read(&self.world, &data, &Options::default(), &bounds, part)?.entries)
+    }
+
+    fn note(&self, taking: &Taking) -> Option<String> {
+        let name = note::name(&self.member, taking.epoch)?;
+        match note::write(&self.world, &self.root, taking.shard.0, taking.epoch, &name) {
+            Ok(Wrote::Done) => Some(name),
+            Ok(Wrote::Newer(newer)) => {
+                tracing::warn!(shard = %taking.shard, epoch = newer.epoch, "somebody else has taken the shard meanwhile");
+                None
+            }
+            Err(e) => {
+                tracing::warn!(shard = %taking.shard, "the shard's note can't be written: {e}; trying again");
+                None
+            }
+        }
+    }
+
+    /// Takes fixed shards: no board says who has had them, so that whoever has them by the notes must have ended.
+    ///
+    /// # Errors
+    /// Why they can't be taken, for a person.
+    pub(crate) fn take_fixed(&self, shards: &[Shard]) -> Result<(), String> {
+        let probed = self.probe(shards).ok_or("a shard's note can't be read")?;
+        let takings: Vec<Taking> = shards
+            .iter()
+            .map(|shard| {
+                let epoch = probed.get(shard).copied().unwrap_or_default().saturating_add(1);
+                Taking { shard: *shard, epoch, from: None }
+            })
+            .collect();
+        for member in self.sources(&takings).into_keys().flatten().filter(|member| *member != self.member) {
+            let data = note::data_path(&self.root, &member).unwrap_or_default();
+            if let Err(e @ Error::Locked { .. }) = beside::lock(&self.world, &data) {
+                return Err(format!("{member} has files of this part and is still running: {e}"));
+            }
+        }
+        if self.adopt(&takings).iter().all(Option::is_some) {
+            shards.iter().for_each(|shard| self.ours.open(*shard));
+            return Ok(());
+        }
+        Err("the cursors of this part can't be taken over (see above)".to_owned())
+    }
+}
+
+/// `MEMBER/EPOCH`.
+fn epoch_of(name: &str) -> u64 {
+    name.rsplit_once('/').and_then(|(_, epoch)| epoch.parse().ok()).unwrap_or_default()
+}

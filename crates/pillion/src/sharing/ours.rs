@@ -1,0 +1,184 @@
+//! Which shared files are this replica's: what the reading threads, the queue's end and the books ask.
+//!
+//! Comes in: which shards are read here ([`Ours::open`], [`Ours::shut`]), and what other replicas have written down. Goes
+//! out: yes or no for a path, and the entry of a file that another replica has read before.
+//!
+//! Always holds: a path has one shard, the same in all replicas; one that isn't beneath the shared root is nobody's. Nothing
+//! is read or sent while the fence has lapsed. What is kept for each file is 16 bytes, and only of shards that are read here.
+//! Tested below, and by the command line's tests (`tests/run/replicas.rs`).
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use pillion_event::Incarnation;
+use pillion_input::Shares;
+use pillion_registry::others::{Found, Others};
+use pillion_registry::{Entry, Options, STORE, note};
+use pillion_shards::{Fence, Shard, shard_of};
+use pillion_world::World;
+use tokio::sync::Notify;
+
+/// Replicas whose registries are followed at most: as many as a board knows.
+const MAX_MEMBERS: usize = 1024;
+
+/// Nothing that holds one of these locks leaves a half-made change behind when it panics.
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// See the module.
+pub(crate) struct Ours {
+    /// In which nothing leads out of the shared root.
+    world: World,
+    root: PathBuf,
+    member: String,
+    /// By shard: its files are read here.
+    open: Vec<AtomicBool>,
+    /// `None`: parts are fixed, and nobody takes them.
+    fence: Option<Fence>,
+    regained: Notify,
+    others: Mutex<Others>,
+    /// Lives of files that another replica has read before: it may have sent more of them than it wrote down.
+    believed: RwLock<HashMap<Shard, HashSet<Incarnation>>>,
+}
+
+impl Ours {
+    pub(crate) fn new(world: &World, root: &Path, member: &str, count: u16, fence: Option<Fence>) -> Arc<Ours> {
+        Arc::new(Ours {
+            world: world.clone(),
+            root: root.to_owned(),
+            member: member.to_owned(),
+            open: (0..count.max(1)).map(|_| AtomicBool::new(false)).collect(),
+            fence,
+            regained: Notify::new(),
+            others: Mutex::new(Others::new(world, &replicas(root))),
+            believed: RwLock::default(),
+        })
+    }
+
+    /// The shard of a path; `None`: it isn't beneath the root.
+    pub(crate) fn shard(&self, path: &Path) -> Option<Shard> {
+        let relative = path.strip_prefix(&self.root).ok()?;
+        Some(shard_of(relative.as_os_str().as_bytes(), self.shards()))
+    }
+
+    /// Files of this shard are read from now on.
+    pub(crate) fn open(&self, shard: Shard) {
+        if let Some(open) = self.open.get(usize::from(shard.0)) {
+            open.store(true, Ordering::Release);
+        }
+    }
+
+    /// Files of this shard aren't read any more.
+    pub(crate) fn shut(&self, shard: Shard) {
+        if let Some(open) = self.open.get(usize::from(shard.0)) {
+            open.store(false, Ordering::Release);
+        }
+    }
+
+    /// How many shards there are.
+    pub(crate) fn shards(&self) -> u16 {
+        self.open.len() as u16
+    }
+
+    /// Another replica may have sent more of these files than it wrote down.
+    pub(crate) fn believe(&self, shard: Shard, lives: HashSet<Incarnation>) {
+        self.believed.write().unwrap_or_else(PoisonError::into_inner).insert(shard, lives);
+    }
+
+    /// The files of this shard are another's: nothing need be known of them.
+    pub(crate) fn forget(&self, shard: Shard) {
+        self.believed.write().unwrap_or_else(PoisonError::into_inner).remove(&shard);
+    }
+
+    /// Whether the target may have got events of this file from another replica.
+    pub(crate) fn may_have_been_sent(&self, path: &Path, life: Incarnation) -> bool {
+        let believed = self.believed.read().unwrap_or_else(PoisonError::into_inner);
+        let lives = self.shard(path).and_then(|shard| believed.get(&shard));
+        lives.is_some_and(|lives| lives.contains(&life))
+    }
+
+    /// Whether reading and sending is allowed now.
+    pub(crate) fn holds(&self) -> bool {
+        self.fence.as_ref().is_none_or(|fence| fence.holds(self.world.clock.mono()))
+    }
+
+    /// Waits until it is. Cancel safe.
+    pub(crate) async fn held(&self) {
+        loop {
+            let notified = self.regained.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            if self.holds() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// The fence holds again.
+    pub(crate) fn regain(&self) {
+        self.regained.notify_waiters();
+    }
+
+    /// The other replicas that have a folder.
+    fn members(&self) -> io::Result<Vec<String>> {
+        let folder = replicas(&self.root);
+        // A network file system's client asks for the names in a folder when it has looked at it.
+        self.world.fs.stat(&folder, true)?;
+        let mut members = Vec::new();
+        self.world.fs.read_dir(&folder, &mut |entry| {
+            let name = entry.name.to_string_lossy();
+            if name != self.member.as_str() && note::data_path(&self.root, &name).is_some() {
+                members.push(name.into_owned());
+            }
+            members.len() < MAX_MEMBERS
+        })?;
+        // One that has just made its folder, or died over it, has nothing yet.
+        members.retain(|member| {
+            let store = folder.join(member).join(Options::default().path).join(STORE);
+            !matches!(self.world.fs.stat(&store, true), Err(e) if e.kind() == io::ErrorKind::NotFound)
+        });
+        Ok(members)
+    }
+}
+
+/// The folder of the replicas' registries.
+pub(crate) fn replicas(root: &Path) -> PathBuf {
+    root.join(pillion_registry::beside::FOLDER).join(note::REPLICAS)
+}
+
+impl Shares for Ours {
+    fn is_ours(&self, path: &Path) -> bool {
+        let open = self.shard(path).and_then(|shard| self.open.get(usize::from(shard.0)));
+        open.is_some_and(|open| open.load(Ordering::Acquire))
+    }
+
+    fn refresh(&self) -> io::Result<()> {
+        let members = self.members()?;
+        let progress = lock(&self.others).refresh(&members);
+        match progress.failed.into_iter().next() {
+            Some((member, e)) => Err(io::Error::other(format!("the registry of {member}: {e}"))),
+            None => Ok(()),
+        }
+    }
+
+    fn find(&self, key: &str) -> io::Result<Option<Entry>> {
+        match lock(&self.others).find(key) {
+            Ok(Found::At(_, entry)) => {
+                if let Some(shard) = self.shard(Path::new(&*entry.source)) {
+                    let mut believed = self.believed.write().unwrap_or_else(PoisonError::into_inner);
+                    believed.entry(shard).or_default().insert(entry.incarnation);
+                }
+                Ok(Some(*entry))
+            }
+            Ok(Found::Nowhere) => Ok(None),
+            Ok(Found::Unknown) => Err(io::Error::other("what other replicas have isn't known yet")),
+            Err(e) => Err(io::Error::other(e.to_string())),
+        }
+    }
+}
