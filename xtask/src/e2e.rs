@@ -6,7 +6,7 @@ use crate::peer::Check;
 use crate::servers::{self, Kind};
 use crate::{
     Outcome, bench, container, endpoints, exhausted, filebeat, golumber, helm, kubernetes, loss, nfs, nodewide, oldtls,
-    peer, podman, promtool, sweep, webhook,
+    peer, podman, promtool, replicas, sweep, webhook,
 };
 
 /// Runs a suite.
@@ -35,6 +35,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         ["kubernetes", rest @ ..] => kubernetes::run(rest),
         ["nodewide", rest @ ..] => nodewide::run(rest),
         ["inotify", rest @ ..] => exhausted::run(rest),
+        ["replicas", rest @ ..] => replicas::run(rest),
         ["sweep", rest @ ..] => sweep::run(rest),
         ["loss", rest @ ..] => loss::run(rest),
         ["metrics", rest @ ..] => promtool::run(rest),

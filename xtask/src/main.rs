@@ -33,6 +33,7 @@ mod peer;
 mod podman;
 mod ports;
 mod promtool;
+mod replicas;
 mod servers;
 mod shipper;
 mod sink;
@@ -70,6 +71,7 @@ usage: cargo xtask CHORE
   e2e golumber …       go-lumber's server: settings, a wrong authority, two hosts: --case NAME
   e2e image …          the image's root file system as a runtime runs it: --image FILE, --case NAME, --trials N
   e2e inotify          the executable where the kernel has no inotify instances or watches left
+  e2e replicas …       several Pillions over one shared folder; some are killed, paused, ended: --rounds N, --case NAME
   e2e sweep            sidecars on one shared folder, some killed in mid-work, and `pillion sweep` behind them
   e2e helm …           the Helm chart, linted and rendered by the real helm; the plain manifests: --write
   e2e metrics          what /metrics gives, linted by promtool

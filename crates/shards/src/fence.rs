@@ -19,7 +19,8 @@ impl Fence {
         now.0 < self.0.load(Ordering::Acquire)
     }
 
-    pub(crate) fn extend(&self, until: Mono) {
+    /// Lets it hold until then, if it doesn't hold for longer: what [`crate::Member`] does at each acknowledged sign of life.
+    pub fn extend(&self, until: Mono) {
         self.0.fetch_max(until.0, Ordering::AcqRel);
     }
 }

@@ -195,3 +195,113 @@ impl Disk {
 fn epoch_of(name: &str) -> u64 {
     name.rsplit_once('/').and_then(|(_, epoch)| epoch.parse().ok()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pillion_registry::{FilestreamState, Identifier, Kind};
+    use pillion_shards::shard_of;
+
+    const COUNT: u16 = 4;
+
+    struct Rig {
+        dir: tempfile::TempDir,
+    }
+
+    impl Rig {
+        fn root(&self) -> &Path {
+            self.dir.path()
+        }
+
+        fn disk(&self, member: &str) -> Disk {
+            let (world, root) = (World::real(), self.root().to_owned());
+            let data = note::data_path(&root, member).unwrap();
+            let (registry, _) = Registry::open(&world, &data, &Options::default()).unwrap();
+            registry.sync().unwrap();
+            let ours = Ours::new(&world, &root, member, COUNT, None);
+            Disk { world, root, member: member.into(), registry: Arc::new(registry), ours, busy: Mutex::default() }
+        }
+
+        /// A file whose name is one of this shard.
+        fn file(&self, shard: u16) -> PathBuf {
+            let name =
+                (0..).map(|n| format!("{n}.log")).find(|n| shard_of(n.as_bytes(), COUNT) == Shard(shard)).unwrap();
+            self.root().join(name)
+        }
+
+        fn entry(&self, shard: u16, offset: u64) -> Entry {
+            let kind = Kind::Filestream(FilestreamState::default());
+            let id = Identifier::Native { ino: u64::from(shard), dev: 0 };
+            let source = self.file(shard).to_str().unwrap().into();
+            let mut entry = Entry::new(kind, "jobs", &id, source, Incarnation(u128::from(shard) + 1));
+            entry.offset = offset;
+            entry
+        }
+    }
+
+    fn rig() -> Rig {
+        Rig { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn taking(shard: u16, epoch: u64, from: Option<&str>) -> Taking {
+        Taking { shard: Shard(shard), epoch, from: from.map(str::to_owned) }
+    }
+
+    #[test]
+    fn cursors_come_from_the_registry_that_is_named_and_are_noted() {
+        let rig = rig();
+        let (a, b) = (rig.disk("a"), rig.disk("b"));
+        assert_eq!(
+            a.adopt(&[taking(0, 1, None), taking(1, 1, None)]),
+            [Some("a/1".to_owned()), Some("a/1".to_owned())]
+        );
+        a.registry.upsert(rig.entry(0, 10));
+        a.registry.upsert(rig.entry(1, 20));
+        a.registry.sync().unwrap();
+        // One of its shards; the other one stays.
+        assert_eq!(b.adopt(&[taking(0, 2, Some("a/1"))]), [Some("b/2".to_owned())]);
+        let offset = |disk: &Disk, shard| disk.registry.get(&rig.entry(shard, 0).key).map(|entry| entry.offset);
+        assert_eq!((offset(&b, 0), offset(&b, 1)), (Some(10), None));
+        assert!(b.ours.may_have_been_sent(&rig.file(0), rig.entry(0, 0).incarnation));
+        assert_eq!(b.probe(&[Shard(0), Shard(1), Shard(3)]).unwrap().into_values().collect::<Vec<_>>(), [2, 1, 0]);
+        // The board is older than the note, or is gone: the note counts.
+        a.registry.upsert(rig.entry(0, 11));
+        b.registry.upsert(rig.entry(0, 30));
+        b.registry.sync().unwrap();
+        let c = rig.disk("c");
+        assert_eq!(c.adopt(&[taking(0, 3, Some("a/1"))]), [Some("c/3".to_owned())]);
+        assert_eq!(offset(&c, 0), Some(30));
+        // Somebody else was faster: it isn't ours.
+        assert_eq!(b.adopt(&[taking(0, 2, Some("a/1"))]), [None]);
+    }
+
+    #[test]
+    fn what_cant_be_read_is_never_taken_for_nothing() {
+        let rig = rig();
+        let a = rig.disk("a");
+        for from in ["gone/1", "../../etc/1", "nonsense"] {
+            assert_eq!(a.adopt(&[taking(0, 2, Some(from))]), [None], "{from}");
+        }
+        note::write(&a.world, &a.root, 1, 5, "a/5").unwrap();
+        std::fs::write(rig.root().join(".pillion/shards/01.json"), "{").unwrap();
+        assert_eq!(a.adopt(&[taking(1, 6, None), taking(2, 1, None)]), [None, Some("a/1".to_owned())]);
+        assert_eq!(a.probe(&[Shard(1)]), None);
+    }
+
+    #[test]
+    fn a_fixed_part_waits_for_nobody_who_runs() {
+        let rig = rig();
+        let first = rig.disk("part-1-of-2");
+        first.take_fixed(&[Shard(0), Shard(2)]).unwrap();
+        first.registry.upsert(rig.entry(0, 7));
+        first.registry.sync().unwrap();
+        let other = rig.disk("part-1-of-1");
+        let why = other.take_fixed(&[Shard(0), Shard(1)]).unwrap_err();
+        assert!(why.contains("part-1-of-2") && why.contains("still running"), "{why}");
+        assert!(!pillion_input::Shares::is_ours(&*other.ours, &rig.file(0)));
+        drop(first);
+        other.take_fixed(&[Shard(0), Shard(1)]).unwrap();
+        assert_eq!(other.registry.get(&rig.entry(0, 0).key).unwrap().offset, 7);
+        assert!(pillion_input::Shares::is_ours(&*other.ours, &rig.file(0)));
+    }
+}

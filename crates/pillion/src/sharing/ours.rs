@@ -182,3 +182,57 @@ impl Shares for Ours {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pillion_registry::{FilestreamState, Identifier, Kind, Registry};
+
+    fn entry(ino: u64, source: &Path) -> Entry {
+        let id = Identifier::Native { ino, dev: 0 };
+        let kind = Kind::Filestream(FilestreamState::default());
+        Entry::new(kind, "jobs", &id, source.to_str().unwrap().into(), Incarnation(u128::from(ino) + 1))
+    }
+
+    #[test]
+    fn what_is_read_here_is_said_by_shards() {
+        let ours = Ours::new(&World::real(), Path::new("/logs"), "me", 64, None);
+        // As `shard_of` has it, for ever: see its own test.
+        let (app, other) = (Path::new("/logs/a/app.log"), Path::new("/logs/b/app.log"));
+        assert_eq!((ours.shard(app), ours.shard(other)), (Some(Shard(31)), Some(Shard(16))));
+        assert_eq!(ours.shard(Path::new("/elsewhere/app.log")), None);
+        assert!(!ours.is_ours(app));
+        ours.open(Shard(31));
+        assert!(ours.is_ours(app) && ours.is_ours(Path::new("/logs/a/app.log.1")));
+        assert!(!ours.is_ours(other) && !ours.is_ours(Path::new("/elsewhere/app.log")));
+        ours.shut(Shard(31));
+        assert!(!ours.is_ours(app) && ours.holds(), "without a board there is no fence");
+        ours.believe(Shard(31), HashSet::from([Incarnation(7)]));
+        assert!(ours.may_have_been_sent(app, Incarnation(7)) && !ours.may_have_been_sent(other, Incarnation(7)));
+        ours.forget(Shard(31));
+        assert!(!ours.may_have_been_sent(app, Incarnation(7)));
+        // A shard that there isn't is nobody's.
+        ours.open(Shard(64));
+    }
+
+    #[test]
+    fn what_others_have_is_found_and_a_replica_that_has_just_begun_holds_nothing_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let (world, root) = (World::real(), dir.path().canonicalize().unwrap());
+        let ours = Ours::new(&world, &root, "me", 64, None);
+        assert!(ours.refresh().is_err(), "there isn't even a folder: what others have isn't known");
+        let data = |member: &str| note::data_path(&root, member).unwrap();
+        std::fs::create_dir_all(data("begins")).unwrap();
+        std::fs::create_dir_all(replicas(&root).join(".hidden")).unwrap();
+        for member in ["me", "other"] {
+            let (registry, _) = Registry::open(&world, &data(member), &Options::default()).unwrap();
+            registry.upsert(entry(if member == "me" { 1 } else { 2 }, &root.join("a.log")));
+            registry.sync().unwrap();
+        }
+        ours.refresh().unwrap();
+        let key = |ino| entry(ino, Path::new("/")).key;
+        assert_eq!(ours.find(&key(1)).unwrap(), None, "the own registry isn't another's");
+        let found = ours.find(&key(2)).unwrap().unwrap();
+        assert!(ours.may_have_been_sent(&root.join("a.log"), found.incarnation));
+    }
+}
