@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pillion_config::{Compat, Error, Section};
 use pillion_queue::Limits;
-use pillion_registry::beside::HEARTBEAT;
+use pillion_registry::beside::{HEARTBEAT, RESERVED};
 
 use crate::trigger::process::Watched;
 
@@ -211,6 +211,10 @@ fn beside(root: &Section<'_>) -> Result<Option<Beside>, Error> {
         let reason = "others couldn't tell by it whether the owner lives";
         return Err(root.error("pillion.registry.heartbeat", reason, "use 1s to 10m"));
     }
+    if let Some(taken) = name.as_ref().filter(|n| RESERVED.contains(&n.as_str())) {
+        let reason = format!("{taken:?} is what replicas call a folder of theirs there");
+        return Err(root.error("pillion.registry.name", reason, "use another name"));
+    }
     Ok(Some(Beside { folder, name, heartbeat }))
 }
 
@@ -311,6 +315,7 @@ mod tests {
             "{beside_logs: logs}",
             "{beside_logs: true, name: ../x}",
             "{beside_logs: true, name: .x}",
+            "{beside_logs: true, name: replicas}",
             "{beside_logs: true, heartbeat: 0}",
             "{beside_logs: true, heartbeat: 1h}",
         ] {

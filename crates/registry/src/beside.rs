@@ -31,6 +31,8 @@ use crate::open::{STORE, hold};
 
 /// The folder beside the logs that no input ever reads.
 pub const FOLDER: &str = ".pillion";
+/// Names in it that aren't owners': what replicas have there (docs/decisions/shards.md).
+pub const RESERVED: [&str; 3] = ["board", crate::note::REPLICAS, crate::note::SHARDS];
 /// How often an owner's beat moves, unless it is set.
 pub const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(10);
 /// The owner's receipt.

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pillion_registry::Error;
-use pillion_registry::beside::{self, FOLDER, Owner, Sighting};
+use pillion_registry::beside::{self, FOLDER, Owner, RESERVED, Sighting};
 use pillion_world::{FileKind, World};
 
 use super::Root;
@@ -95,7 +95,11 @@ fn walk(root: &Root) -> Vec<PathBuf> {
         let listed = folders_in(&root.world, &dir);
         for below in listed {
             if is_ours {
-                found.push(below);
+                // What replicas keep there is theirs.
+                let reserved = below.file_name().and_then(|name| name.to_str());
+                if reserved.is_none_or(|name| !RESERVED.contains(&name)) {
+                    found.push(below);
+                }
             } else if depth < MAX_DEPTH {
                 folders.push((below, depth + 1));
             }

@@ -236,6 +236,15 @@ fn fixed_parts_read_each_their_own_and_go_on_after_a_restart() {
     one.says("shares its files");
     let mut same = share.start(&["--shard", "1/3"]);
     same.ends_with(1);
+    // What replicas keep on the volume is no dead sidecar's.
+    let sweep =
+        Command::new(program()).args(["sweep", "--dry-run", "--grace", "0"]).arg(share.job.path("logs")).output();
+    let sweep = sweep.unwrap();
+    assert_eq!(
+        (sweep.status.code(), String::from_utf8_lossy(&sweep.stdout).lines().count()),
+        (Some(0), 1),
+        "{sweep:?}"
+    );
 }
 
 #[test]
