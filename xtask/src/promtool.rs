@@ -57,10 +57,31 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
     if lint("pillion_odd_count 1\n").is_ok() {
         return Err("promtool has nothing against a counter without help and type".into());
     }
-    let text = webhook()?;
-    lint(&text)?;
-    println!("ok      webhook: {} series", text.lines().filter(|l| !l.starts_with('#')).count());
+    for (name, text) in [("webhook", webhook()?), ("run", run_of_files()?)] {
+        lint(&text)?;
+        println!("ok      {name}: {} series", text.lines().filter(|l| !l.starts_with('#')).count());
+    }
     Ok(())
+}
+
+/// The metrics of a run that has read a line and can't deliver it.
+fn run_of_files() -> Outcome<String> {
+    let (shipper, place) = (Shipper::named("pillion")?, Place::new()?);
+    let (nobody, port) = (ports::free()?, ports::free()?);
+    let write = |path: &Path, text: &str| fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()));
+    write(&place.logs().join("a.log"), "one\n")?;
+    let inputs = format!("filebeat.inputs: [{{type: filestream, id: a, paths: ['{}/*.log']}}]", place.logs().display());
+    let output = format!("output.logstash.hosts: ['127.0.0.1:{nobody}']\nhttp: {{enabled: true, port: {port}}}");
+    write(&place.config(), &format!("{inputs}\n{output}\n"))?;
+    let mut child = Child::start(&mut shipper.command(&place), &place.log())?;
+    wait::until("the metrics of a run", LIMIT, || {
+        if child.ended()?.is_some() {
+            return Err(fs::read_to_string(place.log()).unwrap_or_default());
+        }
+        let Ok(answer) = http::request(port, "GET", "/metrics", b"") else { return Ok(None) };
+        let text = String::from_utf8_lossy(&answer.good()?.body).into_owned();
+        Ok(text.contains("\npillion_backlog_bytes 4\n").then_some(text))
+    })
 }
 
 /// The metrics of a webhook that nobody has called yet: every series is there from the start.

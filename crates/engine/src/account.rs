@@ -12,10 +12,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use pillion_event::{Batch, Drop, Event};
+use pillion_event::{Batch, Drop, Event, InputDesc};
 
 /// Files with an account of their own; further ones are only in the totals.
 pub const MAX_FILES: usize = 20_000;
+/// Inputs with an account of their own; further ones are only in the totals.
+pub const MAX_INPUTS: usize = 1000;
 /// The name of what has no path: standard input.
 pub const STDIN: &str = "-";
 /// Different reasons for drops of a file; further ones count as the last.
@@ -128,6 +130,7 @@ pub struct Accounts {
     /// The paths are those of the batches: a file has one text of its path in all tables.
     files: HashMap<Arc<str>, FileAccount>,
     totals: Counts,
+    inputs: Vec<(Arc<InputDesc>, Counts)>,
     omitted: u64,
 }
 
@@ -156,11 +159,24 @@ impl Accounts {
     pub(crate) fn read(&mut self, batch: &Batch) {
         let more = Counts { bytes: batch.to - batch.from, events: batch.events.len() as u64, ..Counts::default() };
         self.add(&batch.source.path, &more);
+        self.add_to_input(&batch.source.input, &more);
     }
 
     /// Events of a batch were settled.
     pub(crate) fn settled(&mut self, batch: &Batch, more: &Counts) {
         self.add(&batch.source.path, more);
+        self.add_to_input(&batch.source.input, more);
+    }
+
+    /// An input that comes again under its id goes on where it was.
+    fn add_to_input(&mut self, input: &Arc<InputDesc>, more: &Counts) {
+        let same = |one: &InputDesc| !one.id.is_empty() && one.id == input.id && one.kind == input.kind;
+        let known = self.inputs.iter_mut().find(|(one, _)| Arc::ptr_eq(one, input) || same(one));
+        if let Some((_, counts)) = known {
+            counts.add(more);
+        } else if self.inputs.len() < MAX_INPUTS {
+            self.inputs.push((Arc::clone(input), *more));
+        }
     }
 
     /// The target refused an event; the counts are added by [`Accounts::settled`].
@@ -197,6 +213,11 @@ impl Accounts {
     /// All files together.
     pub fn totals(&self) -> &Counts {
         &self.totals
+    }
+
+    /// Each input of which something was read, in the order of that.
+    pub fn inputs(&self) -> &[(Arc<InputDesc>, Counts)] {
+        &self.inputs
     }
 
     /// Each file, in no order.

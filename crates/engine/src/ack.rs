@@ -18,8 +18,9 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use pillion_event::{Acked, Batch, BatchId, Cursor, Fate, Guard, Incarnation, Slice};
+use pillion_event::{Acked, Batch, BatchId, Cursor, Fate, Guard, Incarnation, Slice, Source};
 use pillion_queue::Fates;
 
 use crate::account::{Accounts, Counts};
@@ -45,7 +46,7 @@ struct OpenBatch {
 }
 
 struct OpenSource {
-    path: Arc<str>,
+    source: Arc<Source>,
     batches: VecDeque<BatchId>,
 }
 
@@ -64,6 +65,15 @@ pub struct Unacked {
     pub events: u64,
 }
 
+/// What is read and where no cursor stands behind it yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OnWay {
+    /// Bytes between cursors and what is read.
+    pub bytes: u64,
+    /// Files with such bytes that are read to their ends, so that nobody else counts them as behind.
+    pub read_files: u64,
+}
+
 /// A map that was large and is empty gives its space back: at rest nothing is on its way.
 fn give_back<K, V>(map: &mut HashMap<K, V>) {
     const LARGE: usize = 256;
@@ -78,6 +88,8 @@ pub struct Books {
     batches: HashMap<BatchId, OpenBatch>,
     /// By the life of the content alone: a growing fingerprint changes the registry's key while batches are on their way.
     sources: HashMap<Incarnation, OpenSource>,
+    /// Bytes of the batches that are in the books.
+    bytes: u64,
     accounts: Accounts,
     settled_twice: u64,
 }
@@ -100,8 +112,13 @@ impl Books {
         let source = self
             .sources
             .entry(batch.source.incarnation)
-            .or_insert_with(|| OpenSource { path: Arc::clone(&batch.source.path), batches: VecDeque::new() });
+            .or_insert_with(|| OpenSource { source: Arc::clone(&batch.source), batches: VecDeque::new() });
+        if !Arc::ptr_eq(&source.source, &batch.source) {
+            // What is known of the file stands in the newest.
+            source.source = Arc::clone(&batch.source);
+        }
         source.batches.push_back(batch.id);
+        self.bytes += batch.to - batch.from;
         if n == 0 { Settled { cursor: self.advance(batch), finished: true } } else { Settled::default() }
     }
 
@@ -156,7 +173,7 @@ impl Books {
     /// Another replica has the files at such paths: nothing of them that isn't acknowledged is waited for, or moves a
     /// cursor. How many events that is.
     pub fn hand_over(&mut self, which: &dyn Fn(&str) -> bool) -> u64 {
-        let gone = self.sources.extract_if(|_, source| which(&source.path));
+        let gone = self.sources.extract_if(|_, source| which(&source.source.path));
         let mut events = 0;
         for (_, source) in gone {
             let mut open = 0;
@@ -168,7 +185,7 @@ impl Books {
                     self.batches.remove(&id);
                 }
             }
-            self.accounts.handed_over(&source.path, open);
+            self.accounts.handed_over(&source.source.path, open);
             events += open;
         }
         events
@@ -181,7 +198,7 @@ impl Books {
 
     /// How many events of files at such paths aren't settled.
     pub fn open_at(&self, which: &dyn Fn(&str) -> bool) -> usize {
-        let sources = self.sources.values().filter(|source| which(&source.path));
+        let sources = self.sources.values().filter(|source| which(&source.source.path));
         let batches = sources.flat_map(|source| &source.batches).filter_map(|id| self.batches.get(id));
         batches.map(|open| open.remaining).sum()
     }
@@ -195,7 +212,10 @@ impl Books {
         while let Some(first) = source.batches.front() {
             match self.batches.get(first) {
                 Some(open) if open.remaining > 0 => break,
-                Some(open) => reached = Some((open.to, open.guard)),
+                Some(open) => {
+                    self.bytes = self.bytes.saturating_sub(open.to - open.from);
+                    reached = Some((open.to, open.guard));
+                }
                 None => debug_assert!(false, "batch {first:?} left the books before its turn"),
             }
             self.batches.remove(first);
@@ -226,7 +246,7 @@ impl Books {
                 let last = self.batches.get(source.batches.back()?)?;
                 let open = |id: &BatchId| self.batches.get(id).map_or(0, |b| b.remaining as u64);
                 Some(Unacked {
-                    path: Arc::clone(&source.path),
+                    path: Arc::clone(&source.source.path),
                     incarnation: *incarnation,
                     from: first.from,
                     to: last.to,
@@ -236,6 +256,12 @@ impl Books {
             .collect();
         all.sort_by(|a, b| (&a.path, a.from).cmp(&(&b.path, b.from)));
         all
+    }
+
+    /// How much lies between the cursors and what is read. Costs a look at each file that is on its way.
+    pub fn on_way(&self) -> OnWay {
+        let read = |open: &&OpenSource| !open.source.more.load(Ordering::Relaxed);
+        OnWay { bytes: self.bytes, read_files: self.sources.values().filter(read).count() as u64 }
     }
 
     /// The accounts of all files so far.
@@ -276,8 +302,13 @@ mod tests {
         let mut books = Books::default();
         assert!(!books.accept(&one).finished);
         books.accept(&two);
+        src.more.store(true, Ordering::Relaxed);
+        assert_eq!(books.on_way(), OnWay { bytes: 25, read_files: 0 });
         let s = books.settle(&slice(&two, 0..1), &Fates::All(Fate::Acked));
         assert_eq!((offset(&s), s.finished), (None, true));
+        // What is settled behind something that isn't has no cursor behind it.
+        src.more.store(false, Ordering::Relaxed);
+        assert_eq!(books.on_way(), OnWay { bytes: 25, read_files: 1 });
         let s = books.settle(&slice(&one, 1..2), &Fates::All(Fate::Acked));
         assert_eq!((offset(&s), s.finished), (None, false));
         assert_eq!(
@@ -287,6 +318,7 @@ mod tests {
         let s = books.settle(&slice(&one, 0..1), &Fates::All(Fate::Duplicate));
         assert_eq!((offset(&s), s.finished), (Some(25), true));
         assert!(books.all_settled() && books.unacked().is_empty());
+        assert_eq!(books.on_way(), OnWay::default());
         let c = books.accounts().totals();
         assert_eq!((c.bytes, c.events, c.acked, c.duplicates, c.unacked()), (25, 3, 3, 1, 0));
     }

@@ -22,17 +22,17 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use pillion_event::{Batch, Fate, Slice};
+use pillion_event::{Batch, Fate, InputDesc, Slice};
 use pillion_queue::{AckSink, Fates, Queue, Request};
 use pillion_registry::{Intent, Registry};
 use tokio::sync::Notify;
 
-use crate::account::Accounts;
-use crate::ack::{Books, Settled, Unacked};
+use crate::account::{Accounts, Counts};
+use crate::ack::{Books, OnWay, Settled, Unacked};
 
 /// How long the registrar waits before it tries again to write a registry that couldn't be written.
 pub const RETRY: Duration = Duration::from_millis(500);
@@ -62,8 +62,28 @@ pub struct Ledger {
     dirty: AtomicBool,
     /// The last error of the registry's file, until a sync succeeds.
     error: Mutex<Option<String>>,
+    writing: Writing,
     /// Told at every change that a drain may wait for.
     progress: Notify,
+}
+
+/// How often the registry was changed and written since the start.
+#[derive(Debug, Default)]
+struct Writing {
+    updates: AtomicU64,
+    written: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// How often the registry was changed and written since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Writes {
+    /// Cursors that moved.
+    pub updates: u64,
+    /// Rounds that made something durable.
+    pub written: u64,
+    /// Rounds that failed.
+    pub failed: u64,
 }
 
 /// Nothing that holds one of these locks leaves a half-made change behind when it panics: go on.
@@ -83,6 +103,7 @@ impl Ledger {
             wake: Condvar::new(),
             dirty: AtomicBool::new(false),
             error: Mutex::default(),
+            writing: Writing::default(),
             progress: Notify::new(),
         })
     }
@@ -145,6 +166,7 @@ impl Ledger {
             && self.registry.commit(&cursor)
         {
             self.dirty.store(true, Ordering::Relaxed);
+            self.writing.updates.fetch_add(1, Ordering::Relaxed);
         }
         self.progress.notify_one();
     }
@@ -153,7 +175,7 @@ impl Ledger {
     /// outputs. On an error nothing is lost, and the round can be repeated.
     pub fn registrar_step(&self) -> io::Result<()> {
         let mut round: Vec<Arc<Batch>> = lock(&self.staged).batches.drain(..).collect();
-        self.dirty.store(false, Ordering::Relaxed);
+        let changed = self.dirty.swap(false, Ordering::Relaxed) || !round.is_empty();
         let fits = round.iter().position(|b| !self.intend(b)).unwrap_or(round.len());
         let held = round.split_off(fits);
         let synced = self.registry.sync();
@@ -174,6 +196,10 @@ impl Ledger {
         for batch in round {
             self.queue.push(batch);
         }
+        match &synced {
+            Ok(()) => self.writing.written.fetch_add(u64::from(changed), Ordering::Relaxed),
+            Err(_) => self.writing.failed.fetch_add(1, Ordering::Relaxed),
+        };
         *lock(&self.error) = synced.as_ref().err().map(ToString::to_string);
         self.progress.notify_one();
         synced
@@ -285,8 +311,26 @@ impl Ledger {
     }
 
     /// The totals so far.
-    pub fn totals(&self) -> crate::account::Counts {
+    pub fn totals(&self) -> Counts {
         *lock(&self.books).accounts().totals()
+    }
+
+    /// The totals so far, and what is on its way.
+    pub fn standing(&self) -> (Counts, OnWay) {
+        let books = lock(&self.books);
+        (*books.accounts().totals(), books.on_way())
+    }
+
+    /// What each input has given so far.
+    pub fn inputs(&self) -> Vec<(Arc<InputDesc>, Counts)> {
+        lock(&self.books).accounts().inputs().to_vec()
+    }
+
+    /// How often the registry was changed and written.
+    pub fn writes(&self) -> Writes {
+        let get = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        let Writing { updates, written, failed } = &self.writing;
+        Writes { updates: get(updates), written: get(written), failed: get(failed) }
     }
 
     /// Something changed that a drain may wait for.
@@ -351,6 +395,7 @@ mod tests {
                 incarnation: plain.incarnation,
                 stat: plain.stat.clone(),
                 render: std::sync::OnceLock::new(),
+                more: Default::default(),
             };
             Arc::into_inner(batch(&Arc::new(keyed), id, from, lens)).unwrap()
         }

@@ -17,6 +17,7 @@ pub(crate) fn source_of_life(path: &str, life: u128) -> Arc<Source> {
         incarnation: Incarnation(life),
         stat: FileStat::default(),
         render: OnceLock::new(),
+        more: Default::default(),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
@@ -165,6 +166,8 @@ pub struct Source {
     pub stat: FileStat,
     /// The output codec's cache for it: see [`Render`].
     pub render: OnceLock<Render>,
+    /// The file holds more than what is in batches: the reader's word, for whoever counts files.
+    pub more: AtomicBool,
 }
 
 impl fmt::Debug for Source {

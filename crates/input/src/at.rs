@@ -1,7 +1,7 @@
 //! Where a reading thread is, for whoever waits for it in vain.
 //!
 //! Comes in: each path before a call into its file system, the begin and the end of each piece of work, files that have
-//! something to read. Goes out: the same, to any thread: when a call never comes back, that is the path that hangs, and what
+//! something to read, where reading stands. Goes out: the same, to any thread: when a call never comes back, that is the path that hangs, and what
 //! its thread had still to read. Always holds: nothing is allocated for a path that isn't longer than those before it; the
 //! list of what is to be read is bounded by [`MAX_BEHIND`]. Tested in `tests/thread.rs`.
 
@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::harvest::{Behind, FileId};
+use crate::standing::Standing;
 
 /// Files that are listed with what they have to read; of those beyond nothing is told.
 const MAX_BEHIND: usize = 256;
@@ -25,6 +26,7 @@ struct Place {
     /// Odd while it works; another number for each piece of work.
     pulse: AtomicU64,
     behind: Mutex<HashMap<FileId, Behind>>,
+    standing: Mutex<Standing>,
 }
 
 fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -57,6 +59,15 @@ impl At {
     pub(crate) fn work(&self) -> Option<u64> {
         let pulse = self.0.pulse.load(Ordering::Relaxed);
         (pulse & 1 == 1).then_some(pulse)
+    }
+
+    /// Where reading stands. What is in batches is said to be read only once it is where it goes.
+    pub(crate) fn stands(&self, standing: Standing) {
+        *lock(&self.0.standing) = standing;
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        *lock(&self.0.standing)
     }
 
     /// What a file has to read; `None` = nothing.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use crate::at::At;
 use crate::harvest::{Behind, InputId};
 use crate::spec::InputSpec;
+use crate::standing::Standing;
 use crate::thread::{Report, Waker};
 
 /// What a reading thread is told. It looks for commands whenever its waker is called.
@@ -109,6 +110,12 @@ impl Handle {
     /// Files that the thread has still to read, the first ones, as they were when it was heard of last.
     pub fn behind(&self) -> Vec<Behind> {
         self.at.behind()
+    }
+
+    /// Where reading stands; of a thread that hangs, where it stood. A byte is said to be read only once its batch is in the
+    /// sink: whoever asks here first and then what became of the batches may count it twice, and never not at all.
+    pub fn standing(&self) -> Standing {
+        self.at.standing()
     }
 
     /// The file or folder that the thread turned to last: of a thread that doesn't answer, the one whose file system

@@ -55,6 +55,7 @@ impl Stream {
             incarnation: Incarnation(world.random.u128()),
             stat: FileStat::default(),
             render: std::sync::OnceLock::new(),
+            more: Default::default(),
         };
         Stream {
             chain: Arc::clone(&spec.chain),

@@ -173,6 +173,7 @@ impl Driver {
                     self.harvester.watched(&folder, true);
                 }
             }
+            self.harvester.at.stands(self.harvester.standing());
             self.harvester.at.works();
             match self.harvester.step(self.sink.budget()) {
                 Step::Batch(batch) => self.sink.push(batch),

@@ -63,6 +63,7 @@ fn batch(line: &[u8]) -> Batch {
         incarnation: Incarnation(1),
         stat: FileStat::default(),
         render: OnceLock::new(),
+        more: Default::default(),
     };
     let len = line.len() as u32;
     let event = |i: u32| Event {

@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pillion_queue::{Queue, Request};
@@ -84,6 +84,7 @@ pub struct Stats {
     pub retried: Counter,
     /// Requests that failed as a whole: no connection, no answer, or a refusal of all.
     pub failed: Counter,
+    reached: AtomicBool,
     troubles: Mutex<Troubles>,
 }
 
@@ -122,6 +123,7 @@ impl Stats {
 
     /// The host works. Whether it was said before that it doesn't.
     pub fn works(&self, host: &str) -> bool {
+        self.reached.store(true, Ordering::Relaxed);
         let mut troubles = self.troubles();
         let before = troubles.hosts.len();
         troubles.hosts.retain(|(known, _)| known != host);
@@ -129,6 +131,12 @@ impl Stats {
             troubles.last = None;
         }
         troubles.hosts.len() < before
+    }
+
+    /// Whether the target was there at least once: a host worked, or something was settled.
+    pub fn was_reached(&self) -> bool {
+        let settled = [&self.acked, &self.duplicates, &self.dead_lettered, &self.dropped];
+        self.reached.load(Ordering::Relaxed) || settled.iter().any(|n| n.get() > 0)
     }
 
     /// Why the target couldn't be used last, while it can't.

@@ -10,7 +10,7 @@ use pillion_engine::settings::EngineSettings;
 use pillion_input::{InputSpec, Limits, limits, specs_from_root};
 use pillion_kube::autodiscover::{self, Provider};
 use pillion_output::any::AnyOptions;
-use pillion_telemetry::Form;
+use pillion_telemetry::{Form, Settings};
 use tracing::Level;
 
 use crate::cli::Log;
@@ -33,6 +33,8 @@ pub struct Assembled {
     pub name: Option<String>,
     /// `pillion.shards`: it shares its files with other replicas.
     pub sharing: Option<Sharing>,
+    /// The endpoint and the line of metrics.
+    pub monitoring: Settings,
     /// What to say before starting.
     pub warnings: Vec<Diagnostic>,
 }
@@ -50,6 +52,7 @@ pub fn assemble(config: &Config, strict: bool, needs_input: bool) -> Result<Asse
     let output = AnyOptions::from_root(&root).map_err(&mut keep).ok();
     let name = root.str("name").map_err(&mut keep).ok();
     let sharing = Sharing::from_root(&root).map_err(&mut keep).ok();
+    let monitoring = Settings::from_root(&root).map_err(&mut keep).ok();
     let discovers = providers.as_ref().is_none_or(|p| !p.is_empty());
     if let Some(none) = inputs.as_ref().filter(|i| i.is_empty() && needs_input && !discovers) {
         let (key, how) = match config.compat() {
@@ -71,12 +74,17 @@ pub fn assemble(config: &Config, strict: bool, needs_input: bool) -> Result<Asse
         warnings.extend(leftovers.unknown)
     }
     warnings.extend(leftovers.harmless);
-    match (engine, inputs, limits, providers, output, name.zip(sharing)) {
-        (Some(engine), Some(inputs), Some(limits), Some(providers), Some(output), Some((name, sharing)))
-            if errors.is_empty() =>
-        {
+    match (engine, inputs, limits, providers, output, name.zip(sharing).zip(monitoring)) {
+        (
+            Some(engine),
+            Some(inputs),
+            Some(limits),
+            Some(providers),
+            Some(output),
+            Some(((name, sharing), monitoring)),
+        ) if errors.is_empty() => {
             let name = name.filter(|n| !n.is_empty());
-            Ok(Assembled { engine, inputs, limits, providers, output, name, sharing, warnings })
+            Ok(Assembled { engine, inputs, limits, providers, output, name, sharing, monitoring, warnings })
         }
         _ => Err(errors),
     }

@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use pillion_engine::drain::Cause;
@@ -22,7 +22,7 @@ use pillion_engine::run::{Ending, Reading, ReadingReport};
 use pillion_event::{Batch, Incarnation, InputKind};
 use pillion_input::{
     BatchSink, Budget, Division, Handle, HarvestThread, Harvester, InputId, InputSpec, Limits, MAX_SHARES, Mounts,
-    Numbers, Own, Report, Share, Shares, StdinThread, Waker,
+    Numbers, Own, Report, Share, Shares, Standing, StdinThread, Waker,
 };
 use pillion_queue::Queue;
 use pillion_world::World;
@@ -63,6 +63,8 @@ pub(crate) struct Harvesting {
     division: Division,
     /// Threads that haven't read everything to its end.
     reading: Arc<AtomicUsize>,
+    /// Where threads hang.
+    hung: Mutex<Vec<PathBuf>>,
 }
 
 struct Sink {
@@ -134,7 +136,13 @@ impl Harvesting {
             readers.push(start.files(share, number, shares)?);
         }
         readers.extend(stdin.map(|spec| start.stdin(&spec)).transpose()?);
-        Ok(Arc::new(Harvesting { world: place.seat.world.clone(), readers, division, reading: start.reading }))
+        Ok(Arc::new(Harvesting {
+            world: place.seat.world.clone(),
+            readers,
+            division,
+            reading: start.reading,
+            hung: Mutex::default(),
+        }))
     }
 }
 
@@ -176,6 +184,23 @@ impl Harvesting {
     /// At which piece of work each thread is, and the path that it turned to last.
     pub(crate) fn work(&self) -> Vec<(Option<u64>, PathBuf)> {
         self.readers.iter().map(|reader| (reader.thread.work(), reader.thread.at())).collect()
+    }
+
+    /// Where all threads together stand.
+    pub(crate) fn standing(&self) -> Standing {
+        let mut all = Standing::default();
+        self.readers.iter().for_each(|reader| all.add(&reader.thread.standing()));
+        all
+    }
+
+    /// Notes where threads hang.
+    pub(crate) fn set_hung(&self, paths: Vec<PathBuf>) {
+        *self.hung.lock().unwrap_or_else(PoisonError::into_inner) = paths;
+    }
+
+    /// The paths at which threads hang: their file systems don't answer.
+    pub(crate) fn hung(&self) -> Vec<PathBuf> {
+        self.hung.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -326,7 +351,7 @@ mod tests {
     use pillion_queue::{AckSink, Fates, Limits as QueueLimits};
     use pillion_registry::{Options, Registry};
     use pillion_world::{DirEntry, File, Fs, FsKind, Lock, Meta, OpenHow};
-    use std::sync::{Condvar, Mutex};
+    use std::sync::Condvar;
 
     const LIMIT: Duration = Duration::from_secs(20);
 

@@ -1,7 +1,7 @@
 //! File systems that don't answer, said while it lasts.
 //!
 //! Comes in: at which piece of work each reading thread is. Goes out: a warning with the path when one stays at the same for
-//! long, and a word when it goes on. Always holds: once for each time that it hangs; nothing is asked of the file system.
+//! long, and a word when it goes on; and where they hang, for whoever asks. Always holds: once for each time that it hangs; nothing is asked of the file system.
 //! Tested below and by `cargo xtask e2e nfs`.
 
 use std::path::PathBuf;
@@ -47,8 +47,9 @@ pub(crate) async fn watch(harvesting: Weak<Harvesting>) {
         let Some(harvesting) = harvesting.upgrade() else { return };
         let threads: Vec<(Option<u64>, PathBuf)> = harvesting.work();
         seen.resize_with(threads.len(), Seen::default);
-        for (seen, (work, path)) in seen.iter_mut().zip(threads) {
-            let path = path.display();
+        let mut hung = Vec::new();
+        for (seen, (work, at)) in seen.iter_mut().zip(threads) {
+            let path = at.display();
             match seen.look(work) {
                 Some(News::Hangs) => tracing::warn!(
                     %path,
@@ -58,7 +59,11 @@ pub(crate) async fn watch(harvesting: Weak<Harvesting>) {
                 Some(News::GoesOn) => tracing::info!(%path, "the file system answers again"),
                 None => {}
             }
+            if seen.hangs {
+                hung.push(at);
+            }
         }
+        harvesting.set_hung(hung);
     }
 }
 

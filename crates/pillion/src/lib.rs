@@ -8,6 +8,7 @@
 //!   manifests. [`webhook`]: the admission webhook.
 //! - [`seat`]: whose registry a run works with, its own or a dead one's. [`sweep`]: what the dead left.
 //! - [`sharing`]: one of several replicas. [`shards`]: what they have, shown.
+//! - [`monitoring`]: what a run says of itself while it lasts.
 //! - [`install`]: a copy for other images. [`lasting`]: what becomes of the data path.
 
 pub mod assemble;
@@ -21,6 +22,7 @@ mod hung;
 mod injecting;
 mod install;
 mod lasting;
+mod monitoring;
 mod receiving;
 mod rest;
 mod seat;

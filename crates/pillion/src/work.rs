@@ -41,6 +41,7 @@ use crate::cluster::Cluster;
 use crate::discover::{self, Discoveries, Discovery};
 use crate::harvesting::{self, Harvesting};
 use crate::hung;
+use crate::monitoring::Monitor;
 use crate::rest;
 use crate::seat::{Seat, hostname};
 use crate::sharing::{self, Replica};
@@ -117,6 +118,7 @@ pub(crate) async fn ride(
     signals: Signals,
 ) -> Result<Outcome, u8> {
     let (world, data) = (World::real(), &config.paths().data);
+    let monitor = Monitor::open(config, &parts, seat).await?;
     let (registry, queue) = (&seat.registry, Queue::new(parts.engine.queue));
     let ledger = Ledger::new(Arc::clone(&queue), Arc::clone(registry), parts.engine.exactly_once);
     let registrar = registrar_thread(&ledger, parts.engine.registry_flush);
@@ -126,7 +128,7 @@ pub(crate) async fn ride(
     let shape = shape(config, &context);
     let Assembled { engine, inputs, limits, output, providers, .. } = parts;
     let (tell, endings) = mpsc::channel(8);
-    start_output(output, context, seat.requests(&queue, &ledger), &ledger, &tell)?;
+    start_output(output, context.clone(), seat.requests(&queue, &ledger), &ledger, &tell)?;
     let stdin = inputs.iter().any(|i| i.desc.kind == InputKind::Stdin);
     // The registry knows files by absolute paths.
     let spool_dir = std::path::absolute(data).unwrap_or_else(|_| data.clone()).join("exec");
@@ -136,6 +138,7 @@ pub(crate) async fn ride(
     let place = harvesting::Place { seat, ledger: &ledger, queue: &queue, tell: &tell };
     let harvesting = start_reading(&place, inputs, limits, &own, !providers.is_empty())?;
     let reading = Arc::new(seat.begin(&harvesting, &ledger));
+    let _monitoring = monitor.begin(&place, &context, &harvesting);
     let (terminated, sigterm) = watch::channel(false);
     let flag = watch_work(&world, &engine, &tell, sigterm);
     tokio::spawn(rest::watch(world.clone(), Arc::clone(&ledger)));

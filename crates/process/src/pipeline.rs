@@ -175,6 +175,7 @@ pub(crate) mod testing {
             incarnation: Incarnation(7),
             stat: FileStat::default(),
             render: Default::default(),
+            more: Default::default(),
         };
         let mut data = Vec::new();
         let events = lines

@@ -165,6 +165,17 @@ impl Queue {
         self.ready.notify_waiters();
     }
 
+    /// What it may hold.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Events and bytes between reader and acknowledgement.
+    pub fn held(&self) -> (usize, usize) {
+        let s = self.lock();
+        (s.held_events, s.held_bytes)
+    }
+
     /// Events that no output has taken yet.
     pub fn waiting(&self) -> usize {
         self.lock().waiting_events
@@ -259,6 +270,7 @@ mod tests {
             incarnation: Incarnation(1),
             stat: FileStat::default(),
             render: OnceLock::new(),
+            more: Default::default(),
         });
         let events = (0..events as u32)
             .map(|i| Event {

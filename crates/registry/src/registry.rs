@@ -220,6 +220,16 @@ impl Registry {
         lock(&self.mem).store.file(key)
     }
 
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        lock(&self.mem).store.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// All entries, in no order; a picture of this moment.
     pub fn entries(&self) -> Vec<Arc<Entry>> {
         let mut all = Vec::new();

@@ -95,6 +95,11 @@ impl Store {
         self.places.last().map_or(0, |last| (self.places.len() - 1) * BLOCK + last.len())
     }
 
+    /// How many records there are.
+    pub(crate) fn len(&self) -> usize {
+        self.end() - self.free.len()
+    }
+
     /// What is at a place.
     pub(crate) fn at(&self, at: usize) -> Option<(Arc<str>, Record)> {
         let place = self.place(u32::try_from(at).ok()?)?;

@@ -22,6 +22,7 @@ fn batch(entry: &Entry) -> Batch {
         incarnation: entry.incarnation,
         stat: FileStat::default(),
         render: std::sync::OnceLock::new(),
+        more: Default::default(),
     };
     let (stream, flags) = (Stream::None, Flags::default());
     Batch {

@@ -104,7 +104,9 @@ pub(super) const GENERAL: &[Row] = &[
     Row("logging.json", NEW, T),
     Row("logging.to_stderr", NEW, T),
     Row("logging.to_files", ALL, T),
-    Row("logging.metrics", ALL, H(WATCHED)),
+    Row("logging.metrics.enabled", ALL, T),
+    Row("logging.metrics.period", ALL, T),
+    Row("logging.metrics", ALL, H(OWN_LOG)),
     Row("logging", ALL, H(OWN_LOG)),
     // What Filebeat does besides shipping.
     Row("setup", ALL, H(SETUP)),
@@ -114,7 +116,11 @@ pub(super) const GENERAL: &[Row] = &[
     Row("monitoring", NEW, H(WATCHED)),
     Row("xpack", ALL, H(WATCHED)),
     Row("instrumentation", NEW, H(WATCHED)),
-    Row("http", NEW, H(WATCHED)),
+    Row("http.enabled", NEW, T),
+    Row("http.host", NEW, T),
+    Row("http.port", NEW, T),
+    Row("http.named_pipe", NEW, H("named pipes are Windows'")),
+    Row("http", NEW, H("there is no profiler and no inspector built in")),
     // Ours.
     Row("pillion.compat", ALL, T),
     Row("pillion.agent_version", ALL, T),

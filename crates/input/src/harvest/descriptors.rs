@@ -88,6 +88,7 @@ impl Harvester {
         f.fd = Some(fd);
         (f.opened, f.opened_len) = (now, meta.len);
         self.open += 1;
+        self.opens += 1;
         self.note_opened(id);
         self.schedule(id, now);
         Ok(Some(meta))

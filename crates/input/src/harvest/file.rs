@@ -136,6 +136,8 @@ pub(crate) struct FileState {
     pub(crate) sure_len: u64,
     pub(crate) guard: Guard,
     pub(crate) tally: Counted,
+    /// Its part of the sums of what there is to read.
+    pub(crate) counted: u64,
     /// When it is to be looked at, by itself; `None` = only scans and hints do.
     pub(crate) look_at: Option<Mono>,
     /// When an open multiline group is an event as it is.
@@ -160,6 +162,8 @@ pub(crate) struct FileState {
     pub(crate) errors: u8,
     /// Scans in a row that missed it.
     pub(crate) missed: u8,
+    /// It may have changed since its part of the sums was taken.
+    pub(crate) touched: bool,
     /// It waits in the queue of those that have something to read.
     pub(crate) queued: bool,
     /// Its path leads to it no longer.
@@ -219,6 +223,7 @@ impl FileState {
             sure_len: meta.len,
             guard: Guard::default(),
             tally: Counted::default(),
+            counted: 0,
             look_at: None,
             group_at: None,
             active: now,
@@ -231,6 +236,7 @@ impl FileState {
             quiet: 0,
             errors: 0,
             missed: 0,
+            touched: false,
             queued: false,
             gone: false,
             gone_in: 0,

@@ -35,6 +35,7 @@ mod read;
 mod ready;
 mod rules;
 mod shared;
+mod sums;
 mod table;
 mod timers;
 mod tour;
@@ -67,6 +68,7 @@ use crate::harvest::timers::Timers;
 use crate::harvest::tour::Tour;
 use crate::harvest::trust::Asked;
 use crate::spec::{Budget, InputSpec, Limits, Own};
+use crate::standing::Standing;
 
 /// What a step did.
 #[derive(Debug)]
@@ -214,6 +216,8 @@ pub struct Harvester {
     hinted: HashSet<PathBuf>,
     books: Books,
     open: usize,
+    /// How often a file was opened.
+    opens: u64,
     open_deleted: usize,
     /// What this step has opened to ask what is there.
     asked: Option<Asked>,
@@ -286,6 +290,7 @@ impl Harvester {
             hinted: HashSet::new(),
             books: Books::new(limits.accounts),
             open: 0,
+            opens: 0,
             open_deleted: 0,
             asked: None,
             opened: VecDeque::new(),
@@ -307,6 +312,7 @@ impl Harvester {
     pub fn step(&mut self, budget: Budget) -> Step {
         let done = self.do_step(budget);
         self.asked = None;
+        self.table.settle();
         self.table.cool();
         done
     }
@@ -425,6 +431,18 @@ impl Harvester {
         }
         self.table.quiet().for_each(|cold| stats.tally.add(&cold.tally()));
         stats
+    }
+
+    /// Where reading stands, after the last step. Costs nothing, however many files there are.
+    pub fn standing(&self) -> Standing {
+        Standing {
+            unread_bytes: self.table.sums.bytes,
+            unread_files: self.table.sums.files,
+            files: self.table.len() as u64,
+            open: self.open as u64,
+            opened: self.opens,
+            refused: self.refused,
+        }
     }
 
     /// The time at which something is due by itself.

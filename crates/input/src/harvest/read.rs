@@ -301,6 +301,7 @@ impl Harvester {
             incarnation: f.incarnation,
             stat: FileStat { inode: f.ino, device: f.dev, fingerprint },
             render: std::sync::OnceLock::new(),
+            more: Default::default(),
         });
         self.table.get_mut(id)?.source = Arc::downgrade(&source);
         Some(source)

@@ -16,6 +16,7 @@ use pillion_registry::Prefixes;
 
 use crate::harvest::cold::Cold;
 use crate::harvest::file::FileState;
+use crate::harvest::sums::Sums;
 
 /// A file's place in the table; used again after it is removed.
 pub(crate) type FileId = u32;
@@ -69,7 +70,7 @@ fn view(f: &FileState) -> View<'_> {
 /// The files in blocks of [`BLOCK`], which never move: of a burst's short-lived memory nothing lies between them, and so
 /// no holes stay there. All blocks but the last are full of places.
 #[derive(Default)]
-struct Files(Vec<Vec<Place>>);
+pub(super) struct Files(Vec<Vec<Place>>);
 
 impl Files {
     fn place_mut(&mut self, id: FileId) -> Option<&mut Place> {
@@ -82,6 +83,13 @@ impl Files {
 
     fn get(&self, id: FileId) -> Option<&FileState> {
         self.place(id)?.hot()
+    }
+
+    pub(super) fn hot_mut(&mut self, id: FileId) -> Option<&mut FileState> {
+        match self.place_mut(id)? {
+            Place::Hot(file) => Some(file),
+            _ => None,
+        }
     }
 
     fn view(&self, id: FileId) -> Option<View<'_>> {
@@ -113,7 +121,7 @@ impl Files {
 
 #[derive(Default)]
 pub(crate) struct Table {
-    files: Files,
+    pub(super) files: Files,
     free: Vec<FileId>,
     slots: HashTable<FileId>,
     paths: HashTable<FileId>,
@@ -121,6 +129,7 @@ pub(crate) struct Table {
     prefixes: Prefixes,
     /// Files that may have become quiet.
     cooling: Vec<FileId>,
+    pub(super) sums: Sums,
 }
 
 fn hash(what: impl Hash) -> u64 {
@@ -173,10 +182,9 @@ impl Table {
     }
 
     pub(crate) fn get_mut(&mut self, id: FileId) -> Option<&mut FileState> {
-        match self.files.place_mut(id)? {
-            Place::Hot(file) => Some(file),
-            _ => None,
-        }
+        let file = self.files.hot_mut(id)?;
+        self.sums.touch(id, file);
+        Some(file)
     }
 
     /// All files but the quiet ones.
@@ -251,13 +259,16 @@ impl Table {
             None => self.files.push(place),
         };
         self.enter_place(id);
+        // Its size counts from now on.
+        self.get_mut(id);
         id
     }
 
     pub(crate) fn remove(&mut self, id: FileId) -> Option<FileState> {
         self.thaw(id);
         self.leave_place(id);
-        let Place::Hot(file) = std::mem::replace(self.files.place_mut(id)?, Place::Free) else { return None };
+        let Place::Hot(mut file) = std::mem::replace(self.files.place_mut(id)?, Place::Free) else { return None };
+        self.sums.leave(&mut file);
         if let Some(key) = &file.key {
             leave(&mut self.keys, self.prefixes.hash(key), id);
         }

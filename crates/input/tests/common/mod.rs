@@ -130,7 +130,9 @@ impl Rig {
     pub fn settle_with(&mut self, budget: Budget) -> Vec<String> {
         let mut lines = Vec::new();
         for _ in 0..1_000_000 {
-            match self.harvester.step(budget) {
+            let step = self.harvester.step(budget);
+            self.check_sums();
+            match step {
                 Step::Batch(batch) => {
                     batch.check().unwrap();
                     lines.extend(batch.events.iter().map(|e| String::from_utf8_lossy(batch.text(e)).into_owned()));
@@ -143,6 +145,16 @@ impl Rig {
             }
         }
         panic!("the harvester doesn't come to rest");
+    }
+
+    /// What is said without a walk over all files is what a walk gives.
+    fn check_sums(&self) {
+        let (said, walked) = (self.harvester.standing(), self.harvester.stats());
+        let of = (said.unread_bytes, said.files, said.open, said.refused);
+        assert_eq!(of, (walked.unread, walked.files as u64, walked.open as u64, walked.refused));
+        let lag = |f: &pillion_input::FileAccount| f.len > f.pos && !f.gone;
+        let behind = self.harvester.accounts().iter().filter(|f| lag(f)).count() as u64;
+        assert!(said.unread_files >= behind && (said.unread_files == 0) == (said.unread_bytes == 0));
     }
 
     /// The next search.

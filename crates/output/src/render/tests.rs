@@ -45,6 +45,7 @@ pub(crate) fn batch(input: InputDesc, from: u64, lines: &[&[u8]]) -> Batch {
         incarnation: Incarnation(0xabc),
         stat: FileStat { inode: 5_841_252, device: 65_024, fingerprint: Some("31a8".into()) },
         render: OnceLock::new(),
+        more: Default::default(),
     });
     let to = from + data.len() as u64;
     Batch { id: BatchId(1), source, from, to, guard: Default::default(), read_ms: 0, data, events, replayed: false }

@@ -62,7 +62,7 @@ mod tests {
     use std::path::Path;
     use std::pin::pin;
     use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     use std::task::{Context, Poll, Waker};
 
     use pillion_event::{
@@ -115,6 +115,7 @@ mod tests {
             incarnation: Incarnation(u128::from(id)),
             stat: FileStat::default(),
             render: OnceLock::new(),
+            more: AtomicBool::new(false),
         });
         let (stream, flags) = (Stream::None, Flags::default());
         let event = Event { text: 0..1, offset: 0, len: 1, time_ms: 0, stream, flags, overlay: None };

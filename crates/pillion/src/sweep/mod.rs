@@ -172,5 +172,8 @@ fn check(flags: &Sweep) -> Result<(), u8> {
     for warning in parts.warnings {
         tracing::warn!("{}", warning.one_line());
     }
+    if parts.monitoring.http.is_some() {
+        tracing::warn!("http.enabled: a sweep has no HTTP endpoint; its summary and the receipts tell what it did");
+    }
     Ok(())
 }

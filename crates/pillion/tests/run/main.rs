@@ -9,6 +9,7 @@ mod commands;
 mod ends;
 mod exec;
 mod harness;
+mod monitoring;
 mod panics;
 mod replicas;
 mod shards;
