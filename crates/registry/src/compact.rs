@@ -13,7 +13,7 @@ const NATIVE: &str = "native::";
 const MAX_PREFIXES: usize = 1024;
 
 /// A key, or what its text can be made of.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CompactKey {
     /// A prefix of [`Prefixes`], an inode and a device.
     Native {

@@ -94,12 +94,12 @@ impl Disk {
     }
 
     /// Appends changes to the log and makes them durable.
-    pub(crate) fn append(&mut self, changes: &[Change]) -> io::Result<()> {
+    pub(crate) fn append(&mut self, changes: &mut dyn Iterator<Item = Change>) -> io::Result<()> {
         let log = self.log.take().ok_or_else(|| io::Error::other("the log was given up"))?;
         let (mut out, mut line) = (Vec::new(), Vec::new());
         for (key, record) in changes {
             line.clear();
-            encode_operation(self.next_id, key, record.as_ref(), &mut line, &mut out);
+            encode_operation(self.next_id, &key, record.as_ref(), &mut line, &mut out);
             self.next_id += 1;
             if out.len() >= WRITE {
                 log.write_all(&out)?;

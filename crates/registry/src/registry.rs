@@ -13,11 +13,12 @@ use pillion_event::{Acked, Cursor, Incarnation};
 use pillion_world::{Lock, World};
 use serde_json::Value;
 
+use crate::compact::CompactKey;
 use crate::disk::Disk;
 use crate::entry::{Entry, Intent};
 use crate::foreign::Adopted;
 use crate::part::merged;
-use crate::store::Store;
+use crate::store::{Kept, Store};
 
 /// How many unacknowledged ranges of one file may be durable at once; more are refused until some are acknowledged.
 pub const MAX_INTENTS: usize = 256;
@@ -51,8 +52,8 @@ pub(crate) struct Mem {
     store: Store,
     checkpoint: Option<Piecemeal>,
     /// The changed keys, each with the place in `order` that counts.
-    dirty: HashMap<Arc<str>, usize>,
-    order: Vec<Arc<str>>,
+    dirty: HashMap<CompactKey, usize>,
+    order: Vec<CompactKey>,
     /// Everything has to be written.
     all: bool,
     /// Where an incarnation went whose key was changed while batches with the old key were on their way.
@@ -86,13 +87,14 @@ impl Mem {
     }
 
     fn touch(&mut self, key: &Arc<str>) {
-        if !self.all && !self.dirty.contains_key(key) {
+        let key = self.store.compact(key);
+        if !self.all && !self.dirty.contains_key(&key) {
             self.touch_last(key);
         }
     }
 
     /// Puts the key at the end of what is to be written, so that a removal doesn't overtake what was changed before it.
-    fn touch_last(&mut self, key: &Arc<str>) {
+    fn touch_last(&mut self, key: CompactKey) {
         if self.all {
             return;
         }
@@ -100,8 +102,8 @@ impl Mem {
             self.write_all();
             return;
         }
-        self.dirty.insert(Arc::clone(key), self.order.len());
-        self.order.push(Arc::clone(key));
+        self.dirty.insert(key.clone(), self.order.len());
+        self.order.push(key);
     }
 
     fn write_all(&mut self) {
@@ -110,30 +112,40 @@ impl Mem {
         self.order = Vec::new();
     }
 
-    fn take_changes(&mut self) -> Vec<Change> {
+    /// What has changed, as it is now: thousands of files may have, so each is kept in as few bytes as in the store.
+    fn take_changes(&mut self) -> Vec<(CompactKey, Option<Kept>)> {
         let keys = self.take_changed_keys();
-        keys.into_iter().map(|key| (Arc::clone(&key), self.store.get(&key))).collect()
+        let kept = |key: CompactKey| {
+            let kept = self.store.kept(&key);
+            (key, kept)
+        };
+        keys.into_iter().map(kept).collect()
+    }
+
+    /// A change in full.
+    fn change(&self, (key, kept): (CompactKey, Option<Kept>)) -> Change {
+        let key = self.store.text(&key);
+        let record = kept.and_then(|kept| self.store.shown(&key, &kept));
+        (key, record)
     }
 
     /// The changed keys, in their order.
-    fn take_changed_keys(&mut self) -> Vec<Arc<str>> {
-        let order = std::mem::take(&mut self.order);
+    fn take_changed_keys(&mut self) -> Vec<CompactKey> {
+        let mut order = std::mem::take(&mut self.order);
         let dirty = std::mem::take(&mut self.dirty);
-        let counts = |(at, key): (usize, Arc<str>)| (dirty.get(&key) == Some(&at)).then_some(key);
-        order.into_iter().enumerate().filter_map(counts).collect()
+        let mut at = 0;
+        order.retain(|key| {
+            at += 1;
+            dirty.get(key) == Some(&(at - 1))
+        });
+        order
     }
 
     /// Marks keys as changed again, before those that changed meanwhile.
-    fn give_back(&mut self, changes: &[Arc<str>]) {
-        let later = std::mem::take(&mut self.order);
-        let counted = std::mem::take(&mut self.dirty);
-        for key in changes {
+    fn give_back(&mut self, changes: Vec<CompactKey>) {
+        let later = self.take_changed_keys();
+        for key in changes.into_iter().chain(later) {
             self.touch_last(key);
-        }
-        for (at, key) in later.iter().enumerate() {
-            if counted.get(key) == Some(&at) {
-                self.touch_last(key);
-            }
         }
     }
 
@@ -167,7 +179,8 @@ impl Mem {
         if let Some(checkpoint) = self.checkpoint.as_mut().filter(|c| at >= c.at) {
             checkpoint.removed.push_back((Arc::clone(&key), Some(record)));
         }
-        self.touch_last(&key);
+        let key = self.store.compact(&key);
+        self.touch_last(key);
     }
 
     /// The next record of the checkpoint that is being written.
@@ -339,7 +352,8 @@ impl Registry {
             None => self.checkpoint(&mut disk),
             Some(changes) if changes.is_empty() => Ok(()),
             Some(changes) => {
-                let done = disk.append(&changes);
+                let mut changes = changes.into_iter().map(|change| lock(&self.mem).change(change));
+                let done = disk.append(&mut changes);
                 if done.is_err() {
                     lock(&self.mem).write_all();
                 }
@@ -368,7 +382,7 @@ impl Registry {
         let mut mem = lock(&self.mem);
         mem.checkpoint = None;
         if done.is_err() {
-            if all || disk.must_checkpoint() { mem.write_all() } else { mem.give_back(&changes) }
+            if all || disk.must_checkpoint() { mem.write_all() } else { mem.give_back(changes) }
         }
         done
     }

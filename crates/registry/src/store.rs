@@ -29,6 +29,7 @@ const HAS_LEN: u32 = 1;
 const HAS_EOF: u32 = 2;
 
 /// An entry without intents, unknown members and a lifetime.
+#[derive(Clone)]
 struct Packed {
     key: CompactKey,
     source: Arc<str>,
@@ -46,6 +47,7 @@ struct Packed {
     guard_len: u8,
 }
 
+#[derive(Clone)]
 enum Place {
     Free,
     Packed(Packed),
@@ -61,6 +63,9 @@ impl Place {
         }
     }
 }
+
+/// A record as it was at one moment, in few bytes; [`Store::shown`] says what it is.
+pub(crate) struct Kept(Place);
 
 /// See the module's header.
 #[derive(Default)]
@@ -106,6 +111,28 @@ impl Store {
         let key = self.prefixes.text(place.key()?);
         let record = self.record(&key, place)?;
         Some((key, record))
+    }
+
+    /// A key in few bytes.
+    pub(crate) fn compact(&mut self, key: &Arc<str>) -> CompactKey {
+        self.prefixes.compact(key)
+    }
+
+    /// Its text.
+    pub(crate) fn text(&self, key: &CompactKey) -> Arc<str> {
+        self.prefixes.text(key)
+    }
+
+    /// What is under a key now.
+    pub(crate) fn kept(&self, key: &CompactKey) -> Option<Kept> {
+        let is_it = |at: &u32| self.place(*at).and_then(Place::key) == Some(key);
+        let at = self.index.find(hash_of(key), is_it)?;
+        self.place(*at).cloned().map(Kept)
+    }
+
+    /// What was kept, in full.
+    pub(crate) fn shown(&self, key: &Arc<str>, kept: &Kept) -> Option<Record> {
+        self.record(key, &kept.0)
     }
 
     pub(crate) fn contains(&self, key: &str) -> bool {
@@ -385,6 +412,10 @@ mod tests {
                 all.sort_by(|a, b| a.key.cmp(&b.key));
                 prop_assert_eq!(&all, &model.values().cloned().collect::<Vec<_>>());
                 for e in model.values() {
+                    let key = store.compact(&e.key);
+                    prop_assert_eq!(&store.text(&key), &e.key);
+                    let kept = store.kept(&key).and_then(|kept| store.shown(&e.key, &kept));
+                    prop_assert!(matches!(kept, Some(Record::File(shown)) if *shown == *e));
                     prop_assert_eq!(store.incarnation(&e.key), Some(e.incarnation));
                     let found = store.file(&e.key);
                     prop_assert_eq!(found.as_deref(), Some(e));
