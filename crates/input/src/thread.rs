@@ -90,7 +90,7 @@ impl Waker {
 /// What a reading thread has done so far.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Every file, in no order.
+    /// The files that have more to tell than that all of them was read ([`FileAccount::is_notable`]), in no order.
     pub files: Vec<FileAccount>,
     /// What was destroyed before it could be read, the first ones.
     pub losses: Vec<Loss>,
@@ -100,7 +100,7 @@ pub struct Report {
 
 impl Report {
     fn of(h: &Harvester) -> Report {
-        Report { files: h.accounts(), losses: h.losses().to_vec(), stats: h.stats() }
+        Report { files: h.notable(), losses: h.losses().to_vec(), stats: h.stats() }
     }
 }
 

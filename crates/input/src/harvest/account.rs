@@ -2,7 +2,7 @@
 //!
 //! Comes in: what files had when they left the table, and losses. Goes out: [`FileAccount`]s and [`Loss`]es for the
 //! receipt. Always holds: totals are exact; the lists are bounded by `Limits::accounts`, and say how much they leave
-//! out. Tested with the harvester.
+//! out; of a former file of which everything was read nothing is kept but its numbers. Tested with the harvester.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -50,12 +50,21 @@ pub struct FileAccount {
     pub pos: u64,
     /// The size last seen; `len - pos` bytes aren't in batches.
     pub len: u64,
-    /// What was read of it, over all of its lives in this process.
+    /// What was read of it since it was quiet last, over all of its lives in that time; what is rare (filtered, malformed,
+    /// lost) over all of its lives in this process.
     pub tally: Tally,
     /// It isn't there any more.
     pub gone: bool,
     /// Permission to read it is refused, so that the drain didn't wait for it: `len - pos` bytes stay unread.
     pub denied: bool,
+}
+
+impl FileAccount {
+    /// Whether there is more to tell than that all of it was read: most files have nothing else.
+    pub fn is_notable(&self) -> bool {
+        let Tally { bytes: _, lines: _, events: _, empty: _, filtered, malformed, lost } = self.tally;
+        self.len > self.pos || self.denied || filtered + malformed + lost > 0
+    }
 }
 
 /// All files together.
@@ -96,9 +105,7 @@ impl Books {
             let mut tally = known.tally;
             tally.add(&account.tally);
             *known = FileAccount { tally, ..account };
-        } else if account.tally == Tally::default() {
-            // Nothing was read of it: nothing to tell.
-        } else if self.former.len() < self.limit {
+        } else if account.is_notable() && self.former.len() < self.limit {
             self.former.insert(account.path.clone(), account);
         } else {
             self.others.add(&account.tally);

@@ -3,45 +3,49 @@
 //! Comes in: a file of which everything is read, that has no descriptor, and for which nothing is due. Goes out: the same
 //! file, when something happens to it. Most files of a folder are old: [`Cold`] is what they cost between searches.
 //!
-//! Always holds: what is thawed is what was frozen, but for what has no meaning in a quiet file; a file that isn't
-//! usual in any way isn't frozen.
+//! Always holds: what is thawed is what was frozen, but for what has no meaning in a quiet file, and for the numbers of
+//! what was read, which [`Table`] adds up for all quiet files together; a file that isn't usual in any way isn't frozen.
 //! Tested below, and by everything that reads files.
+//!
+//! [`Table`]: crate::harvest::table::Table
 
 use std::num::NonZeroI64;
+use std::sync::Arc;
 
 use pillion_event::{Guard, Incarnation};
 use pillion_registry::{CompactKey, Prefixes};
 use pillion_world::{FileKind, Meta, Mono};
 
-use crate::harvest::file::{Counted, Drain, FileState, Tally, differ, ns};
+use crate::harvest::file::{Drain, FileState, differ, ns};
 use crate::harvest::path::FilePath;
 
-const BY_PATH: u8 = 1;
-const LINK: u8 = 2;
-const RENAMED: u8 = 4;
+const BY_PATH: u8 = 32;
+const LINK: u8 = 64;
+const RENAMED: u8 = 128;
+/// The bits of the looks without anything new: more of them than this make no difference.
+const QUIET: u8 = 31;
 
 /// A quiet file. Its size is what was read of it.
 pub(crate) struct Cold {
     pub(crate) path: FilePath,
-    pub(crate) key: CompactKey,
+    /// The key, when it isn't a prefix with the inode and the device that stand here anyway.
+    text: Option<Box<Arc<str>>>,
     incarnation: [u64; 2],
     pub(crate) ino: u64,
     birth_ns: Option<NonZeroI64>,
     mtime_ns: i64,
     pos: u64,
     guard: u64,
-    bytes: u64,
     active: Mono,
-    lines: u32,
-    events: u32,
     fingerprint_len: u32,
     pub(crate) dev: u32,
     /// The last search that saw it.
     pub(crate) seen: u32,
     pub(crate) input: u16,
     pub(crate) group: u16,
+    prefix: u16,
     guard_len: u8,
-    quiet: u8,
+    /// The flags, and in the bits of [`QUIET`] the looks without anything new.
     flags: u8,
 }
 
@@ -55,30 +59,32 @@ impl Cold {
         if f.fd.is_some() || !read || waits || odd || f.errors > 0 || f.missed > 0 || f.grow > 0 {
             return None;
         }
-        let (bytes, lines, events) = f.tally.usual()?;
+        f.tally.usual()?;
+        let dev = u32::try_from(f.dev).ok()?;
+        let (text, prefix) = match prefixes.compact(key) {
+            CompactKey::Native { ino, dev: of, prefix } if (ino, of) == (f.ino, dev) => (None, prefix),
+            _ => (Some(Box::new(Arc::clone(key))), 0),
+        };
         let id = f.incarnation.0;
         let flag = |is: bool, flag: u8| if is { flag } else { 0 };
         Some(Cold {
             path: f.path.clone(),
-            key: prefixes.compact(key),
+            text,
             incarnation: [(id >> 64) as u64, id as u64],
             ino: f.ino,
             birth_ns: f.birth_ns,
             mtime_ns: f.mtime_ns,
             pos: f.pos,
             guard: f.guard.hash,
-            bytes,
             active: f.active,
-            lines: u32::try_from(lines).ok()?,
-            events: u32::try_from(events).ok()?,
             fingerprint_len: f.fingerprint_len,
-            dev: u32::try_from(f.dev).ok()?,
+            dev,
             seen: f.seen,
             input: f.input,
             group: f.group,
+            prefix,
             guard_len: f.guard.len,
-            quiet: f.quiet,
-            flags: flag(f.by_path, BY_PATH) | flag(f.link, LINK) | flag(f.renamed, RENAMED),
+            flags: flag(f.by_path, BY_PATH) | flag(f.link, LINK) | flag(f.renamed, RENAMED) | f.quiet.min(QUIET),
         })
     }
 
@@ -98,18 +104,18 @@ impl Cold {
             gid: 0,
             nlink: 1,
         };
-        let mut tally = Counted::default();
-        tally.add(&self.tally());
         FileState {
             group: self.group,
-            key: Some(prefixes.text(&self.key)),
+            key: Some(match &self.text {
+                Some(text) => Arc::clone(text),
+                None => prefixes.text(&self.native()),
+            }),
             fingerprint_len: self.fingerprint_len,
             pos: self.pos,
             scanned_to: self.pos,
             guard: Guard { hash: self.guard, len: self.guard_len },
-            tally,
             seen: self.seen,
-            quiet: self.quiet,
+            quiet: self.flags & QUIET,
             by_path: self.is_by_path(),
             link: self.flags & LINK != 0,
             renamed: self.flags & RENAMED != 0,
@@ -117,10 +123,24 @@ impl Cold {
         }
     }
 
-    /// What was read of it.
-    pub(crate) fn tally(&self) -> Tally {
-        let (lines, events) = (u64::from(self.lines), u64::from(self.events));
-        Tally { bytes: self.bytes, lines, events, ..Tally::default() }
+    fn native(&self) -> CompactKey {
+        CompactKey::Native { ino: self.ino, dev: self.dev, prefix: self.prefix }
+    }
+
+    /// Whether this is its key.
+    pub(crate) fn has_key(&self, key: &str, prefixes: &Prefixes) -> bool {
+        match &self.text {
+            Some(text) => ***text == *key,
+            None => prefixes.is(&self.native(), key),
+        }
+    }
+
+    /// The hash of its key, as [`Prefixes::hash`] makes it.
+    pub(crate) fn key_hash(&self, prefixes: &Prefixes) -> u64 {
+        match &self.text {
+            Some(text) => prefixes.hash(text),
+            None => pillion_registry::hash_of(&self.native()),
+        }
     }
 
     pub(crate) fn is_by_path(&self) -> bool {
@@ -138,6 +158,7 @@ impl Cold {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::harvest::file::{Counted, Tally};
     use crate::harvest::table::tests::file;
 
     /// Read to its end, with everything set that a quiet file keeps.
@@ -168,19 +189,27 @@ mod tests {
 
     #[test]
     fn what_is_thawed_is_what_was_frozen() {
-        let (f, mut prefixes) = (quiet(), Prefixes::default());
-        let again = Cold::of(&f, &mut prefixes).unwrap().thaw(&prefixes);
+        let mut prefixes = Prefixes::default();
         let all = |f: &FileState| {
             let what = (f.input, f.group, f.path.text().clone(), f.dev, f.ino, f.birth_ns, f.mtime_ns, f.key.clone());
-            let read = (f.pos, f.scanned_to, f.len, f.sure_len, f.guard, f.tally.total(), f.fingerprint_len);
+            let read = (f.pos, f.scanned_to, f.len, f.sure_len, f.guard, f.fingerprint_len);
             (what, read, (f.incarnation, f.active, f.seen, f.quiet), (f.by_path, f.link, f.renamed, f.network, f.gone))
         };
-        assert_eq!(all(&again), all(&f));
+        // A key of its own inode, one of another inode or device, one that names no inode.
+        for key in
+            ["filebeat::logs::native::7-1", "filebeat::logs::native::8-1", "filebeat::logs::native::7-2", "a::path::/x"]
+        {
+            let f = FileState { key: Some(key.into()), ..quiet() };
+            let cold = Cold::of(&f, &mut prefixes).unwrap();
+            assert_eq!(all(&cold.thaw(&prefixes)), all(&f));
+            assert!(cold.has_key(key, &prefixes) && !cold.has_key("filebeat::logs::native::9-9", &prefixes));
+            assert_eq!(cold.key_hash(&prefixes), prefixes.hash(key));
+        }
     }
 
     #[test]
     fn it_costs_little() {
-        assert!(size_of::<Cold>() <= 136, "{} bytes", size_of::<Cold>());
+        assert!(size_of::<Cold>() <= 112, "{} bytes", size_of::<Cold>());
     }
 
     #[test]

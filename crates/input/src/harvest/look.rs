@@ -41,29 +41,27 @@ pub(crate) fn is_leftover(path: &Path) -> bool {
 }
 
 impl Harvester {
+    /// Whether what is at a path is this input's to read.
+    fn is_wanted(&mut self, input: u16, path: &Path, listed_ino: u64, now: Mono) -> bool {
+        self.at.set(path);
+        let group = self.group(input);
+        if self.is_others(path, listed_ino, group, now) {
+            return false;
+        }
+        let Some(i) = self.inputs.get(usize::from(input)) else { return false };
+        let (spec, bytes) = (&i.spec, path.as_os_str().as_bytes());
+        let left_out = spec.exclude_files.iter().any(|r| r.is_match(bytes))
+            || (!spec.include_files.is_empty() && !spec.include_files.iter().any(|r| r.is_match(bytes)));
+        !left_out && !self.is_own(path)
+    }
+
     /// Looks at a path that a walk of this input found.
     pub(crate) fn look(&mut self, input: u16, path: PathBuf, listed_ino: u64, now: Mono) {
-        self.at.set(&path);
-        let Some(i) = self.inputs.get(usize::from(input)) else { return };
-        let group = i.group;
-        if self.is_others(&path, listed_ino, group, now) {
+        if !self.is_wanted(input, &path, listed_ino, now) || self.is_quiet(input, &path) {
             return;
         }
         let Some(i) = self.inputs.get(usize::from(input)) else { return };
-        let (spec, number) = (&i.spec, i.tour.number);
-        let bytes = path.as_os_str().as_bytes();
-        if spec.exclude_files.iter().any(|r| r.is_match(bytes))
-            || (!spec.include_files.is_empty() && !spec.include_files.iter().any(|r| r.is_match(bytes)))
-        {
-            return;
-        }
-        let symlinks = spec.symlinks;
-        if self.is_own(&path) {
-            return;
-        }
-        if self.is_quiet(input, &path) {
-            return;
-        }
+        let (group, number, symlinks) = (i.group, i.tour.number, i.spec.symlinks);
         let known = self.table.by_path(group, &path);
         if let Some(id) = known
             && self.may_skip(id, input, listed_ino, now)
@@ -90,11 +88,18 @@ impl Harvester {
                 return;
             }
         };
-        let is_known = known.is_some() || self.table.by_inode(group, seen.meta.dev, seen.meta.ino).is_some();
-        if !is_known && is_leftover(&path) && path.parent().is_some_and(|dir| self.folder(dir).network) {
-            return;
+        self.found_listed(input, path, known, &seen, now);
+    }
+
+    /// A regular file is at a path that matches: unless it is what a client keeps of a deleted one.
+    fn found_listed(&mut self, input: u16, path: PathBuf, known: Option<FileId>, seen: &Seen, now: Mono) {
+        if known.is_none() && is_leftover(&path) && path.parent().is_some_and(|dir| self.folder(dir).network) {
+            let group = self.group(input);
+            if self.table.by_inode(group, seen.meta.dev, seen.meta.ino).is_none() {
+                return;
+            }
         }
-        self.found(input, path, &seen, now);
+        self.found(input, path, seen, now);
     }
 
     /// A name that was listed is gone already: the file may have another one now, which the listing didn't have.
@@ -482,14 +487,13 @@ impl Harvester {
                 continue;
             }
             matched = true;
-            let group = i.group;
-            if self.is_others(path, 0, group, now) {
+            let symlinks = i.spec.symlinks;
+            if !self.is_wanted(input as u16, path, 0, now) {
                 continue;
             }
-            let i = &self.inputs[input];
-            let symlinks = i.spec.symlinks;
             match self.look_up(path, symlinks, known) {
-                Ok(_) => self.look(input as u16, path.to_owned(), 0, now),
+                Ok(Some(seen)) => self.found_listed(input as u16, path.to_owned(), known, &seen, now),
+                Ok(None) => {}
                 Err(e) if missing(&e) => {
                     if let Some(id) = known.filter(|id| self.table.get(*id).is_some_and(|f| !f.gone)) {
                         self.lost_its_name(id, now);

@@ -27,6 +27,7 @@ mod drain;
 mod due;
 mod file;
 mod gone;
+mod hints;
 mod identity;
 mod live;
 mod look;
@@ -42,7 +43,7 @@ mod tour;
 mod trust;
 mod young;
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,6 +59,7 @@ pub use shared::Shares;
 
 use crate::at::At;
 use crate::harvest::account::Books;
+use crate::harvest::hints::Hints;
 use crate::harvest::identity::Former;
 use crate::harvest::live::Life;
 use crate::harvest::ready::Ready;
@@ -211,9 +213,7 @@ pub struct Harvester {
     former: HashMap<Arc<str>, Former>,
     ready: Ready,
     timers: Timers,
-    hints: VecDeque<PathBuf>,
-    /// The paths among them, so that none waits twice.
-    hinted: HashSet<PathBuf>,
+    hints: Hints,
     books: Books,
     open: usize,
     /// How often a file was opened.
@@ -234,9 +234,6 @@ pub struct Harvester {
     /// Which problems were said already.
     said: BTreeSet<(PathBuf, &'static str)>,
 }
-
-/// How many hints wait at most; beyond, all paths are searched instead.
-const MAX_HINTS: usize = 4096;
 
 /// How many hints and timers are followed at most between two readings while there is something to read: writers that
 /// never rest can't keep the readers from reading.
@@ -286,8 +283,7 @@ impl Harvester {
             former: HashMap::new(),
             ready: Ready::new(limits.order),
             timers: Timers::default(),
-            hints: VecDeque::new(),
-            hinted: HashSet::new(),
+            hints: Hints::default(),
             books: Books::new(limits.accounts),
             open: 0,
             opens: 0,
@@ -355,8 +351,7 @@ impl Harvester {
 
     /// Follows one hint or timer, or searches for a bit; false: there is nothing of that kind to do.
     fn look_around(&mut self, now: Mono) -> bool {
-        if let Some(path) = self.hints.pop_front() {
-            self.hinted.remove(&path);
+        if let Some(path) = self.hints.pop() {
             self.owed = self.owed.saturating_add(1);
             self.look_at_hint(&path, now);
         } else if let Some(id) = self.timers.pop(now, &mut self.table) {
@@ -373,18 +368,19 @@ impl Harvester {
 
     /// Tells that something may have happened. Hints that repeat cost nothing; none is needed for anything to be found.
     pub fn hint(&mut self, hint: Hint) {
-        match hint {
-            Hint::Path(path) if self.hints.len() < MAX_HINTS => {
-                if self.hinted.insert(path.clone()) {
-                    self.hints.push_back(path);
-                }
-            }
-            Hint::Path(_) | Hint::All => {
-                self.hints.clear();
-                self.hinted.clear();
-                self.search_all_now();
-            }
+        let all = match hint {
+            Hint::Path(path) => !self.hints.has(&path) && !self.remember(path),
+            Hint::All => true,
+        };
+        if all {
+            self.hints.clear();
+            self.search_all_now();
         }
+    }
+
+    fn remember(&mut self, path: PathBuf) -> bool {
+        let known = (0..self.groups.len()).find_map(|group| self.table.known_path(group as u16, &path));
+        self.hints.push(known.unwrap_or_else(|| path.into()))
     }
 
     /// Local folders in which files were looked for and that no watch tells about yet. The caller begins to watch them
@@ -402,7 +398,18 @@ impl Harvester {
         }
     }
 
-    /// What every file has given and what it still has, in no order; `gone` ones included as far as they are listed.
+    /// The accounts of files that have more to tell than that all of them was read, in no order: few of many files, so
+    /// that they can be asked for at any time.
+    pub fn notable(&self) -> Vec<FileAccount> {
+        // A quiet file is read to its end, and nothing about it is unusual.
+        let known =
+            self.table.iter().map(|(_, f)| f).filter(|f| f.len > f.pos || f.denied || f.tally.usual().is_none());
+        let known = known.map(account_of).filter(FileAccount::is_notable);
+        known.chain(self.books.former().cloned()).collect()
+    }
+
+    /// What every file has given since it was quiet last, and what it still has, in no order; of those that are gone the
+    /// notable ones, as far as they are listed.
     pub fn accounts(&self) -> Vec<FileAccount> {
         let mut out: Vec<_> = self.table.iter().map(|(_, f)| account_of(f)).collect();
         out.extend(self.table.quiet().map(|cold| account_of(&self.table.thawed(cold))));
@@ -429,7 +436,7 @@ impl Harvester {
             stats.tally.add(&f.tally.total());
             stats.unread += f.len.saturating_sub(f.pos);
         }
-        self.table.quiet().for_each(|cold| stats.tally.add(&cold.tally()));
+        stats.tally.add(&self.table.cooled());
         stats
     }
 

@@ -15,7 +15,8 @@ use hashbrown::HashTable;
 use pillion_registry::Prefixes;
 
 use crate::harvest::cold::Cold;
-use crate::harvest::file::FileState;
+use crate::harvest::file::{FileState, Tally};
+use crate::harvest::path::FilePath;
 use crate::harvest::sums::Sums;
 
 /// A file's place in the table; used again after it is removed.
@@ -130,6 +131,10 @@ pub(crate) struct Table {
     /// Files that may have become quiet.
     cooling: Vec<FileId>,
     pub(super) sums: Sums,
+    /// How many aren't.
+    hot: usize,
+    /// What was read of files until they became quiet.
+    cooled: Tally,
 }
 
 fn hash(what: impl Hash) -> u64 {
@@ -141,7 +146,7 @@ fn slot_hash(file: &View<'_>) -> u64 {
     if file.by_path { path_hash(file.group, file.path) } else { hash((file.group, file.dev, file.ino)) }
 }
 
-fn path_hash(group: u16, path: &Path) -> u64 {
+pub(crate) fn path_hash(group: u16, path: &Path) -> u64 {
     hash((group, path.as_os_str()))
 }
 
@@ -169,6 +174,16 @@ fn leave(index: &mut HashTable<FileId>, hash: u64, id: FileId) {
 impl Table {
     pub(crate) fn len(&self) -> usize {
         self.files.len() - self.free.len()
+    }
+
+    /// What was read of files until they became quiet: what isn't in the numbers of those that are here.
+    pub(crate) fn cooled(&self) -> Tally {
+        self.cooled
+    }
+
+    /// How many files aren't quiet.
+    pub(crate) fn hot(&self) -> usize {
+        self.hot
     }
 
     /// One more than the largest id.
@@ -222,6 +237,7 @@ impl Table {
             && meant(cold)
         {
             *place = Place::Hot(Box::new(cold.thaw(&self.prefixes)));
+            self.hot += 1;
             self.cooling.push(id);
         }
     }
@@ -242,15 +258,19 @@ impl Table {
     pub(crate) fn cool(&mut self) {
         while let Some(id) = self.cooling.pop() {
             if let Some(place) = self.files.place_mut(id)
-                && let Some(cold) = place.hot().and_then(|f| Cold::of(f, &mut self.prefixes))
+                && let Some((cold, tally)) =
+                    place.hot().and_then(|f| Some((Cold::of(f, &mut self.prefixes)?, f.tally.total())))
             {
+                self.cooled.add(&tally);
                 *place = Place::Cold(cold);
+                self.hot -= 1;
             }
         }
     }
 
     pub(crate) fn insert(&mut self, group: u16, file: FileState) -> FileId {
         let place = Place::Hot(Box::new(FileState { group, ..file }));
+        self.hot += 1;
         let id = match self.free.pop() {
             Some(id) => {
                 self.files.put(id, place);
@@ -269,6 +289,7 @@ impl Table {
         self.leave_place(id);
         let Place::Hot(mut file) = std::mem::replace(self.files.place_mut(id)?, Place::Free) else { return None };
         self.sums.leave(&mut file);
+        self.hot -= 1;
         if let Some(key) = &file.key {
             leave(&mut self.keys, self.prefixes.hash(key), id);
         }
@@ -304,6 +325,15 @@ impl Table {
         self.paths.find(path_hash(group, path), |id| self.files.view(*id).is_some_and(is_it)).copied()
     }
 
+    /// The text of a path at which a file is known.
+    pub(crate) fn known_path(&self, group: u16, path: &Path) -> Option<FilePath> {
+        match self.files.place(self.find_path(group, path)?)? {
+            Place::Free => None,
+            Place::Hot(f) => Some(f.path.clone()),
+            Place::Cold(c) => Some(c.path.clone()),
+        }
+    }
+
     /// The file that was last seen at this path.
     pub(crate) fn by_path(&mut self, group: u16, path: &Path) -> Option<FileId> {
         let found = self.find_path(group, path)?;
@@ -313,7 +343,7 @@ impl Table {
     fn has_key(files: &Files, prefixes: &Prefixes, id: FileId, key: &str) -> bool {
         match files.place(id) {
             Some(Place::Hot(f)) => f.key.as_deref() == Some(key),
-            Some(Place::Cold(c)) => prefixes.is(&c.key, key),
+            Some(Place::Cold(c)) => c.has_key(key, prefixes),
             _ => false,
         }
     }
@@ -336,7 +366,7 @@ impl Table {
         let (files, prefixes) = (&self.files, &self.prefixes);
         let hash_of = |id: FileId| match files.place(id) {
             Some(Place::Hot(f)) => prefixes.hash(f.key.as_deref().unwrap_or_default()),
-            Some(Place::Cold(c)) => pillion_registry::hash_of(&c.key),
+            Some(Place::Cold(c)) => c.key_hash(prefixes),
             _ => 0,
         };
         enter(&mut self.keys, id, hash_of, |other| Table::has_key(files, prefixes, other, key));

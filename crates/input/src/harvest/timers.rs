@@ -2,7 +2,8 @@
 //!
 //! Always holds: a file has at most one entry that counts ([`FileState::timer`]); others are skipped. An entry may be
 //! early: whoever is woken looks at what is due and asks again. There are never more than about twice as many entries as
-//! files: a group's timeout, sooner than the file's rest, leaves an entry behind that nobody waits for any more.
+//! files that aren't quiet: a group's timeout, sooner than the file's rest, leaves an entry behind that nobody waits for
+//! any more, and so does a file that became quiet.
 //!
 //! Tested below.
 
@@ -33,7 +34,7 @@ impl Timers {
 
     /// A file that is due.
     pub(crate) fn pop(&mut self, now: Mono, table: &mut Table) -> Option<FileId> {
-        if self.heap.len() > 2 * table.len() + SPARE {
+        if self.heap.len() > 2 * table.hot() + SPARE {
             self.tidy(table);
         }
         while let Some(&Reverse((at, id))) = self.heap.peek() {
@@ -57,7 +58,7 @@ impl Timers {
         entries.retain(|Reverse((at, id))| table.get(*id).is_some_and(|f| f.timer == Some(*at)));
         entries.sort_unstable();
         entries.dedup();
-        entries.shrink_to(2 * table.len() + SPARE);
+        entries.shrink_to(2 * table.hot() + SPARE);
         self.heap = entries.into();
     }
 

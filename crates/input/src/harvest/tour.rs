@@ -18,7 +18,7 @@ use crate::harvest::identity::Bind;
 use crate::harvest::live::Life;
 use crate::harvest::look::{DOUBT, missing};
 use crate::harvest::table::FileId;
-use crate::scan::{Found, Walk};
+use crate::scan::{Names, Walk};
 
 /// How many files are looked at in one piece.
 const PIECE: usize = 64;
@@ -31,6 +31,10 @@ const MAX_UNKNOWN: usize = 1024;
 
 /// How many searches in a row may prove nothing since names vanished under them.
 const MAX_UNSURE: u8 = 3;
+
+/// A search that is to follow at once waits so many times as long as the one before it took: where files come and go all
+/// the time, searches take a fifth of it at most. One of few files takes no time that anybody would notice.
+const PAUSE: u32 = 4;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Phase {
@@ -50,10 +54,14 @@ pub(crate) struct Tour {
     pub(crate) number: u32,
     walk: Walk,
     dir: PathBuf,
-    names: VecDeque<Found>,
+    names: Names,
     next: FileId,
     /// Files whose binding waits, and which file was at their path before.
     late: VecDeque<(FileId, Option<FileId>)>,
+    /// When it began.
+    begun: Mono,
+    /// When the next one may begin, however soon it is asked for.
+    not_before: Mono,
     /// Something changed behind the walk: search once more.
     again: bool,
     /// A name that was listed was gone when it was looked at.
@@ -112,13 +120,16 @@ impl Harvester {
         (0..self.inputs.len()).for_each(|i| self.search_now(i));
     }
 
+    /// Searches as soon as may be: see [`PAUSE`]. A drain waits for nothing.
     pub(crate) fn search_now(&mut self, input: usize) {
         let now = self.world.clock.mono();
+        let draining = self.is_draining(input as u16);
         if let Some(i) = self.inputs.get_mut(input).filter(|i| i.life != Life::Over) {
             if i.tour.is_running() {
                 i.tour.again = true;
             } else {
-                i.due = i.due.min(now);
+                let soon = if draining { now } else { now.max(i.tour.not_before) };
+                i.due = i.due.min(soon);
             }
         }
     }
@@ -145,6 +156,7 @@ impl Harvester {
         match i.tour.phase {
             Phase::Resting => {
                 i.tour.phase = Phase::Walking;
+                i.tour.begun = now;
                 i.tour.number = i.tour.number.wrapping_add(1).max(1);
                 i.tour.walk = Walk::new(&i.spec.paths);
                 i.tour.again = false;
@@ -164,7 +176,7 @@ impl Harvester {
     fn walk(&mut self, input: usize, now: Mono) {
         for _ in 0..PIECE {
             let Some(tour) = self.inputs.get_mut(input).map(|i| &mut i.tour) else { return };
-            let Some(found) = tour.names.pop_front() else { break };
+            let Some(found) = tour.names.pop() else { break };
             let path = tour.dir.join(&found.name);
             self.look(input as u16, path, found.ino, now);
         }
@@ -175,8 +187,6 @@ impl Harvester {
         match i.tour.walk.next_dir().cloned() {
             None => {
                 let tour = &mut self.inputs[input].tour;
-                // The names of the largest folder: nothing needs the space until the next search.
-                tour.names = VecDeque::new();
                 tour.phase = Phase::Missing;
             }
             // A folder is shown to the watcher before it is listed: nothing can come in between unseen.
@@ -199,7 +209,7 @@ impl Harvester {
         let inode = self.world.fs.stat(dir, true).map_or((0, 0), |m| (m.dev, m.ino));
         let Some(listed) = i.tour.walk.step(&*self.world.fs, &i.spec.paths) else { return };
         i.tour.dir.clone_from(&listed.dir);
-        i.tour.names = listed.found.into();
+        i.tour.names = listed.found;
         self.note_folder(dir, inode);
         match listed.error {
             Some(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -284,13 +294,17 @@ impl Harvester {
         let tour = &mut self.inputs[input].tour;
         tour.unsure = if std::mem::take(&mut tour.vanished) { tour.unsure.saturating_add(1) } else { 0 };
         self.forget_gone(input, now);
+        let draining = self.is_draining(input as u16);
         let i = &mut self.inputs[input];
         let failed = std::mem::take(&mut i.tour.failed);
         i.tours = i.tours.saturating_add(1);
         i.tour.phase = Phase::Resting;
+        i.tour.not_before = now.plus((now.since(i.tour.begun) * PAUSE).min(i.spec.scan_every));
         i.due = match i.tour.again {
-            _ if failed => now.plus(i.spec.scan_every.min(DOUBT)),
-            true => now,
+            _ if failed && draining => now.plus(i.spec.scan_every.min(DOUBT)),
+            _ if failed => now.plus(i.spec.scan_every.min(DOUBT)).max(i.tour.not_before),
+            true if draining => now,
+            true => i.tour.not_before,
             false => now.plus(i.spec.scan_every),
         };
         if self.is_draining(input as u16) && !failed {

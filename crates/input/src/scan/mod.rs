@@ -10,6 +10,7 @@
 //! Tested below and with the harvester.
 
 mod glob;
+mod names;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -20,20 +21,13 @@ use pillion_world::{FileKind, Fs};
 
 pub(crate) use glob::{At, Next};
 pub use glob::{Glob, PatternError};
+pub(crate) use names::Names;
 
 /// A folder to look at.
 #[derive(Debug)]
 struct Frame {
     dir: PathBuf,
     at: Vec<At>,
-}
-
-/// One name that a pattern looks for.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Found {
-    pub(crate) name: OsString,
-    /// The inode number in the folder's listing; 0 = not listed.
-    pub(crate) ino: u64,
 }
 
 /// A walk in progress.
@@ -46,7 +40,7 @@ pub(crate) struct Walk {
 #[derive(Debug)]
 pub(crate) struct Listed {
     pub(crate) dir: PathBuf,
-    pub(crate) found: Vec<Found>,
+    pub(crate) found: Names,
     /// Why the listing isn't whole.
     pub(crate) error: Option<io::Error>,
 }
@@ -85,7 +79,7 @@ impl Walk {
         let Frame { dir, mut at } = self.frames.pop()?;
         at.sort_unstable();
         at.dedup();
-        let mut out = Listed { dir, found: Vec::new(), error: None };
+        let mut out = Listed { dir, found: Names::default(), error: None };
         let mut below = Vec::new();
         let names: Option<Vec<&OsStr>> =
             at.iter().map(|a| globs.get(usize::from(a.pattern)).and_then(|g| g.only_name(*a))).collect();
@@ -114,7 +108,7 @@ fn visit(
     at: &[At],
     name: &OsStr,
     (kind, ino): (FileKind, u64),
-    found: &mut Vec<Found>,
+    found: &mut Names,
     below: &mut Vec<(OsString, Vec<At>)>,
 ) {
     if kind == FileKind::Other || name == FOLDER {
@@ -127,7 +121,7 @@ fn visit(
         }
     }
     if next.found && kind != FileKind::Dir {
-        found.push(Found { name: name.to_owned(), ino });
+        found.push(name, ino);
     }
     if !next.below.is_empty() && kind != FileKind::File {
         below.push((name.to_owned(), next.below));
@@ -145,13 +139,10 @@ mod tests {
         let world = World::real();
         let mut walk = Walk::new(&globs);
         let mut out = Vec::new();
-        while let Some(listed) = walk.step(&*world.fs, &globs) {
-            out.extend(
-                listed
-                    .found
-                    .iter()
-                    .map(|f| listed.dir.join(&f.name).strip_prefix(root).unwrap().to_str().unwrap().to_owned()),
-            );
+        while let Some(mut listed) = walk.step(&*world.fs, &globs) {
+            while let Some(f) = listed.found.pop() {
+                out.push(listed.dir.join(&f.name).strip_prefix(root).unwrap().to_str().unwrap().to_owned());
+            }
         }
         assert!(walk.next_dir().is_none());
         out.sort();
