@@ -13,6 +13,8 @@ struct OfFile {
     sum: u64,
     /// Milliseconds between writing a line and its arrival.
     delays: Vec<u32>,
+    /// Microseconds from the beginning to the arrival of the last line so far.
+    last: u64,
 }
 
 #[derive(Default)]
@@ -65,6 +67,7 @@ impl Arrived {
         let of = &mut state.files[file];
         of.count += 1;
         of.sum += u64::from(number);
+        of.last = now as u64;
         of.delays.push((now.saturating_sub(u128::from(at)) / 1000) as u32);
     }
 
@@ -77,6 +80,11 @@ impl Arrived {
     /// Lines so far.
     pub(super) fn lines(&self) -> u64 {
         self.state().lines
+    }
+
+    /// When the last line of each file arrived, microseconds from the beginning.
+    pub(super) fn ends(&self) -> Vec<u64> {
+        self.state().files.iter().map(|of| of.last).collect()
     }
 
     /// Lines that weren't made here, and for how many of the files from `first` on lines are missing or doubled, and how

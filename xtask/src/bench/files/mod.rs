@@ -11,6 +11,7 @@
 //! at the target.
 
 mod arrived;
+mod backlog;
 mod plot;
 mod writer;
 
@@ -66,8 +67,10 @@ pub(super) struct Plan {
 
 /// See the usage.
 pub(crate) fn run(words: &[&str]) -> Outcome {
-    if let ["plot", rest @ ..] = words {
-        return plot::run(rest);
+    match words {
+        ["plot", rest @ ..] => return plot::run(rest),
+        ["backlog", rest @ ..] => return backlog::run(rest),
+        _ => {}
     }
     let mut args = Args::new(words);
     let shipper = args.value("--shipper")?.unwrap_or_else(|| "pillion".into());

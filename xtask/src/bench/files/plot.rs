@@ -4,12 +4,13 @@
 //! Always holds: each shipper gets the same files: so many lines, spread evenly; first they are shipped, then all is quiet.
 
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::super::run::{LIMIT, Running, write_files};
+use super::super::run::{LIMIT, Running, line, write_files};
 use crate::args::Args;
 use crate::shipper::{Place, Shipper, input, output};
 use crate::sink::{Depth, Protocol, Sink};
@@ -22,18 +23,27 @@ const SETTLE: Duration = Duration::from_secs(12);
 /// Two searches.
 const WATCH: Duration = Duration::from_secs(20);
 
+/// How many of the files go on, when the others are quiet.
+const BUSY: usize = 100;
+/// Lines that come to these, and in how many pieces, and how long after each other.
+const FURTHER: usize = 100_000;
+const PIECES: usize = 20;
+const PIECE: Duration = Duration::from_millis(500);
+
 /// What was measured with so many files.
 struct Point {
     files: usize,
     ship_s: f64,
     resident_mb: f64,
     rest_percent: f64,
+    few_s: f64,
 }
 
 type Figure = (&'static str, fn(&Point) -> f64);
 
-const FIGURES: [Figure; 3] = [
-    ("CPU s to ship 200,000 lines", |p| p.ship_s),
+const FIGURES: [Figure; 4] = [
+    ("CPU s: 200,000 lines in all", |p| p.ship_s),
+    ("CPU s: 100,000 lines in 100", |p| p.few_s),
     ("resident MB, all quiet", |p| p.resident_mb),
     ("CPU % of a core, all quiet", |p| p.rest_percent),
 ];
@@ -51,16 +61,19 @@ pub(super) fn run(words: &[&str]) -> Outcome {
         let mut points = Vec::new();
         for files in [100, 1000, 10_000, 100_000].into_iter().filter(|n| *n <= most) {
             let point = measure(&Shipper::named(name)?, files).map_err(|e| format!("{name}, {files} files: {e}"))?;
-            let [ship, resident, rest] = FIGURES.map(|(_, figure)| figure(&point));
-            println!("{name}, {files} files: {ship:.2} s to ship; quiet: {resident:.1} MB, {rest:.2} % of a core");
+            let [ship, few, resident, rest] = FIGURES.map(|(_, figure)| figure(&point));
+            println!(
+                "{name}, {files} files: {ship:.2} s to ship; {FURTHER} lines in {BUSY} of them: {few:.2} s; quiet: \
+                 {resident:.1} MB, {rest:.2} % of a core"
+            );
             points.push(point);
         }
         all.push((name, points));
     }
     let points = |points: &[Point]| -> Vec<serde_json::Value> {
         let one = |p: &Point| {
-            json!({"files": p.files, "cpu_s_for_200000_lines": p.ship_s, "resident_mb_quiet": p.resident_mb,
-                "cpu_percent_quiet": p.rest_percent})
+            json!({"files": p.files, "cpu_s_for_200000_lines": p.ship_s, "cpu_s_for_100000_lines_in_100": p.few_s,
+                "resident_mb_quiet": p.resident_mb, "cpu_percent_quiet": p.rest_percent})
         };
         points.iter().map(one).collect()
     };
@@ -85,8 +98,28 @@ fn measure(shipper: &Shipper, files: usize) -> Outcome<Point> {
     std::thread::sleep(WATCH);
     let rest_percent = (running.cpu() - before).as_secs_f64() / WATCH.as_secs_f64() * 100.0;
     let resident_mb = running.resident_mb()[0];
+    let before = running.cpu();
+    go_on(&place, files).map_err(|e| format!("writing: {e}"))?;
+    sink.tally().wait_for((LINES + FURTHER) as u64, LIMIT)?;
+    let few_s = (running.cpu() - before).as_secs_f64();
     running.stop()?;
-    Ok(Point { files, ship_s, resident_mb, rest_percent })
+    Ok(Point { files, ship_s, resident_mb, rest_percent, few_s })
+}
+
+/// Appends to a few of the files, evenly over some seconds.
+fn go_on(place: &Place, files: usize) -> std::io::Result<()> {
+    let busy = BUSY.min(files);
+    let open = |n: usize| fs::File::options().append(true).open(place.logs().join(format!("{n:05}.log")));
+    let mut writers = (0..busy).map(|n| open(n * files / busy)).collect::<std::io::Result<Vec<_>>>()?;
+    for piece in 0..PIECES {
+        for (n, writer) in writers.iter_mut().enumerate() {
+            let lines: String = (0..FURTHER / PIECES / busy).map(|i| line(i + n * PIECES + piece)).collect();
+            writer.write_all(lines.as_bytes())?;
+        }
+        // The pace is a part of the measurement.
+        std::thread::sleep(PIECE);
+    }
+    Ok(())
 }
 
 const WIDTH: f64 = 220.0;
@@ -95,7 +128,7 @@ const LEFT: f64 = 46.0;
 const TOP: f64 = 34.0;
 
 fn svg(all: &[(&str, Vec<Point>)]) -> String {
-    let (width, height) = (3.0 * (WIDTH + LEFT) + 20.0, HEIGHT + TOP + 40.0);
+    let (width, height) = (FIGURES.len() as f64 * (WIDTH + LEFT) + 20.0, HEIGHT + TOP + 40.0);
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" \
          font-size=\"10\">\n<rect width=\"{width}\" height=\"{height}\" fill=\"white\"/>\n"
@@ -159,9 +192,9 @@ mod tests {
 
     #[test]
     fn a_picture_has_each_point_within_its_frame() {
-        let point = |files| Point { files, ship_s: 0.5, resident_mb: files as f64, rest_percent: 0.0 };
+        let point = |files| Point { files, ship_s: 0.5, resident_mb: files as f64, rest_percent: 0.0, few_s: 0.4 };
         let picture = svg(&[("pillion", vec![point(100), point(100_000)]), ("filebeat", vec![point(1000)])]);
-        assert_eq!(picture.matches("<circle").count(), 9);
+        assert_eq!(picture.matches("<circle").count(), 12);
         assert!(!picture.contains("NaN") && !picture.contains("inf") && !picture.contains("-0"), "{picture}");
     }
 }
