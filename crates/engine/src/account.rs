@@ -230,3 +230,26 @@ impl Accounts {
         self.omitted
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pillion_event::InputKind;
+
+    #[test]
+    fn an_input_that_comes_again_under_its_id_goes_on() {
+        let input = |kind, id: &str| Arc::new(InputDesc::bare(kind, id));
+        let (first, nameless) = (input(InputKind::Filestream, "pod"), input(InputKind::Log, ""));
+        let mut accounts = Accounts::default();
+        let one = Counts { events: 1, ..Counts::default() };
+        for desc in [&first, &nameless, &nameless, &input(InputKind::Filestream, "pod"), &input(InputKind::Log, "")] {
+            accounts.add_to_input(desc, &one);
+        }
+        let events: Vec<_> = accounts.inputs().iter().map(|(_, counts)| counts.events).collect();
+        assert_eq!(events, [2, 2, 1]);
+        for n in 0..2 * MAX_INPUTS {
+            accounts.add_to_input(&input(InputKind::Container, &format!("{n}")), &one);
+        }
+        assert_eq!(accounts.inputs().len(), MAX_INPUTS);
+    }
+}

@@ -424,6 +424,10 @@ mod tests {
         rig.ledger.flush();
         rig.ledger.registrar_step().unwrap();
         assert!(rig.ledger.is_synced());
+        rig.ledger.registrar_step().unwrap();
+        let writes = Writes { updates: 1, written: 2, failed: 0 };
+        assert_eq!((rig.ledger.writes(), rig.registry.len()), (writes, 1), "a round without news isn't counted");
+        assert_eq!(rig.ledger.inputs()[0].1.acked, 2);
         assert_eq!(rig.queue.free(), 1 << 20);
     }
 

@@ -3,7 +3,7 @@
 //! Comes in: what a harvester counts. Goes out: the same, to any thread at any time, also while the reading thread hangs.
 //! Tested with the harvester.
 
-/// What a reading thread has before it, and what it holds. All about files: standard input has nothing of it.
+/// What a reading thread has before it, and what it holds. Of standard input nothing but what is left out is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// Bytes between what is in batches and the ends of the files, as their sizes were last seen.
@@ -18,6 +18,10 @@ pub struct Standing {
     pub opened: u64,
     /// Files that weren't taken up since the table is full.
     pub refused: u64,
+    /// Lines and events that the configuration left out.
+    pub filtered: u64,
+    /// Bytes that were destroyed before they could be read.
+    pub lost: u64,
 }
 
 impl Standing {
@@ -29,5 +33,7 @@ impl Standing {
         self.open += other.open;
         self.opened += other.opened;
         self.refused += other.refused;
+        self.filtered += other.filtered;
+        self.lost += other.lost;
     }
 }

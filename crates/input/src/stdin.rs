@@ -21,6 +21,7 @@ use crate::handle::{Command, Handle};
 use crate::harvest::{FileAccount, Numbers, Stats, Tally};
 use crate::parse::{Chain, Chunk, Flush, Open};
 use crate::spec::{Budget, InputSpec};
+use crate::standing::Standing;
 use crate::thread::{BatchSink, Report, Waker};
 
 /// Bytes of one read.
@@ -208,14 +209,16 @@ impl StdinThread {
         numbers: &Arc<Numbers>,
     ) -> io::Result<Handle> {
         let state = Stream::new(&world, spec, numbers);
-        Handle::start("stdin", waker.clone(), At::default(), move |commands| {
-            Driver { world, state, fd: stream, sink, waker, commands, ended: false, draining: false }.run()
+        let at = At::default();
+        Handle::start("stdin", waker.clone(), at.clone(), move |commands| {
+            Driver { world, at, state, fd: stream, sink, waker, commands, ended: false, draining: false }.run()
         })
     }
 }
 
 struct Driver {
     world: World,
+    at: At,
     state: Stream,
     fd: OwnedFd,
     sink: Box<dyn BatchSink>,
@@ -241,6 +244,7 @@ impl Driver {
                     Command::Stop => return self.state.report(),
                 }
             }
+            self.at.stands(Standing { filtered: self.state.tally.filtered, ..Standing::default() });
             let (now, budget) = (self.world.clock.mono(), self.sink.budget());
             if budget.bytes == 0 || budget.events == 0 {
                 self.waker.sleep(&self.world, &[], Mono(u64::MAX));

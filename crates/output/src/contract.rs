@@ -172,11 +172,14 @@ mod tests {
     #[test]
     fn each_kind_of_trouble_is_said_once_for_each_host_until_it_works() {
         let stats = Stats::default();
+        assert!(!stats.was_reached());
         let fails = |host: &str, reason: &str| stats.fails_with(host, &Problem::bare(reason));
         assert!(fails("a:1", "no answer within 90s") && !fails("a:1", "no answer within 91s"));
         assert!(fails("a:1", "the certificate has expired") && fails("b:1", "no answer within 90s"));
         assert_eq!(stats.last_error().as_deref(), Some("no answer within 90s"));
+        assert!(!stats.was_reached());
         assert!(stats.works("a:1") && !stats.works("a:1"));
+        assert!(stats.was_reached(), "once is enough");
         assert!(stats.last_error().is_some(), "b is still down");
         assert!(fails("a:1", "no answer within 90s"), "it is news again");
         assert!(stats.works("a:1") && stats.works("b:1"));

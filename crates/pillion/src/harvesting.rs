@@ -523,6 +523,11 @@ mod tests {
             work.iter().any(|(work, at)| work.is_some() && at.starts_with(rig.fs.root.join("b")))
         })
         .await;
+        let mut seen = Vec::new();
+        (0..2).for_each(|_| crate::hung::look(&rig.harvesting, &mut seen));
+        assert!(rig.harvesting.hung().iter().any(|path| path.starts_with(rig.fs.root.join("b"))));
+        // Where it stands is known though a thread hangs.
+        rig.until("nothing is unread", || rig.harvesting.standing().unread_bytes == 0).await;
         for (name, text) in [("a/2.log", "a2\n"), ("b/2.log", "b2\n"), ("c/1.log", "c1\n"), ("local/1.log", "l1\n")] {
             rig.write(name, text);
         }
@@ -543,6 +548,11 @@ mod tests {
         rig.fs.hang(&[]);
         assert_eq!(rig.lines(1).await, ["b2"]);
         rig.until("all have drained", || rig.harvesting.progress() == (true, true)).await;
+        rig.until("nothing hangs", || {
+            crate::hung::look(&rig.harvesting, &mut seen);
+            rig.harvesting.hung().is_empty()
+        })
+        .await;
         assert!(rig.harvesting.report().unread.is_empty() && rig.queue.waiting() == 0);
     }
 

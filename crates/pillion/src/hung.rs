@@ -15,7 +15,7 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// What was seen of one thread.
 #[derive(Default)]
-struct Seen {
+pub(crate) struct Seen {
     work: Option<u64>,
     hangs: bool,
 }
@@ -45,26 +45,31 @@ pub(crate) async fn watch(harvesting: Weak<Harvesting>) {
     loop {
         tokio::time::sleep(LOOK).await;
         let Some(harvesting) = harvesting.upgrade() else { return };
-        let threads: Vec<(Option<u64>, PathBuf)> = harvesting.work();
-        seen.resize_with(threads.len(), Seen::default);
-        let mut hung = Vec::new();
-        for (seen, (work, at)) in seen.iter_mut().zip(threads) {
-            let path = at.display();
-            match seen.look(work) {
-                Some(News::Hangs) => tracing::warn!(
-                    %path,
-                    "a call into a file system doesn't return for seconds; what else is on this mount waits for it, other \
-                     network mounts and local files don't"
-                ),
-                Some(News::GoesOn) => tracing::info!(%path, "the file system answers again"),
-                None => {}
-            }
-            if seen.hangs {
-                hung.push(at);
-            }
-        }
-        harvesting.set_hung(hung);
+        look(&harvesting, &mut seen);
     }
+}
+
+/// Looks once at each thread.
+pub(crate) fn look(harvesting: &Harvesting, seen: &mut Vec<Seen>) {
+    let threads: Vec<(Option<u64>, PathBuf)> = harvesting.work();
+    seen.resize_with(threads.len(), Seen::default);
+    let mut hung = Vec::new();
+    for (seen, (work, at)) in seen.iter_mut().zip(threads) {
+        let path = at.display();
+        match seen.look(work) {
+            Some(News::Hangs) => tracing::warn!(
+                %path,
+                "a call into a file system doesn't return for seconds; what else is on this mount waits for it, other \
+                 network mounts and local files don't"
+            ),
+            Some(News::GoesOn) => tracing::info!(%path, "the file system answers again"),
+            None => {}
+        }
+        if seen.hangs {
+            hung.push(at);
+        }
+    }
+    harvesting.set_hung(hung);
 }
 
 #[cfg(test)]

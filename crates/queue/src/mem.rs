@@ -364,6 +364,7 @@ mod tests {
         let b = batch(1, 100, 10);
         put(&q, &b);
         assert_eq!((q.free(), q.free_events()), (0, 0));
+        assert_eq!((q.held(), q.limits().events), ((100, b.weight()), 100));
         q.take(200, 1 << 20).await.unwrap();
         assert_eq!(q.free(), 0, "taken isn't settled");
         q.release(&b);

@@ -88,78 +88,84 @@ pub fn nested(metrics: impl IntoIterator<Item = (&'static str, Value)>) -> Value
 
 /// Everything, in the order of the names.
 pub fn metrics(about: &About, s: &Snapshot) -> Vec<Metric> {
-    use Kind::{Counter, Gauge};
     let mut all = Vec::with_capacity(80);
     let mut add = |kind, list: &[(&'static str, u64)]| {
         all.extend(list.iter().map(|(name, n)| Metric { name, kind, value: (*n).into() }));
     };
-    let (p, r, q, o, g) = (&s.process, &s.read, &s.queued, &s.output, &s.registered);
-    let (cpu, active) = (p.user_ms + p.system_ms, s.active());
-    let settled = o.acked + o.duplicates + o.dead_lettered + o.dropped;
-    // What an output has taken and not settled.
-    let sending = q.events.saturating_sub(q.waiting);
-    add(
-        Gauge,
-        &[
-            ("beat.cpu.system.ticks", p.system_ms),
-            ("beat.cpu.total.ticks", cpu),
-            ("beat.cpu.total.value", cpu),
-            ("beat.cpu.user.ticks", p.user_ms),
-            ("beat.handles.limit.hard", p.descriptor_limits.1),
-            ("beat.handles.limit.soft", p.descriptor_limits.0),
-            ("beat.handles.open", p.descriptors),
-            ("beat.info.uptime.ms", s.uptime_ms),
-            ("beat.memstats.rss", p.resident),
-            ("filebeat.events.active", active),
-            ("filebeat.harvester.open_files", r.open),
-            ("filebeat.harvester.running", r.open),
-            ("libbeat.output.events.active", sending),
-            ("libbeat.pipeline.clients", s.inputs),
-            ("libbeat.pipeline.events.active", active),
-            ("libbeat.pipeline.queue.filled.bytes", q.bytes),
-            ("libbeat.pipeline.queue.filled.events", q.events),
-            ("libbeat.pipeline.queue.max_bytes", q.limit_bytes),
-            ("libbeat.pipeline.queue.max_events", q.limit_events),
-            ("registrar.states.current", g.entries),
-            ("system.cpu.cores", p.cores),
-        ],
-    );
-    add(
-        Counter,
-        &[
-            ("beat.cpu.system.time.ms", p.system_ms),
-            ("beat.cpu.total.time.ms", cpu),
-            ("beat.cpu.user.time.ms", p.user_ms),
-            ("filebeat.events.added", r.events),
-            ("filebeat.events.done", r.events.saturating_sub(active)),
-            ("filebeat.harvester.closed", r.opened.saturating_sub(r.open)),
-            ("filebeat.harvester.skipped", r.refused),
-            ("filebeat.harvester.started", r.opened),
-            ("libbeat.output.events.acked", o.acked),
-            ("libbeat.output.events.batches", o.requests),
-            ("libbeat.output.events.dead_letter", o.dead_lettered),
-            ("libbeat.output.events.dropped", o.dropped),
-            ("libbeat.output.events.duplicates", o.duplicates),
-            ("libbeat.output.events.failed", o.retried),
-            ("libbeat.output.events.total", settled + o.retried + sending),
-            ("libbeat.output.write.bytes", o.bytes),
-            ("libbeat.output.write.errors", o.failed),
-            ("libbeat.pipeline.events.dropped", 0),
-            ("libbeat.pipeline.events.failed", 0),
-            ("libbeat.pipeline.events.filtered", r.filtered),
-            ("libbeat.pipeline.events.published", r.events),
-            ("libbeat.pipeline.events.retry", o.retried),
-            ("libbeat.pipeline.events.total", r.events + r.filtered),
-            ("libbeat.pipeline.queue.acked", settled),
-            ("registrar.states.update", g.updates),
-            ("registrar.writes.fail", g.failed),
-            ("registrar.writes.success", g.written),
-            ("registrar.writes.total", g.written + g.failed),
-        ],
-    );
+    add(Kind::Gauge, &gauges(s));
+    add(Kind::Counter, &counters(s));
     add_others(&mut all, about, s);
     all.sort_unstable_by_key(|m| m.name);
     all
+}
+
+/// Events that an output has taken and not settled.
+fn sending(s: &Snapshot) -> u64 {
+    s.queued.events.saturating_sub(s.queued.waiting)
+}
+
+fn gauges(s: &Snapshot) -> [(&'static str, u64); 21] {
+    let (p, q) = (&s.process, &s.queued);
+    let (cpu, active) = (p.user_ms + p.system_ms, s.active());
+    [
+        ("beat.cpu.system.ticks", p.system_ms),
+        ("beat.cpu.total.ticks", cpu),
+        ("beat.cpu.total.value", cpu),
+        ("beat.cpu.user.ticks", p.user_ms),
+        ("beat.handles.limit.hard", p.descriptor_limits.1),
+        ("beat.handles.limit.soft", p.descriptor_limits.0),
+        ("beat.handles.open", p.descriptors),
+        ("beat.info.uptime.ms", s.uptime_ms),
+        ("beat.memstats.rss", p.resident),
+        ("filebeat.events.active", active),
+        ("filebeat.harvester.open_files", s.read.open),
+        ("filebeat.harvester.running", s.read.open),
+        ("libbeat.output.events.active", sending(s)),
+        ("libbeat.pipeline.clients", s.inputs),
+        ("libbeat.pipeline.events.active", active),
+        ("libbeat.pipeline.queue.filled.bytes", q.bytes),
+        ("libbeat.pipeline.queue.filled.events", q.events),
+        ("libbeat.pipeline.queue.max_bytes", q.limit_bytes),
+        ("libbeat.pipeline.queue.max_events", q.limit_events),
+        ("registrar.states.current", s.registered.entries),
+        ("system.cpu.cores", p.cores),
+    ]
+}
+
+fn counters(s: &Snapshot) -> [(&'static str, u64); 28] {
+    let (p, r, o, g) = (&s.process, &s.read, &s.output, &s.registered);
+    let settled = o.acked + o.duplicates + o.dead_lettered + o.dropped;
+    [
+        ("beat.cpu.system.time.ms", p.system_ms),
+        ("beat.cpu.total.time.ms", p.user_ms + p.system_ms),
+        ("beat.cpu.user.time.ms", p.user_ms),
+        ("filebeat.events.added", r.events),
+        ("filebeat.events.done", r.events.saturating_sub(s.active())),
+        ("filebeat.harvester.closed", r.opened.saturating_sub(r.open)),
+        ("filebeat.harvester.skipped", r.refused),
+        ("filebeat.harvester.started", r.opened),
+        ("libbeat.output.events.acked", o.acked),
+        ("libbeat.output.events.batches", o.requests),
+        ("libbeat.output.events.dead_letter", o.dead_lettered),
+        ("libbeat.output.events.dropped", o.dropped),
+        ("libbeat.output.events.duplicates", o.duplicates),
+        ("libbeat.output.events.failed", o.retried),
+        ("libbeat.output.events.total", settled + o.retried + sending(s)),
+        ("libbeat.output.write.bytes", o.bytes),
+        ("libbeat.output.write.errors", o.failed),
+        // What can't be sent waits in its file.
+        ("libbeat.pipeline.events.dropped", 0),
+        ("libbeat.pipeline.events.failed", 0),
+        ("libbeat.pipeline.events.filtered", r.filtered),
+        ("libbeat.pipeline.events.published", r.events),
+        ("libbeat.pipeline.events.retry", o.retried),
+        ("libbeat.pipeline.events.total", r.events + r.filtered),
+        ("libbeat.pipeline.queue.acked", settled),
+        ("registrar.states.update", g.updates),
+        ("registrar.writes.fail", g.failed),
+        ("registrar.writes.success", g.written),
+        ("registrar.writes.total", g.written + g.failed),
+    ]
 }
 
 /// Texts and fractions.

@@ -93,6 +93,10 @@ pub(crate) struct Books {
     others: Tally,
     losses: Vec<Loss>,
     unlisted: u64,
+    /// Bytes of all losses.
+    pub(crate) lost: u64,
+    /// Lines and events that the configuration left out, of all files.
+    pub(crate) filtered: u64,
 }
 
 impl Books {
@@ -114,6 +118,7 @@ impl Books {
 
     pub(crate) fn lose(&mut self, path: &Path, from: u64, to: u64, cause: LossCause) {
         tracing::warn!(path = %path.display(), from, to, ?cause, "bytes were destroyed before they could be read");
+        self.lost += to.saturating_sub(from);
         if self.losses.len() < self.limit {
             self.losses.push(Loss { path: path.to_owned(), from, to, cause });
         } else {

@@ -449,6 +449,8 @@ impl Harvester {
             open: self.open as u64,
             opened: self.opens,
             refused: self.refused,
+            filtered: self.books.filtered,
+            lost: self.books.lost,
         }
     }
 

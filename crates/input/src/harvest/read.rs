@@ -206,6 +206,7 @@ impl Harvester {
             before.extend_from_slice(&taken.tail);
             f.guard = Guard::of(&before);
             add(f, &taken);
+            self.books.filtered += taken.parsed.filtered;
         } else if !taken.at_end {
             f.grow = f.grow.saturating_add(1).min(20);
             f.scanned_to = f.pos;
@@ -278,6 +279,7 @@ impl Harvester {
         };
         let dropped = pipeline.run(batch);
         f.tally.filter(dropped);
+        self.books.filtered += dropped;
     }
 
     /// The description that the batches of a file share, as long as one of them is on its way.
@@ -422,6 +424,7 @@ impl Harvester {
         f.guard = guard;
         f.active = now;
         add(f, &taken);
+        self.books.filtered += taken.parsed.filtered;
         let batch = self.batch(id, turn, taken).map(|b| Batch { replayed: true, ..b });
         self.consider(id, now);
         batch

@@ -152,6 +152,8 @@ impl Rig {
         let (said, walked) = (self.harvester.standing(), self.harvester.stats());
         let of = (said.unread_bytes, said.files, said.open, said.refused);
         assert_eq!(of, (walked.unread, walked.files as u64, walked.open as u64, walked.refused));
+        let lost: u64 = self.harvester.losses().iter().map(|l| l.to - l.from).sum();
+        assert_eq!((said.filtered, said.lost), (walked.tally.filtered, lost));
         let lag = |f: &pillion_input::FileAccount| f.len > f.pos && !f.gone;
         let behind = self.harvester.accounts().iter().filter(|f| lag(f)).count() as u64;
         assert!(said.unread_files >= behind && (said.unread_files == 0) == (said.unread_bytes == 0));

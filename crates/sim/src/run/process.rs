@@ -60,7 +60,9 @@ impl Process {
     /// One step of the reader.
     pub(crate) fn read(&mut self) -> Read {
         let budget = Budget { bytes: self.ledger.free(), events: self.queue.free_events() };
-        match self.harvester.step(budget) {
+        let step = self.harvester.step(budget);
+        debug_assert_eq!(self.harvester.standing().unread_bytes, self.harvester.stats().unread);
+        match step {
             Step::Batch(batch) => {
                 debug_assert_eq!(batch.check(), Ok(()));
                 let about = format!(

@@ -68,6 +68,10 @@ impl Stage {
         if totals.unacked() > 0 || !unacked.is_empty() || totals.dropped > 0 || totals.dead_lettered > 0 {
             return Err(format!("all is delivered, but the accounts say {totals:?}, not acknowledged {unacked:?}"));
         }
+        let (reading, (_, on_way)) = (self.process.harvester.standing(), self.process.ledger.standing());
+        if reading.unread_bytes + reading.unread_files + on_way.bytes + on_way.read_files > 0 {
+            return Err(format!("all is delivered, but the backlog is {reading:?}, {on_way:?}"));
+        }
         let (read, said) = (self.process.harvester.stats().tally.events, totals.events);
         if read != said {
             return Err(format!("the reader has made {read} events, the accounts have {said}"));
