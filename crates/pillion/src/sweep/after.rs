@@ -5,10 +5,10 @@
 //! Always holds: a file goes only when its registry is done for that long and its lock is ours, the file hasn't changed for
 //! that long, and its descriptor says right before: a regular file with one name, the inode and the bytes that the entry
 //! tells of, exactly as long as what was acknowledged, with nothing in flight. It is first renamed to a place that only we
-//! know, without replacing anything, and looked at again there by its descriptor: what was swapped or written meanwhile goes
+//! know, in one step and without replacing anything, and looked at again there by its descriptor: what was swapped or written meanwhile goes
 //! back to its name. Only then it is unlinked. A crash in between leaves it in that place, where the next sweep judges it
 //! anew.
-//! Tested by the command line's tests.
+//! Tested below (a crash, and a swap, at every step of the file system) and by the command line's tests.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,6 +28,9 @@ use super::find::{Found, REGISTRY};
 const LEAVING: &str = "leaving";
 /// Where moved files go, in the registry's folder.
 const SHIPPED: &str = "shipped";
+
+/// How many files of one path and key may lie among the moved ones.
+const MAX_SAME_NAME: u32 = 1000;
 
 /// What is to become of shipped files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,29 +80,33 @@ pub(super) fn clear(root: &Root, found: &Found, after: After) -> Result<Gone, St
         Err(Error::Locked { .. }) => return Ok(Gone::default()),
         Err(e) => return Err(e.to_string()),
     };
-    let place = Place { world, data, view: owner.view, after };
-    let Ok(done) = place.world.fs.stat(&place.data.join(beside::DONE), false) else { return Ok(Gone::default()) };
-    if !place.is_old(&done) {
-        return Ok(Gone::default());
-    }
-    let options = Options { path: REGISTRY.into(), ..Options::default() };
-    let read = foreign::read(&place.world, &place.data, &options, &Bounds::default()).map_err(|e| e.to_string())?;
-    let mut gone = Gone::default();
-    for entry in read.entries.iter().filter(|e| Path::new(&*e.source).starts_with(&place.view)) {
-        match place.clear_one(entry) {
-            Ok(Some(bytes)) => (gone.files, gone.bytes) = (gone.files + 1, gone.bytes + bytes),
-            Ok(None) => gone.kept += 1,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => {
-                gone.kept += 1;
-                tracing::warn!(path = %entry.source, error = %e, "a shipped file stays");
-            }
-        }
-    }
-    Ok(gone)
+    Place { world, data, view: owner.view, after }.clear()
 }
 
 impl Place {
+    /// Does it for all files of the registry, whose lock is held.
+    fn clear(&self) -> Result<Gone, String> {
+        let Ok(done) = self.world.fs.stat(&self.data.join(beside::DONE), false) else { return Ok(Gone::default()) };
+        if !self.is_old(&done) {
+            return Ok(Gone::default());
+        }
+        let options = Options { path: REGISTRY.into(), ..Options::default() };
+        let read = foreign::read(&self.world, &self.data, &options, &Bounds::default()).map_err(|e| e.to_string())?;
+        let mut gone = Gone::default();
+        for entry in read.entries.iter().filter(|e| Path::new(&*e.source).starts_with(&self.view)) {
+            match self.clear_one(entry) {
+                Ok(Some(bytes)) => (gone.files, gone.bytes) = (gone.files + 1, gone.bytes + bytes),
+                Ok(None) => gone.kept += 1,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => {
+                    gone.kept += 1;
+                    tracing::warn!(path = %entry.source, error = %e, "a shipped file stays");
+                }
+            }
+        }
+        Ok(gone)
+    }
+
     /// Longer ago than the delay, by the file system's time and this machine's: whatever their difference, everything of
     /// the file was acknowledged before.
     fn is_old(&self, meta: &Meta) -> bool {
@@ -118,7 +125,10 @@ impl Place {
                 return Ok(None);
             }
             self.make(LEAVING)?;
-            self.world.fs.rename_new(source, &leaving)?;
+            // In one step, on NFS too: nothing is there, in a folder that is ours while we hold its lock. Two names and then one
+            // less would take away what somebody put in the file's place in between.
+            self.world.fs.rename(source, &leaving)?;
+            self.world.fs.sync_dir(&self.data.join(LEAVING))?;
         }
         if let (Ok(aside), Ok(there)) = (self.world.fs.stat(&leaving, false), self.world.fs.stat(source, false))
             && (aside.ino, aside.dev) == (there.ino, there.dev)
@@ -128,24 +138,44 @@ impl Place {
             return Ok(None);
         }
         // By now, or since a sweep that was killed here, it is where nobody looks for it.
-        let file = self.world.fs.open(&leaving, OpenHow::ReadNoFollow)?;
-        if !self.fits(&*file, entry)? {
+        let aside = self.world.fs.open(&leaving, OpenHow::ReadNoFollow).and_then(|file| self.fits(&*file, entry));
+        if !matches!(aside, Ok(true)) {
+            // Also what can't be opened: a link, whose place this isn't.
             self.world.fs.rename_new(&leaving, source)?;
-            return Ok(None);
+            return aside.map(|_| None);
         }
         match self.after {
             After::Delete(_) => self.world.fs.remove(&leaving)?,
             After::Move(_) => {
                 self.make(SHIPPED)?;
                 let plain = source.file_name().unwrap_or_default().to_string_lossy();
-                self.world.fs.rename_new(&leaving, &self.data.join(SHIPPED).join(format!("{name}-{plain}")))?;
+                self.world.fs.rename(&leaving, &self.free_name(&format!("{name}-{plain}"))?)?;
+                self.world.fs.sync_dir(&self.data.join(SHIPPED))?;
             }
         }
         Ok(Some(entry.offset))
     }
 
+    /// A name among the moved files that none of them has.
+    fn free_name(&self, name: &str) -> io::Result<PathBuf> {
+        let names = (0..MAX_SAME_NAME).map(|n| match n {
+            0 => self.data.join(SHIPPED).join(name),
+            n => self.data.join(SHIPPED).join(format!("{name}.{n}")),
+        });
+        for path in names {
+            match self.world.fs.stat(&path, false) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(path),
+                Err(e) => return Err(e),
+                Ok(_) => {}
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    /// A folder that is there for certain before anything is put into it.
     fn make(&self, folder: &str) -> io::Result<()> {
-        self.world.fs.create_dir_all(&self.data.join(folder), 0o700)
+        self.world.fs.create_dir_all(&self.data.join(folder), 0o700)?;
+        self.world.fs.sync_dir(&self.data)
     }
 
     /// Whether an open file is what the entry tells of, whole and acknowledged to its last byte.
@@ -181,3 +211,6 @@ fn hash(key: &str) -> String {
     let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     format!("{:016x}", key.bytes().fold(0xcbf2_9ce4_8422_2325, step))
 }
+
+#[cfg(test)]
+mod tests;
