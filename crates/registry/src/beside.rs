@@ -67,7 +67,7 @@ pub const VARIABLES: &[&str] = &[
 pub struct Owner {
     /// The folder of the logs as the owner sees it: absolute, plain. What lies in it lies beside the registry.
     pub view: PathBuf,
-    /// The host's name in its events.
+    /// The host's name in its events; empty when it has none that is a plain name (Linux calls it `(none)` then).
     pub host: String,
     /// Its [`VARIABLES`].
     pub env: BTreeMap<String, String>,
@@ -83,7 +83,7 @@ impl Owner {
         let text = json!({
             "version": 1,
             "view": self.view.to_string_lossy(),
-            "host": self.host,
+            "host": Some(&self.host).filter(|host| is_plain(host)).map_or("", |host| host),
             "env": self.env,
             "inputs": self.inputs,
             "heartbeat_ms": self.heartbeat_ms,
@@ -299,6 +299,8 @@ mod tests {
         assert_eq!(owner.env.len(), 1, "what isn't a plain name isn't told");
         owner.write(&world, tmp.path()).unwrap();
         assert_eq!(Owner::read(&world, tmp.path()).unwrap(), owner);
+        Owner { host: "(none)".into(), ..owner.clone() }.write(&world, tmp.path()).unwrap();
+        assert_eq!(Owner::read(&world, tmp.path()).unwrap(), Owner { host: String::new(), ..owner });
     }
 
     #[test]
