@@ -53,8 +53,18 @@ pub struct Meta {
 pub enum FsKind {
     /// Changes come from this machine alone: inotify sees them, attributes are true.
     Local,
-    /// NFS, SMB, FUSE, 9p, …: no inotify across clients, attributes are cached and may lie.
+    /// NFS, SMB, 9p, …: no inotify across clients, attributes are cached and may lie.
     Network,
+    /// FUSE: as a network one; besides, inode numbers may be made of paths and descriptors may not follow them, so that what a
+    /// descriptor reads and what its `stat` tells may be of two files (sshfs and others over libfuse; not GlusterFS).
+    Userspace,
+}
+
+impl FsKind {
+    /// Whether changes can come from another machine, and attributes can lie.
+    pub fn is_network(self) -> bool {
+        self != FsKind::Local
+    }
 }
 
 /// How to open a file.

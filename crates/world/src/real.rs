@@ -130,21 +130,33 @@ pub(crate) fn list(fd: OwnedFd, each: &mut dyn FnMut(DirEntry<'_>) -> bool) -> i
 
 /// What `statfs` says in `f_type`.
 pub(crate) fn kind_of_magic(magic: u32) -> FsKind {
-    // linux/magic.h and the file systems' own sources. f_type is sign-extended on some targets: compare 32 bits.
+    // linux/magic.h, the file systems' own sources, and what coreutils' `stat` calls remote (src/stat.c). f_type is
+    // sign-extended on some targets: compare 32 bits.
     match magic {
         0x6969 // NFS
         | 0x517b | 0xff53_4d42 | 0xfe53_4d42 // SMB, CIFS, SMB2
-        | 0x6573_5546 // FUSE: sshfs, GlusterFS, s3fs, …
         | 0x0102_1997 // 9p
         | 0x00c3_6400 // Ceph
         | 0x0bd0_0bd0 | 0x0bd0_0bd3 // Lustre
         | 0x4750_4653 // GPFS
-        | 0x5346_414f | 0x6b41_4653 // AFS
+        | 0x1983_0326 // BeeGFS
+        | 0x2003_0528 // OrangeFS
+        | 0xaad7_aaea // PanFS
+        | 0x0131_11a8 // IBRIX
+        | 0xbeef_dead // StorNext
+        | 0x5346_414f | 0x6b41_4653 // AFS, kAFS
         | 0x7375_7245 // Coda
-        | 0x013a_adf5 // vboxsf
+        | 0x564c // NCP
+        | 0x786f_4256 | 0x013a_adf5 // vboxsf, in the kernel and from VirtualBox
+        | 0xbacb_acbc // VMware's shared folders
+        | 0x7c7c_6673 // Parallels' shared folders
+        // On disks that machines share:
         | 0x7461_636f // OCFS2
         | 0x0116_1970 // GFS2
+        | 0x6163_6673 // ACFS
+        | 0xa501_fcf5 // VxFS
         => FsKind::Network,
+        0x6573_5546 => FsKind::Userspace, // sshfs, GlusterFS, s3fs, virtiofs, …
         _ => FsKind::Local,
     }
 }
@@ -330,6 +342,42 @@ mod tests {
         assert_eq!(RealFs.stat(&link, false).unwrap().kind, FileKind::Symlink);
         assert_eq!(RealFs.read_link(&link).unwrap(), fifo);
         assert_eq!(RealFs.read_link(&fifo).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn network_file_systems_are_known_by_what_statfs_says() {
+        let network: [(&str, u32); 13] = [
+            ("NFS, every version", 0x6969),
+            ("SMB", 0x517b),
+            ("CIFS, where f_type is a negative number", -11_317_950_i64 as u32),
+            ("SMB 2 and 3", -28_095_166_i32 as u32),
+            ("CephFS", 0x00c3_6400),
+            ("9p", 0x0102_1997),
+            ("Lustre", 0x0bd0_0bd0),
+            ("GPFS", 0x4750_4653),
+            ("BeeGFS", 0x1983_0326),
+            ("AFS", 0x5346_414f),
+            ("GFS2", 0x0116_1970),
+            ("OCFS2", 0x7461_636f),
+            ("vboxsf", 0x786f_4256),
+        ];
+        for (name, magic) in network {
+            assert_eq!(kind_of_magic(magic), FsKind::Network, "{name}");
+        }
+        assert_eq!(kind_of_magic(0x6573_5546), FsKind::Userspace, "sshfs, GlusterFS, s3fs, JuiceFS, virtiofs");
+        let local = [
+            ("ext4", 0xef53),
+            ("xfs", 0x5846_5342),
+            ("btrfs", 0x9123_683e),
+            ("tmpfs", 0x0102_1994),
+            ("overlayfs", 0x794c_7630),
+            ("zfs", 0x2fc1_2fc1),
+            ("f2fs", 0xf2f5_2010),
+            ("hostfs", 0x00c0_ffee),
+        ];
+        for (name, magic) in local {
+            assert_eq!(kind_of_magic(magic), FsKind::Local, "{name}");
+        }
     }
 
     #[test]

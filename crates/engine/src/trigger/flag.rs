@@ -57,7 +57,7 @@ impl Flag {
     /// A flag at `path`; one that was last changed before `not_before` doesn't count.
     pub fn new(world: World, path: PathBuf, not_before: Option<UnixMillis>) -> Flag {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let network = world.fs.kind(folder).is_ok_and(|k| k == FsKind::Network);
+        let network = world.fs.kind(folder).is_ok_and(FsKind::is_network);
         Flag { world, path, not_before, network }
     }
 

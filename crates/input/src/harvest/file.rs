@@ -174,6 +174,8 @@ pub(crate) struct FileState {
     pub(crate) deleted: bool,
     /// It lies on a network file system.
     pub(crate) network: bool,
+    /// Its descriptor may not be of what is at its path ([`pillion_world::FsKind::Userspace`]).
+    pub(crate) userspace: bool,
     /// Its path is a link: a watch on the link's folder tells nothing of it.
     pub(crate) link: bool,
     /// It was renamed in this run.
@@ -242,6 +244,7 @@ impl FileState {
             gone_in: 0,
             deleted: false,
             network: false,
+            userspace: false,
             link: false,
             renamed: false,
             kept: false,

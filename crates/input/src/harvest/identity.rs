@@ -330,9 +330,9 @@ impl Harvester {
     }
 
     /// Whether a file of which nothing is read yet still has the fingerprint that its key says. Later, the bytes before
-    /// `pos` tell.
+    /// `pos` tell, except where nothing but its content tells a file from another ([`pillion_world::FsKind::Userspace`]).
     pub(crate) fn fingerprint_holds(&self, id: FileId) -> io::Result<bool> {
-        let opened = self.table.get(id).filter(|f| f.pos == 0).and_then(|f| Some((f, f.fd.as_deref()?)));
+        let opened = self.table.get(id).filter(|f| f.pos == 0 || f.userspace).and_then(|f| Some((f, f.fd.as_deref()?)));
         opened.map_or(Ok(true), |(f, fd)| self.has_fingerprint(f, fd))
     }
 
@@ -445,7 +445,7 @@ impl Harvester {
             (f.dev, f.ino, f.birth_ns, f.mtime_ns) = (new.dev, new.ino, new.birth_ns, new.mtime_ns);
             (f.len, f.seen) = (new.len, new.seen);
             (f.gone, f.deleted, f.missed) = (false, false, 0);
-            (f.network, f.drain) = (new.network, new.drain);
+            (f.network, f.userspace, f.drain) = (new.network, new.userspace, new.drain);
             f.source = std::sync::Weak::new();
         });
         self.follow_inode(old);

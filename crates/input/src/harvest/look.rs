@@ -336,11 +336,16 @@ impl Harvester {
             .inputs
             .get(usize::from(f.input))
             .is_some_and(|i| matches!(i.spec.identity, Identity::Fingerprint { .. }));
-        let path = f.path.clone();
+        let (path, userspace) = (f.path.clone(), f.userspace);
         let (pos, len) = (f.pos, f.sure_len.max(f.floor()));
         let former = Former { pos, len, guard: f.guard, path: path.clone() };
         let lost = f.begin_anew(incarnation, meta);
         f.active = now;
+        if userspace {
+            // What is open may be the former content still.
+            self.close(id);
+        }
+        let Some(f) = self.table.get_mut(id) else { return };
         if fingerprint && f.key.is_some() {
             let input = usize::from(f.input);
             self.unbind(id, Some(former));
@@ -412,9 +417,10 @@ impl Harvester {
     /// Notes what kind of folder a file lies in.
     fn set_place(&mut self, id: FileId) {
         let Some(dir) = self.table.get(id).and_then(|f| f.path.parent()).map(Path::to_owned) else { return };
-        let network = self.folder(&dir).network;
+        let folder = self.folder(&dir);
+        let (network, userspace) = (folder.network, folder.userspace);
         let Some(f) = self.table.get_mut(id) else { return };
-        f.network = network;
+        (f.network, f.userspace) = (network, userspace);
         let links = self.inputs.get(usize::from(f.input)).is_some_and(|i| i.spec.symlinks);
         f.link = links && !matches!(self.world.fs.stat(&f.path, false), Ok(m) if m.kind == FileKind::File);
     }

@@ -141,6 +141,8 @@ pub enum Hint {
 /// A folder, as far as the harvester has to know it.
 pub(crate) struct Folder {
     network: bool,
+    /// On a file system whose descriptors may not follow files ([`FsKind::Userspace`]).
+    userspace: bool,
     /// Nothing in it is read: Pillion writes there.
     own: bool,
     /// A watch tells what happens in it.
@@ -524,17 +526,23 @@ impl Harvester {
     fn folder(&mut self, dir: &Path) -> &Folder {
         if !self.folders.contains_key(dir) {
             self.at.set(dir);
-            let network = !matches!(self.world.fs.kind(dir), Ok(FsKind::Local));
+            // What can't be asked for is taken for the worst but one: descriptors follow files on most.
+            let kind = self.world.fs.kind(dir).unwrap_or(FsKind::Network);
+            let (network, userspace) = (kind.is_network(), kind == FsKind::Userspace);
             let real = self.world.fs.canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
             let own = self.own.dirs.iter().any(|d| real.starts_with(d));
             if !network && !own {
                 self.unwatched.push(dir.to_owned());
             }
-            self.folders.insert(dir.to_owned(), Folder { network, own, watched: false, real, seen: 0, inode: (0, 0) });
+            self.folders.insert(
+                dir.to_owned(),
+                Folder { network, userspace, own, watched: false, real, seen: 0, inode: (0, 0) },
+            );
         }
         // It was just put there; a folder that nothing is known of would be one on a network.
         self.folders.entry(dir.to_owned()).or_insert_with(|| Folder {
             network: true,
+            userspace: false,
             own: false,
             watched: false,
             real: dir.to_owned(),

@@ -15,6 +15,9 @@
 //! what was read. Whatever else it shows is asked again in that way before anything follows from it; what isn't sure never
 //! makes a known size smaller.
 //!
+//! On a file system in user space not even the first has to be of the file that is open: sshfs asks and caches by the path
+//! and reads by the descriptor. There a descriptor is renewed whenever what is told of it has changed.
+//!
 //! Always holds: a file is taken for truncated, replaced, renamed or gone only for what is sure. Tested by the
 //! simulation's plans with network file systems, and in `tests/faults.rs`.
 
@@ -26,6 +29,7 @@ use pillion_world::{File, FileKind, Meta, Mono, OpenHow};
 use crate::harvest::Harvester;
 use crate::harvest::file::{FileState, differ, ns};
 use crate::harvest::identity::{guard_holds, read_exactly};
+use crate::harvest::look::missing;
 use crate::harvest::table::FileId;
 use pillion_event::Guard;
 
@@ -114,6 +118,14 @@ impl Harvester {
         let Some((f, fd)) = opened else { return Err(ErrorKind::NotFound.into()) };
         self.at.set(&f.path);
         let meta = fd.stat()?;
+        if f.userspace
+            && meta.len != f.opened_len
+            && let Some(meta) = self.renew(id, now)?
+        {
+            return Ok(Seen { meta, sure: true });
+        }
+        let opened = self.table.get(id).and_then(|f| Some((f, f.fd.as_deref()?)));
+        let Some((f, fd)) = opened else { return Err(ErrorKind::NotFound.into()) };
         if !f.network {
             return Ok(Seen { meta, sure: true });
         }
@@ -129,14 +141,37 @@ impl Harvester {
         Ok(Seen { meta: self.open_anew(id, now)?, sure: true })
     }
 
+    /// Where a descriptor may be of a file that was at the path before: opens what is there now in its place. `None`: there is
+    /// nothing any more, or the descriptor does follow the file.
+    fn renew(&mut self, id: FileId, now: Mono) -> io::Result<Option<Meta>> {
+        let Some(f) = self.table.get(id).filter(|f| f.userspace && !f.gone && f.fd.is_some()) else { return Ok(None) };
+        let follow = self.inputs.get(usize::from(f.input)).is_some_and(|i| i.spec.symlinks);
+        let path = f.path.clone();
+        match self.open_path(&path, follow, true) {
+            Ok((fd, meta)) => {
+                let Some(f) = self.table.get_mut(id).filter(|f| f.is(&meta)) else {
+                    return Err(io::Error::new(ErrorKind::NotFound, "another file is at its path"));
+                };
+                (f.fd, f.opened, f.opened_len) = (Some(fd), now, meta.len);
+                Ok(Some(meta))
+            }
+            // It has no name: where descriptors follow files, this one is the only way to it.
+            Err(e) if missing(&e) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Whether the bytes before `pos` are those that were read.
     pub(crate) fn content_is_known(&mut self, id: FileId, now: Mono) -> io::Result<bool> {
         if self.table.get(id).is_none_or(|f| f.guard.len == 0) {
             return Ok(true);
         }
-        let opened = self.ensure_open(id, now)?;
+        let mut opened = self.ensure_open(id, now)?;
+        if opened.is_none() {
+            opened = self.renew(id, now)?;
+        }
         let Some((f, fd)) = self.table.get(id).and_then(|f| Some((f, f.fd.as_deref()?))) else { return Ok(true) };
-        let holds = guard_holds(fd, f.pos, f.guard)?;
+        let holds = guard_holds(fd, f.pos, f.guard)? && (!f.userspace || self.has_fingerprint(f, fd)?);
         if holds || opened.is_some() || !f.network || f.gone {
             return Ok(holds);
         }
@@ -153,8 +188,10 @@ impl Harvester {
 
     /// Whether the bytes before a file's `pos` can be read and are those that were: then it wasn't cut off before them.
     pub(crate) fn is_all_there(&mut self, id: FileId, now: Mono) -> bool {
-        if self.ensure_open(id, now).is_err() {
-            return false;
+        match self.ensure_open(id, now) {
+            Ok(None) if self.renew(id, now).is_ok() => {}
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => return false,
         }
         let opened = self.table.get(id).and_then(|f| Some((f, f.fd.as_deref()?)));
         opened.is_some_and(|(f, fd)| holds(fd, f.pos, f.guard).unwrap_or(false))

@@ -26,7 +26,7 @@ const MAX_TABLE: usize = 8 << 20;
 const MAX_LINKS: usize = 40;
 
 /// File systems whose calls wait for somebody else: another machine, or a process of this one (FUSE).
-const NETWORK: [&str; 21] = [
+const NETWORK: [&str; 27] = [
     "nfs",
     "nfs4",
     "cifs",
@@ -47,6 +47,12 @@ const NETWORK: [&str; 21] = [
     "gfs2",
     "glusterfs",
     "beegfs",
+    "pvfs2",
+    "panfs",
+    "ncpfs",
+    "vmhgfs",
+    "prl_fs",
+    "acfs",
     "autofs",
 ];
 

@@ -28,7 +28,7 @@ use pillion_registry::adopt::{Claim, Taken};
 use pillion_registry::beside::{self, Beat, FOLDER, HEARTBEAT, RECEIPT};
 use pillion_registry::foreign::{Bounds, Foreign};
 use pillion_registry::{Entry, Registry};
-use pillion_world::{FsKind, Home, World, rfc3339};
+use pillion_world::{Home, World, rfc3339};
 use serde_json::{Value, json};
 
 use super::Root;
@@ -105,7 +105,7 @@ async fn sit_down(
     let registry = Path::new(REGISTRY);
     let claim = Claim::lay(&world, &data, registry, &found.sighting).map_err(|e| e.to_string())?;
     let Some(mut claim) = claim else { return Ok(None) };
-    if !claim.locks || world.fs.kind(&data).map_err(text)? == FsKind::Network {
+    if !claim.locks || world.fs.kind(&data).map_err(text)?.is_network() {
         tokio::time::sleep(SETTLE).await;
         if claim.heart.beat().map_err(text)? == Beat::Deposed {
             return Ok(None);
@@ -118,7 +118,7 @@ async fn sit_down(
         world,
         data,
         registry: Arc::new(registry),
-        host: found.owner.host.clone(),
+        host: if found.owner.host.is_empty() { hostname() } else { found.owner.host.clone() },
         pod: Some(found.owner.env.clone()),
         believed: Arc::new(read.entries.iter().map(|e| e.incarnation).collect()),
         watches: false,
