@@ -117,7 +117,6 @@ fn check_among(section: &Section<'_>, spec: &InputSpec, before: &[InputSpec]) ->
 
 fn from_section(s: &Section<'_>, globals: &Globals) -> Result<InputSpec, Error> {
     let kind = kind(s)?;
-    check_encoding(s)?;
     let desc = Arc::new(desc(s, kind, globals)?);
     let chain = Arc::new(Chain::new(ChainOptions::from_section(s, kind)?));
     let processors = Processors::new(s.compat(), Steps::from_section(s)?, globals.steps.clone());
@@ -167,17 +166,6 @@ fn kind(s: &Section<'_>) -> Result<InputKind, Error> {
         "stdin" => InputKind::Stdin,
         _ => InputKind::Log,
     })
-}
-
-fn check_encoding(s: &Section<'_>) -> Result<(), Error> {
-    match s.str("encoding")?.as_deref().map(str::to_ascii_lowercase).as_deref() {
-        None | Some("" | "plain" | "nop" | "utf-8" | "utf8") => Ok(()),
-        Some(_) => Err(s.error(
-            "encoding",
-            format!("files encoded as {} aren't read yet", s.shown("encoding")),
-            "use plain or utf-8, and let the application write UTF-8",
-        )),
-    }
 }
 
 fn desc(s: &Section<'_>, kind: InputKind, globals: &Globals) -> Result<InputDesc, Error> {
@@ -526,7 +514,7 @@ mod tests {
     #[test]
     fn what_is_refused() {
         for (dialect, more, what) in [
-            ("8", "  encoding: utf-16le\n", "encoding"),
+            ("8", "  encoding: utf-17\n", "encoding"),
             ("8", "  scan_frequency: 0\n", "scan_frequency"),
             ("8", "  backoff_factor: 0.5\n", "backoff_factor"),
             ("8", "  file_identity.fingerprint: ~\n", "file_identity"),

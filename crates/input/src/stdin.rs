@@ -84,12 +84,13 @@ impl Stream {
             return (None, false);
         }
         if self.skipping {
-            return self.skip(read_ms);
+            return self.skip(read_ms, at_end);
         }
         let overlong = self.buf.len() >= self.limit();
         let due = self.group_at.is_some_and(|at| at <= now);
-        let fresh = self.buf.get(self.looked..).unwrap_or_default();
-        if !at_end && !due && !overlong && memchr::memchr(b'\n', fresh).is_none() {
+        // A line end may begin in what was looked at.
+        let fresh = self.looked.saturating_sub(self.chain.line_end_len() - 1);
+        if !at_end && !due && !overlong && self.chain.line_end(&self.buf, fresh, self.pos).is_none() {
             self.looked = self.buf.len();
             return (None, false);
         }
@@ -136,15 +137,21 @@ impl Stream {
         let consumed = parsed.consumed as usize;
         if data.len() == chunk.len {
             data.truncate(consumed);
+        } else {
+            self.chain.tidy(&mut data, &mut events);
         }
         (Some(self.batch(consumed, data, events, read_ms)), parsed.more)
     }
 
     /// Leaves out what follows of a line that is too long.
-    fn skip(&mut self, read_ms: i64) -> (Option<Batch>, bool) {
-        let end = memchr::memchr(b'\n', &self.buf);
+    fn skip(&mut self, read_ms: i64, at_end: bool) -> (Option<Batch>, bool) {
+        let end = self.chain.line_end(&self.buf, 0, self.pos);
         self.skipping = end.is_none();
-        let len = end.map_or(self.buf.len(), |e| e + 1);
+        let begun = if at_end { 0 } else { self.chain.line_end_len() - 1 };
+        let len = end.map_or(self.buf.len().saturating_sub(begun), |e| e.end);
+        if len == 0 {
+            return (None, false);
+        }
         (Some(self.batch(len, Vec::new(), Vec::new(), read_ms)), !self.buf.is_empty())
     }
 

@@ -55,7 +55,8 @@ pub struct FileAccount {
     pub tally: Tally,
     /// It isn't there any more.
     pub gone: bool,
-    /// Permission to read it is refused, so that the drain didn't wait for it: `len - pos` bytes stay unread.
+    /// Permission to read it is refused, or it isn't what its input says it is, so that the drain didn't wait for it: `len -
+    /// pos` bytes stay unread.
     pub denied: bool,
 }
 

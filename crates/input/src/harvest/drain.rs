@@ -16,7 +16,7 @@ use crate::harvest::live::Life;
 use crate::harvest::table::FileId;
 use crate::harvest::trust::Seen;
 
-/// How often a file may be refused in a row before the drain goes on without it: 1.5 s.
+/// How often a file may be refused, or not be what its input says it is, in a row before the drain goes on without it: 1.5 s.
 const REFUSALS: u8 = 4;
 
 impl Harvester {
@@ -88,7 +88,8 @@ impl Harvester {
     pub(crate) fn is_denied(&mut self, id: FileId, e: &io::Error) -> bool {
         let draining = self.is_file_draining(id);
         let Some(f) = self.table.get_mut(id) else { return false };
-        f.denied = draining && e.kind() == ErrorKind::PermissionDenied && f.errors >= REFUSALS;
+        let hopeless = matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidData);
+        f.denied = draining && hopeless && f.errors >= REFUSALS;
         if f.denied {
             (f.drain, f.look_at) = (Drain::Done, None);
         }

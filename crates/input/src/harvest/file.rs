@@ -184,7 +184,7 @@ pub(crate) struct FileState {
     pub(crate) kept: bool,
     /// What is there is all that will come: an unfinished line at its end is an event.
     pub(crate) ending: bool,
-    /// Permission to read it was refused at the drain, again and again: it isn't waited for.
+    /// At the drain it may not be read, or isn't what its input says, again and again: it isn't waited for.
     pub(crate) denied: bool,
     /// It can't be told from another file by inode; the table knows it by path.
     pub(crate) by_path: bool,

@@ -8,6 +8,7 @@
 //! byte by byte (`Batch::check`).
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use pillion_event::{Batch, Event, FileStat, GUARD, Guard, Source};
@@ -134,16 +135,17 @@ impl Harvester {
     ) -> io::Result<Option<Batch>> {
         let Some(f) = self.table.get(id) else { return Ok(None) };
         let Some(input) = self.inputs.get(usize::from(f.input)) else { return Ok(None) };
-        let chain = Arc::clone(&input.spec.chain);
         let turn = self.turn(f, budget, meta, now);
         let Some(fd) = &f.fd else { return Ok(None) };
+        let chain = Arc::clone(&input.spec.chain);
+        let Some(chain) = of_file(&chain, &**fd, turn.flush_at_end)? else { return Ok(None) };
         if turn.flush_at_end == Flush::No
             && f.floor() > turn.from
-            && let Some(looked) = without_line_end(&**fd, f.floor(), turn.want)?
+            && let Some(looked) = without_line_end(chain, &**fd, turn.from..f.floor(), turn.want)?
         {
             return Ok(self.no_progress_yet(id, looked, now));
         }
-        let taken = take_as_wanted(&chain, &**fd, &turn, self.limits.chunk)?;
+        let taken = take_as_wanted(chain, &**fd, &turn, self.limits.chunk)?;
         Ok(self.took(id, &turn, taken, before, now))
     }
 
@@ -377,8 +379,9 @@ impl Harvester {
         let Some(f) = self.table.get(id) else { return Ok(None) };
         let (Some(fd), Some(input)) = (&f.fd, self.inputs.get(usize::from(f.input))) else { return Ok(None) };
         let chain = Arc::clone(&input.spec.chain);
+        let Some(chain) = of_file(&chain, &**fd, Flush::All)? else { return Ok(None) };
         let turn = Turn { len: to, flush_at_end: Flush::All, ..self.turn(f, budget, meta, now) };
-        let taken = take_as_wanted(&chain, &**fd, &turn, self.limits.chunk)?;
+        let taken = take_as_wanted(chain, &**fd, &turn, self.limits.chunk)?;
         if taken.parsed.consumed > 0 {
             before.extend_from_slice(&taken.tail);
             return Ok(self.replayed(id, &turn, taken, Guard::of(&before), now));
@@ -395,6 +398,7 @@ impl Harvester {
         let Some(f) = self.table.get(id) else { return Ok(None) };
         let (Some(fd), Some(input)) = (&f.fd, self.inputs.get(usize::from(f.input))) else { return Ok(None) };
         let chain = Arc::clone(&input.spec.chain);
+        let Some(chain) = of_file(&chain, &**fd, Flush::All)? else { return Ok(None) };
         let want = usize::try_from(range.to - range.from).unwrap_or(usize::MAX);
         let turn = Turn {
             from: range.from,
@@ -404,7 +408,7 @@ impl Harvester {
             read_ms: range.read_ms,
             max_events: usize::MAX,
         };
-        let taken = take_as_wanted(&chain, &**fd, &turn, self.limits.chunk)?;
+        let taken = take_as_wanted(chain, &**fd, &turn, self.limits.chunk)?;
         if taken.too_much {
             // No batch was ever so large: who wrote this range down didn't read it as one.
             return Ok(None);
@@ -461,22 +465,43 @@ fn check_before(fd: &dyn File, f: &FileState) -> io::Result<Before> {
     Ok(Before::Known(bytes))
 }
 
-/// How many of the next bytes hold no line end: without one nothing can be complete that wasn't. `None`: there is one.
-fn without_line_end(fd: &dyn File, from: u64, len: usize) -> io::Result<Option<u64>> {
+/// The chain for this file; `None` = it is too short to tell how it is written.
+fn of_file<'c>(chain: &'c Chain, fd: &dyn File, flush: Flush) -> io::Result<Option<&'c Chain>> {
+    if !chain.needs_beginning() {
+        return Ok(Some(chain));
+    }
+    let first = read_exactly(fd, 0, 2)?;
+    if first.len() < 2 && flush != Flush::All {
+        return Ok(None);
+    }
+    let unmarked = || io::Error::new(io::ErrorKind::InvalidData, "it has no byte order mark, which its encoding needs");
+    chain.of_file(&first).map(Some).ok_or_else(unmarked)
+}
+
+/// How many of the bytes behind those that were `looked` at hold no line end: without one nothing can be complete that
+/// wasn't. `None`: there is one.
+fn without_line_end(chain: &Chain, fd: &dyn File, looked: Range<u64>, len: usize) -> io::Result<Option<u64>> {
+    // It may begin in what was looked at.
+    let before = (chain.line_end_len() as u64 - 1).min(looked.end - looked.start) as usize;
+    let (mut from, len) = (looked.end - before as u64, len + before);
     let mut buf = vec![0; len.min(64 * 1024)];
-    let mut at = 0;
+    let (mut at, mut kept) = (0, 0);
     while at < len {
-        let want = buf.len().min(len - at);
-        let n = fd.read_at(&mut buf[..want], from + at as u64)?;
-        if memchr::memchr(b'\n', &buf[..n]).is_some() {
+        let room = (buf.len() - kept).min(len - at);
+        let n = fd.read_at(&mut buf[kept..kept + room], from + kept as u64)?;
+        if chain.line_end(&buf[..kept + n], 0, from).is_some() {
             return Ok(None);
         }
         if n == 0 {
             break;
         }
         at += n;
+        let filled = kept + n;
+        kept = filled.min(chain.line_end_len() - 1);
+        buf.copy_within(filled - kept..filled, 0);
+        from += (filled - kept) as u64;
     }
-    Ok(Some(at as u64))
+    Ok(Some(at.saturating_sub(before) as u64))
 }
 
 /// Reads a chunk into memory and parses it.
@@ -498,6 +523,8 @@ fn take(chain: &Chain, fd: &dyn File, turn: &Turn) -> io::Result<Taken> {
     let tail = data[consumed.saturating_sub(GUARD)..consumed].to_vec();
     if data.len() == len {
         data.truncate(consumed);
+    } else {
+        chain.tidy(&mut data, &mut events);
     }
     Ok(Taken { data, events, parsed, at_end, looked_to, tail, too_much: false })
 }
@@ -528,7 +555,8 @@ fn take_long(chain: &Chain, fd: &dyn File, turn: &Turn, step: usize) -> io::Resu
     }
     let looked_to = long.next();
     let flush = if at_end { turn.flush_at_end } else { Flush::No };
-    let out = long.finish(flush);
+    let mut out = long.finish(flush);
+    chain.tidy(&mut out.data, &mut out.events);
     let end = turn.from + out.parsed.consumed;
     let len = out.parsed.consumed.min(GUARD as u64) as usize;
     let tail = read_exactly(fd, end - len as u64, len)?;

@@ -1,5 +1,5 @@
-//! The chain's promises, checked on any bytes: for the property tests and the fuzz targets `multiline`, `container` and
-//! `json`.
+//! The chain's promises, checked on any bytes: for the property tests and the fuzz targets `multiline`, `container`, `json`
+//! and `encoding`.
 //!
 //! Comes in: a chain and a file. Goes out: what doesn't hold. The file is parsed whole, and read in chunks as the
 //! harvester reads it, the unconsumed tail again and what is too large with [`Chain::long`]; the events have to be the
@@ -8,8 +8,8 @@
 use pillion_event::{Event, Stream};
 
 use crate::parse::{
-    Chain, ChainOptions, Chunk, Container, Flush, Format, Grouping, Json, LongParsed, Match, Multiline, Open, Parsed,
-    Parser, Pattern, Shape, Terminator,
+    Chain, ChainOptions, Chunk, Container, Encoding, Flush, Format, Grouping, Json, LongParsed, Match, Multiline, Open,
+    Parsed, Parser, Pattern, Shape, Terminator,
 };
 
 /// A batch as it was read: its range in the file, and its events with their texts.
@@ -40,13 +40,21 @@ fn same(a: &[(Event, Vec<u8>)], b: &[(Event, Vec<u8>)]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(x, y)| eq(x, y))
 }
 
+fn count_lines(chain: &Chain, file: &[u8]) -> usize {
+    let (mut lines, mut at) = (0, 0);
+    while let Some(end) = chain.line_end(file, at, 0) {
+        (lines, at) = (lines + 1, end.end);
+    }
+    lines + usize::from(at < file.len())
+}
+
 /// Checks a chain on a file that is read in chunks of the sizes `cuts`, taken in turn, of at most `budget` bytes each.
 pub fn holds(chain: &Chain, file: &[u8], cuts: &[usize], budget: usize) -> Result<(), String> {
     let (expect, parsed) = parse(chain, file, 0, Flush::All);
     if (parsed.consumed, parsed.open) != (file.len() as u64, Open::Nothing) {
         return Err(format!("a flush left something: {parsed:?}"));
     }
-    let lines = file.split(|b| *b == b'\n').count() - usize::from(file.is_empty() || file.ends_with(b"\n"));
+    let lines = count_lines(chain, file);
     if parsed.lines != lines as u64 {
         return Err(format!("{} of {lines} lines are accounted for", parsed.lines));
     }
@@ -119,6 +127,10 @@ fn follow(chain: &Chain, file: &[u8], pos: usize, cut: &mut dyn FnMut() -> usize
 
 /// A chain that the first byte of an input chooses, and what the others say of the chunks; the rest is the file.
 fn chosen(input: &[u8], make: impl Fn(u8) -> Result<Vec<Parser>, String>) -> Result<(), String> {
+    encoded(input, Encoding::Plain, make)
+}
+
+fn encoded(input: &[u8], encoding: Encoding, make: impl Fn(u8) -> Result<Vec<Parser>, String>) -> Result<(), String> {
     let Some((&[a, b, c, d], file)) = input.split_first_chunk::<4>() else { return Ok(()) };
     let shape = match b % 3 {
         0 => Shape::Log,
@@ -130,6 +142,7 @@ fn chosen(input: &[u8], make: impl Fn(u8) -> Result<Vec<Parser>, String>) -> Res
         terminator: if b & 0x80 == 0 { Terminator::Auto } else { Terminator::LineFeed },
         parsers: make(a)?,
         shape,
+        encoding,
         ..ChainOptions::default()
     });
     holds(&chain, file, &[usize::from(d >> 4) + 1, usize::from(d & 15) * 7 + 1], usize::from(d) + 1)
@@ -154,6 +167,15 @@ fn multiline_of(choice: u8) -> Result<Parser, String> {
 /// Any bytes through multiline.
 pub fn multiline(input: &[u8]) -> Result<(), String> {
     chosen(input, |a| Ok(vec![multiline_of(a)?]))
+}
+
+/// Any bytes in an encoding that the first one chooses, alone or before multiline.
+pub fn encoding(input: &[u8]) -> Result<(), String> {
+    const NAMES: [&str; 8] =
+        ["utf-16le", "utf-16be", "latin1", "gb18030", "shift-jis", "iso-2022-jp", "hz-gb-2312", "ebcdic-037"];
+    let Some((choice, input)) = input.split_first() else { return Ok(()) };
+    let encoding = Encoding::named(NAMES[usize::from(choice % 8)]).map_err(|(reason, _)| reason.to_owned())?;
+    encoded(input, encoding, |a| if choice & 8 == 0 { Ok(Vec::new()) } else { Ok(vec![multiline_of(a)?]) })
 }
 
 /// Any bytes through the containers' forms, alone or before multiline.

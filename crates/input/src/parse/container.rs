@@ -204,10 +204,10 @@ fn docker_line(chain: &ChainOptions, message: &mut Message, data: &mut Vec<u8>) 
 
 /// A text without the line ending that it brought along. (Filestream of 7.17 leaves Docker's line feed in the event.)
 pub(super) fn strip_newline<'a>(text: &'a str, chain: &ChainOptions) -> &'a str {
-    let Some(stripped) = text.strip_suffix('\n') else { return text };
+    let stripped = text.strip_suffix(chain.terminator.text()).unwrap_or(text);
     match chain.terminator {
-        Terminator::LineFeed => stripped,
-        Terminator::Auto => stripped.strip_suffix('\r').unwrap_or(stripped),
+        Terminator::Auto if stripped.len() < text.len() => stripped.strip_suffix('\r').unwrap_or(stripped),
+        _ => stripped,
     }
 }
 

@@ -5,7 +5,7 @@
 
 use pillion_event::{Event, Flags, Overlay, Stream};
 
-use crate::parse::line::Rule;
+use crate::parse::line::{RawLine, Rule};
 use crate::parse::options::{ChainOptions, Shape};
 use crate::parse::run::{Done, Fate, Message};
 use crate::parse::{Chain, Malformed, Open, Parsed, json};
@@ -39,7 +39,7 @@ impl<'c> Emit<'c> {
         events: &mut Vec<Event>,
     ) {
         let offset = base + start as u64;
-        let (text, truncated) = self.rule.whole(data, start..end, offset == 0, terminated);
+        let (text, truncated) = self.rule.plain(data, RawLine::whole(data, start..end, offset, terminated));
         self.lines += 1;
         if text.is_empty() {
             self.empty += 1;

@@ -9,10 +9,9 @@
 
 use std::ops::Range;
 
-use memchr::memchr;
 use pillion_event::Event;
 
-use crate::parse::line::{LINE_SLACK, RawLine};
+use crate::parse::line::RawLine;
 use crate::parse::run::{Reached, Run};
 use crate::parse::{CHUNK_LIMIT, Chain, Flush, Parsed};
 
@@ -36,6 +35,8 @@ pub struct Long<'c> {
     line: Range<usize>,
     /// Its last byte.
     last: Option<u8>,
+    /// The last bytes of the last chunk, which may be the first ones of a line end.
+    waiting: Vec<u8>,
 }
 
 /// What [`Long::finish`] gives.
@@ -60,12 +61,13 @@ impl<'c> Long<'c> {
             line_from: from,
             line: 0..0,
             last: None,
+            waiting: Vec::new(),
         }
     }
 
     /// The byte of the file at which the next chunk has to begin.
     pub fn next(&self) -> u64 {
-        self.next
+        self.next + self.waiting.len() as u64
     }
 
     /// How many bytes of text are kept.
@@ -75,24 +77,13 @@ impl<'c> Long<'c> {
 
     /// Takes the next chunk, which begins at [`Long::next`]. Gives true when bytes are accounted for, so that
     /// [`Long::finish`] brings the caller on; false asks for more, or for the flush.
-    pub fn feed(&mut self, mut chunk: &[u8]) -> bool {
-        while !chunk.is_empty() {
-            let room = CHUNK_LIMIT - (self.next - self.line_from) as usize;
-            let reach = &chunk[..chunk.len().min(room)];
-            match memchr(b'\n', reach) {
-                Some(end) => {
-                    self.keep(&reach[..end]);
-                    self.end_line(true);
-                    chunk = &chunk[end + 1..];
-                }
-                None => {
-                    self.keep(reach);
-                    if reach.len() == room {
-                        self.end_line(false);
-                    }
-                    chunk = &chunk[reach.len()..];
-                }
-            }
+    pub fn feed(&mut self, chunk: &[u8]) -> bool {
+        if self.waiting.is_empty() {
+            self.take(chunk);
+        } else {
+            let mut joined = std::mem::take(&mut self.waiting);
+            joined.extend_from_slice(chunk);
+            self.take(&joined);
         }
         let progress = self.run.settled(self.line_from) > self.from;
         if !progress {
@@ -101,9 +92,33 @@ impl<'c> Long<'c> {
         progress
     }
 
+    fn take(&mut self, mut chunk: &[u8]) {
+        let end_len = self.chain.end.len();
+        while !chunk.is_empty() {
+            let room = CHUNK_LIMIT - (self.next - self.line_from) as usize;
+            let reach = &chunk[..chunk.len().min(room)];
+            if let Some(end) = self.chain.end.find(reach, 0, self.next) {
+                self.keep(&reach[..end]);
+                self.end_line(true);
+                chunk = &chunk[end + end_len..];
+            } else if reach.len() == room {
+                self.keep(reach);
+                self.end_line(false);
+                chunk = &chunk[reach.len()..];
+            } else {
+                let sure = reach.len().saturating_sub(end_len - 1);
+                self.keep(&reach[..sure]);
+                self.waiting.extend_from_slice(&reach[sure..]);
+                return;
+            }
+        }
+    }
+
     /// Ends it: with [`Flush::No`] after [`Long::feed`] gave true, else with what is to happen to the rest.
     pub fn finish(mut self, flush: Flush) -> LongParsed {
         let seen = self.line_from;
+        let waiting = std::mem::take(&mut self.waiting);
+        self.keep(&waiting);
         if flush == Flush::All && self.next > self.line_from {
             self.end_line(false);
         }
@@ -119,7 +134,7 @@ impl<'c> Long<'c> {
         let Some(last) = piece.last() else { return };
         self.last = Some(*last);
         self.next += piece.len() as u64;
-        let room = self.chain.line_max() + LINE_SLACK - self.line.len();
+        let room = self.chain.rule().looked_at() - self.line.len();
         self.data.extend_from_slice(&piece[..piece.len().min(room)]);
         self.line.end = self.data.len();
     }
@@ -130,15 +145,15 @@ impl<'c> Long<'c> {
             start: self.line.start,
             len: len as usize,
             last: self.last.take(),
-            at_file_start: self.line_from == 0,
+            offset: self.line_from,
             terminated,
         };
         if terminated {
             // Texts that are joined stay one range when the line feed lies between them.
             self.data.push(b'\n');
-            self.next += 1;
+            self.next += self.chain.end.len() as u64;
         }
-        let text = self.chain.rule().text(&self.data, raw);
+        let text = self.chain.rule().text(&mut self.data, raw);
         self.run.line(&mut self.data, text, self.line_from, self.next - self.line_from, &mut self.events);
         self.line_from = self.next;
         self.line = self.data.len()..self.data.len();

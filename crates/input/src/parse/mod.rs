@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! bytes → lines (line.rs) → parsers in their order (run.rs) → include_lines, exclude_lines, empty ones → events
-//!                           container.rs  json.rs  multiline.rs                emit.rs
+//!         encoding.rs       container.rs  json.rs  multiline.rs                emit.rs
 //! ```
 //!
 //! Always holds:
@@ -18,17 +18,20 @@
 //! - A line that yields no event is counted: empty, filtered or malformed.
 //!
 //! Where Filebeat's versions differ from each other, [`ChainOptions::shape`] decides; where this differs from Filebeat,
-//! the module that does so says why. Tested in `tests.rs` (the properties above and tables), `compared.rs` (against
-//! what a real Filebeat sent), in each module, and by the fuzz targets `multiline`, `container` and `json`.
+//! the module that does so says why. Tested in `tests.rs` (the properties above and tables), `encoded.rs` (the same in other
+//! encodings), `compared.rs` (against what a real Filebeat sent), in each module, and by the fuzz targets `multiline`,
+//! `container`, `json` and `encoding`.
 
 pub mod check;
 mod container;
 mod emit;
+mod encoding;
 mod json;
 mod line;
 mod long;
 mod multiline;
 mod options;
+mod pages;
 mod pattern;
 mod run;
 mod settings;
@@ -38,6 +41,8 @@ mod time;
 #[cfg(test)]
 mod compared;
 #[cfg(test)]
+mod encoded;
+#[cfg(test)]
 mod tests;
 
 use std::time::Duration;
@@ -45,13 +50,14 @@ use std::time::Duration;
 use pillion_event::Event;
 
 pub use container::{Container, Format};
+pub use encoding::Encoding;
 pub use json::Json;
 pub use long::{Long, LongParsed};
 pub use multiline::{Grouping, Match, Multiline};
 pub use options::{ChainOptions, MAX_BYTES_LIMIT, Parser, Shape, Terminator};
 pub use pattern::Pattern;
 
-use crate::parse::line::{Lines, Rule};
+use crate::parse::line::{LineEnd, Lines, RawLine, Rule};
 use crate::parse::run::{Reached, Run};
 
 /// The largest chunk that [`Chain::parse`] takes, in bytes; of a larger one only this many are looked at. A line
@@ -137,13 +143,44 @@ pub struct Parsed {
 #[derive(Debug)]
 pub struct Chain {
     options: ChainOptions,
+    end: LineEnd,
+    /// Where a file's first bytes say how it is written: the chains for the higher byte first, and for the lower one.
+    by_mark: Option<Box<[Chain; 2]>>,
 }
 
 impl Chain {
-    /// A chain with these options; `max_bytes` is brought into `1..=MAX_BYTES_LIMIT`.
+    /// A chain with these options; `max_bytes` is brought into `1..=MAX_BYTES_LIMIT`. Where the encoding lacks the
+    /// terminator, lines end with a line feed.
     pub fn new(mut options: ChainOptions) -> Chain {
         options.max_bytes = options.max_bytes.clamp(1, MAX_BYTES_LIMIT);
-        Chain { options }
+        let end = |terminator| LineEnd::new(terminator, options.encoding);
+        let end = end(options.terminator).or_else(|| end(Terminator::LineFeed)).unwrap_or(LineEnd::FEED);
+        let marked = matches!(options.encoding, Encoding::Utf16Bom { .. });
+        let written = |big| Chain::new(ChainOptions { encoding: Encoding::Utf16 { big }, ..options.clone() });
+        let by_mark = marked.then(|| Box::new([written(true), written(false)]));
+        Chain { options, end, by_mark }
+    }
+
+    /// Whether a file's first two bytes have to be known: see [`Chain::of_file`].
+    pub fn needs_beginning(&self) -> bool {
+        self.by_mark.is_some()
+    }
+
+    /// The chain for a file that begins with these bytes; `None` = it lacks the byte order mark that it has to have.
+    pub fn of_file(&self, first: &[u8]) -> Option<&Chain> {
+        let Some([big, little]) = self.by_mark.as_deref() else { return Some(self) };
+        let found = self.options.encoding.of_file(first)?;
+        Some(if found == (Encoding::Utf16 { big: true }) { big } else { little })
+    }
+
+    /// The first line end behind byte `from` of what begins at byte `offset` of the file: its range.
+    pub fn line_end(&self, data: &[u8], from: usize, offset: u64) -> Option<std::ops::Range<usize>> {
+        self.end.find(data, from, offset).map(|start| start..start + self.end.len())
+    }
+
+    /// How many bytes a line end has.
+    pub fn line_end_len(&self) -> usize {
+        self.end.len()
     }
 
     /// The options.
@@ -159,7 +196,7 @@ impl Chain {
     /// Parses the first `chunk.len` bytes of `data` and pushes the events; texts that had to be rewritten are appended
     /// to `data`. Nothing consumed and [`Open`] something: read more bytes and call again, or go on with [`Chain::long`].
     pub fn parse(&self, data: &mut Vec<u8>, chunk: &Chunk, events: &mut Vec<Event>) -> Parsed {
-        if self.options.parsers.is_empty() {
+        if self.options.parsers.is_empty() && self.options.encoding == Encoding::Plain && self.end.is_feed() {
             self.parse_lines(data, chunk, events)
         } else {
             self.parse_staged(data, chunk, events)
@@ -179,10 +216,29 @@ impl Chain {
     }
 
     fn rule(&self) -> Rule {
-        Rule { line_max: self.line_max(), terminator: self.options.terminator }
+        let ChainOptions { terminator, encoding, .. } = self.options;
+        Rule { line_max: self.line_max(), terminator, encoding }
     }
 
-    /// The hot path: each line is an event.
+    /// Lets go of a file's bytes of which the texts were decoded.
+    pub fn tidy(&self, data: &mut Vec<u8>, events: &mut [Event]) {
+        if self.options.encoding == Encoding::Plain {
+            return;
+        }
+        let texts = events.iter().map(|e| e.text.len()).sum::<usize>();
+        if data.len() <= texts.saturating_mul(2) {
+            return;
+        }
+        let mut kept = Vec::with_capacity(texts);
+        for event in events {
+            let start = kept.len() as u32;
+            kept.extend_from_slice(&data[event.text.start as usize..event.text.end as usize]);
+            event.text = start..kept.len() as u32;
+        }
+        *data = kept;
+    }
+
+    /// The hot path: each line is an event, and its bytes are its text.
     fn parse_lines(&self, data: &[u8], chunk: &Chunk, events: &mut Vec<Event>) -> Parsed {
         let bytes = chunk_bytes(data, chunk);
         let mut emit = emit::Emit::new(self, chunk.read_ms);
@@ -216,21 +272,21 @@ impl Chain {
         let kept = events.len();
         let rule = self.rule();
         let mut run = Run::new(self, chunk.read_ms);
-        let mut lines = Lines::new(len);
+        let mut lines = Lines::new(len, chunk.offset, self.end);
         // Events that hang together with what is held don't count: they may be taken back.
         while (events.len() < stop || run.settled(chunk.offset + lines.pos() as u64) == chunk.offset)
             && let Some(line) = lines.next(data)
         {
             let offset = chunk.offset + line.start as u64;
-            let text = rule.whole(data, line.clone(), offset == 0, true);
-            run.line(data, text, offset, line.len() as u64 + 1, events);
+            let text = rule.text(data, RawLine::whole(data, line.clone(), offset, true));
+            run.line(data, text, offset, (line.len() + self.end.len()) as u64, events);
         }
         let seen = lines.pos();
         let more = events.len() >= stop && seen < len && run.settled(chunk.offset + seen as u64) > chunk.offset;
         let mut pos = seen;
         if !more && chunk.flush == Flush::All && seen < len {
             let offset = chunk.offset + seen as u64;
-            let text = rule.whole(data, seen..len, offset == 0, false);
+            let text = rule.text(data, RawLine::whole(data, seen..len, offset, false));
             run.line(data, text, offset, (len - seen) as u64, events);
             pos = len;
         }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::parse::container::Container;
+use crate::parse::encoding::Encoding;
 use crate::parse::json::Json;
 use crate::parse::multiline::Multiline;
 use crate::parse::pattern::Pattern;
@@ -25,6 +26,39 @@ pub enum Terminator {
     Auto,
     /// `line_feed`: a line feed alone.
     LineFeed,
+    /// `vertical_tab`.
+    VerticalTab,
+    /// `form_feed`.
+    FormFeed,
+    /// `carriage_return`.
+    CarriageReturn,
+    /// `carriage_return_line_feed`: both; a line feed alone stays in the line.
+    CarriageReturnLineFeed,
+    /// `next_line`: U+0085.
+    NextLine,
+    /// `line_separator`: U+2028.
+    LineSeparator,
+    /// `paragraph_separator`: U+2029.
+    ParagraphSeparator,
+    /// `null_terminator`: U+0000.
+    NullTerminator,
+}
+
+impl Terminator {
+    /// The characters that end a line.
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Terminator::Auto | Terminator::LineFeed => "\n",
+            Terminator::VerticalTab => "\u{b}",
+            Terminator::FormFeed => "\u{c}",
+            Terminator::CarriageReturn => "\r",
+            Terminator::CarriageReturnLineFeed => "\r\n",
+            Terminator::NextLine => "\u{85}",
+            Terminator::LineSeparator => "\u{2028}",
+            Terminator::ParagraphSeparator => "\u{2029}",
+            Terminator::NullTerminator => "\0",
+        }
+    }
 }
 
 /// Whose events these are: Filebeat's inputs put what parsers find in different places.
@@ -67,6 +101,8 @@ pub struct ChainOptions {
     /// `max_bytes`, `message_max_bytes`: the longest text of an event in bytes; the rest is cut off. 1 to
     /// [`MAX_BYTES_LIMIT`], default 10 MiB.
     pub max_bytes: usize,
+    /// `encoding`.
+    pub encoding: Encoding,
     /// `line_terminator`.
     pub terminator: Terminator,
     /// `include_lines`: when there are any, an event's text has to match one.
@@ -83,6 +119,7 @@ impl Default for ChainOptions {
     fn default() -> ChainOptions {
         ChainOptions {
             max_bytes: DEFAULT_MAX_BYTES,
+            encoding: Encoding::Plain,
             terminator: Terminator::Auto,
             include_lines: Vec::new(),
             exclude_lines: Vec::new(),

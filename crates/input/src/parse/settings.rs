@@ -8,7 +8,9 @@ use pillion_config::{Compat, Error, Section};
 use pillion_event::{InputKind, Stream};
 
 use crate::parse::container::{Container, Format};
+use crate::parse::encoding::Encoding;
 use crate::parse::json::Json;
+use crate::parse::line::LineEnd;
 use crate::parse::multiline::{Grouping, Match, Multiline};
 use crate::parse::options::{ChainOptions, MAX_BYTES_LIMIT, Parser, Shape, Terminator};
 use crate::parse::pattern::Pattern;
@@ -24,9 +26,11 @@ impl ChainOptions {
             (false, false) => Shape::Log,
         };
         let parsers = if filestream { parsers(section)? } else { log_parsers(section, kind)? };
+        let encoding = encoding(section, kind)?;
         let options = ChainOptions {
+            encoding,
             max_bytes: max_bytes(section, if filestream { "message_max_bytes" } else { "max_bytes" })?,
-            terminator: if v5 { Terminator::Auto } else { terminator(section)? },
+            terminator: if v5 { Terminator::Auto } else { terminator(section, encoding)? },
             include_lines: patterns(section, "include_lines")?,
             exclude_lines: patterns(section, "exclude_lines")?,
             parsers,
@@ -64,30 +68,46 @@ fn max_bytes(section: &Section<'_>, key: &str) -> Result<usize, Error> {
     }
 }
 
-/// Other terminators than the line feed would change where lines end, so they can't be passed over.
-fn terminator(section: &Section<'_>) -> Result<Terminator, Error> {
+fn terminator(section: &Section<'_>, encoding: Encoding) -> Result<Terminator, Error> {
     const KEY: &str = "line_terminator";
     let known = [
-        "auto",
-        "line_feed",
-        "vertical_tab",
-        "form_feed",
-        "carriage_return",
-        "carriage_return_line_feed",
-        "next_line",
-        "line_separator",
-        "paragraph_separator",
-        "null_terminator",
+        ("auto", Terminator::Auto),
+        ("line_feed", Terminator::LineFeed),
+        ("vertical_tab", Terminator::VerticalTab),
+        ("form_feed", Terminator::FormFeed),
+        ("carriage_return", Terminator::CarriageReturn),
+        ("carriage_return_line_feed", Terminator::CarriageReturnLineFeed),
+        ("next_line", Terminator::NextLine),
+        ("line_separator", Terminator::LineSeparator),
+        ("paragraph_separator", Terminator::ParagraphSeparator),
+        ("null_terminator", Terminator::NullTerminator),
     ];
-    match section.choice(KEY, &known)? {
-        None | Some("auto") => Ok(Terminator::Auto),
-        Some("line_feed") => Ok(Terminator::LineFeed),
-        Some(other) => Err(section.error(
+    let Some(word) = section.choice(KEY, &known.map(|(word, _)| word))? else { return Ok(Terminator::Auto) };
+    let chosen = known.iter().find(|(known, _)| *known == word).map_or(Terminator::Auto, |(_, terminator)| *terminator);
+    if LineEnd::new(chosen, encoding).is_none() {
+        return Err(section.error(
             KEY,
-            format!("lines that end with {other} aren't supported"),
-            "use auto or line_feed, and let the application end its lines with a line feed",
-        )),
+            format!("no line can end with {word} in the encoding {}", section.shown("encoding")),
+            "use auto, and let the application end its lines with a line feed",
+        ));
     }
+    Ok(chosen)
+}
+
+/// `encoding`, by Filebeat's names.
+fn encoding(section: &Section<'_>, kind: InputKind) -> Result<Encoding, Error> {
+    const KEY: &str = "encoding";
+    let Some(name) = section.str(KEY)? else { return Ok(Encoding::Plain) };
+    let refused = |(reason, remedy)| section.error(KEY, format!("{reason} {}", section.shown(KEY)), remedy);
+    let encoding = Encoding::named(&name).map_err(refused)?;
+    if kind == InputKind::Stdin && matches!(encoding, Encoding::Utf16Bom { .. }) {
+        return Err(section.error(
+            KEY,
+            "of standard input, which can't be read from its beginning again, no byte order mark is asked for",
+            "use utf-16le or utf-16be; a byte order mark is left out all the same",
+        ));
+    }
+    Ok(encoding)
 }
 
 /// `log`, `container`, `stdin`: options of their own, in a fixed order.
@@ -347,7 +367,11 @@ mod tests {
             ("i:\n  include_lines: ['(']", InputKind::Log, "i.include_lines"),
             ("i:\n  max_bytes: 0", InputKind::Log, "i.max_bytes"),
             ("i:\n  message_max_bytes: 1GiB", InputKind::Filestream, "i.message_max_bytes"),
-            ("i:\n  line_terminator: null_terminator", InputKind::Log, "i.line_terminator"),
+            ("i:\n  line_terminator: nonsense", InputKind::Log, "i.line_terminator"),
+            ("i:\n  line_terminator: next_line\n  encoding: gbk", InputKind::Log, "i.line_terminator"),
+            ("i:\n  encoding: utf-7", InputKind::Log, "i.encoding"),
+            ("i:\n  encoding: iso-2022-kr", InputKind::Filestream, "i.encoding"),
+            ("i:\n  encoding: utf-16le-bom", InputKind::Stdin, "i.encoding"),
             ("i:\n  json: {add_error_key: true}\n  exclude_lines: [a]", InputKind::Log, "i.json"),
             ("i:\n  json: {add_error_key: true}\n  multiline: {pattern: x, match: after}", InputKind::Log, "i.json"),
             ("i:\n  parsers: [{syslog: {}}]", InputKind::Filestream, "i.parsers.0.syslog"),

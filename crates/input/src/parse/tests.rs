@@ -547,7 +547,7 @@ fn parsers_pass_in_their_order() {
 
 // ---- properties
 
-fn chains() -> impl Strategy<Value = ChainOptions> {
+pub(super) fn chains() -> impl Strategy<Value = ChainOptions> {
     let grouping = prop_oneof![
         (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(negate, after, flush)| Grouping::Pattern {
             pattern: pattern("^ |x$"),
@@ -577,6 +577,7 @@ fn chains() -> impl Strategy<Value = ChainOptions> {
     (prop::collection::vec(parser, 0..4), 1usize..40, any::<bool>(), any::<bool>(), shape).prop_map(
         |(parsers, max_bytes, feed, exclude, shape)| ChainOptions {
             max_bytes,
+            encoding: Encoding::Plain,
             terminator: if feed { Terminator::LineFeed } else { Terminator::Auto },
             include_lines: Vec::new(),
             exclude_lines: if exclude { vec![pattern("b")] } else { Vec::new() },
@@ -586,7 +587,7 @@ fn chains() -> impl Strategy<Value = ChainOptions> {
     )
 }
 
-fn files() -> impl Strategy<Value = String> {
+pub(super) fn files() -> impl Strategy<Value = String> {
     let time = "1970-01-01T00:00:01Z";
     let line = prop_oneof![
         "[ abcex\r]{0,12}".prop_map(String::from),
