@@ -33,10 +33,12 @@ mod peer;
 mod podman;
 mod ports;
 mod promtool;
+mod redis;
 mod replicas;
 mod servers;
 mod shipper;
 mod sink;
+mod stage;
 mod sweep;
 mod tidy;
 mod wait;
@@ -79,6 +81,7 @@ usage: cargo xtask CHORE
   e2e podman           the image with podman, and the Dockerfile beside it
   e2e nfs …            a real server and its clients in a kernel of their own: --on nfs|sshfs (NFSv4.1), --case NAME,
                        --long (the server is away for a minute)
+  e2e redis …          a real Redis: restarts, a full memory, logins, TLS: --case NAME
   e2e resident         what the executable keeps resident at rest is within its limits
   e2e webhook …        the webhook on that Kubernetes: --case NAME, --keep
   e2e kubernetes …     on a real one-node Kubernetes: --only NAME, --all, --keep, --list, --jobs N

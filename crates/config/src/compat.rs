@@ -77,6 +77,7 @@ const SIGNS: &[(&str, Compat)] = &[
     ("output.*.save_topology", Compat::V5),
     ("output.redis.host_topology", Compat::V5),
     ("output.logstash.port", Compat::V5),
+    ("output.redis.port", Compat::V5),
     ("filebeat.inputs.*.delete", Compat::V9),
     ("filebeat.inputs.*.compression", Compat::V9),
     ("filebeat.inputs.*.include_file_owner_name", Compat::V9),

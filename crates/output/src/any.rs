@@ -14,6 +14,7 @@ use crate::contract::{OutputContext, Requests};
 use crate::elasticsearch::{Elasticsearch, Settings};
 use crate::file::{FileOptions, FileOutput};
 use crate::logstash::{Logstash, LogstashOptions};
+use crate::redis::{Redis, RedisOptions};
 use crate::{AckSink, Problem, elasticsearch};
 
 /// The options of the configured output.
@@ -23,6 +24,8 @@ pub enum AnyOptions {
     Elasticsearch(Box<Settings>),
     /// `output.logstash`.
     Logstash(Box<LogstashOptions>),
+    /// `output.redis`.
+    Redis(Box<RedisOptions>),
     /// `output.file`.
     File(FileOptions),
     /// `output.console`.
@@ -35,6 +38,8 @@ pub enum AnyOutput {
     Elasticsearch(Box<Elasticsearch>),
     /// `output.logstash`.
     Logstash(Box<Logstash>),
+    /// `output.redis`.
+    Redis(Box<Redis>),
     /// `output.file`.
     File(FileOutput),
     /// `output.console`.
@@ -42,7 +47,7 @@ pub enum AnyOutput {
 }
 
 /// Names of outputs that are read here, each with how.
-const KNOWN: &[&str] = &["console", "elasticsearch", "file", "logstash"];
+const KNOWN: &[&str] = &["console", "elasticsearch", "file", "logstash", "redis"];
 
 impl AnyOptions {
     /// Reads the one output that is there and enabled.
@@ -82,6 +87,7 @@ impl AnyOptions {
                 Ok(AnyOptions::Elasticsearch(Box::new(settings)))
             }
             "logstash" => LogstashOptions::from_section(&section, compat).map(|o| AnyOptions::Logstash(Box::new(o))),
+            "redis" => RedisOptions::from_section(&section, compat).map(|o| AnyOptions::Redis(Box::new(o))),
             "file" => FileOptions::from_section(&section, compat).map(AnyOptions::File),
             "console" => ConsoleOptions::from_section(&section, compat).map(AnyOptions::Console),
             other => Err(root.error(
@@ -97,6 +103,7 @@ impl AnyOptions {
         match self {
             AnyOptions::Elasticsearch(_) => "elasticsearch",
             AnyOptions::Logstash(_) => "logstash",
+            AnyOptions::Redis(_) => "redis",
             AnyOptions::File(_) => "file",
             AnyOptions::Console(_) => "console",
         }
@@ -106,8 +113,9 @@ impl AnyOptions {
     /// usable; files that aren't there are returned: they may be mounted only where the configuration is used.
     pub fn check(&self, world: &World) -> Result<Vec<String>, Problem> {
         let tls = match self {
-            AnyOptions::Elasticsearch(settings) => settings.uses_tls().then_some(&settings.tls),
-            AnyOptions::Logstash(options) => options.tls.as_ref(),
+            AnyOptions::Elasticsearch(settings) => settings.uses_tls().then(|| settings.tls.clone()),
+            AnyOptions::Logstash(options) => options.tls.clone(),
+            AnyOptions::Redis(options) => options.tls(),
             AnyOptions::File(_) | AnyOptions::Console(_) => None,
         };
         tls.map_or(Ok(Vec::new()), |tls| tls.check(world).map_err(|p| p.during(format_args!("output.{}", self.name()))))
@@ -122,6 +130,10 @@ impl AnyOptions {
             AnyOptions::Logstash(options) => match Logstash::new(*options, context) {
                 Ok(output) => output.test().await,
                 Err(e) => vec![("logstash".to_owned(), Err(e))],
+            },
+            AnyOptions::Redis(options) => match Redis::new(*options, context) {
+                Ok(output) => output.test().await,
+                Err(e) => vec![("redis".to_owned(), Err(e))],
             },
             AnyOptions::File(options) => {
                 vec![("file".to_owned(), FileOutput::new(options, context).and_then(|output| output.test()))]
@@ -146,6 +158,7 @@ impl AnyOptions {
                 Elasticsearch::new(*settings, context).map(|o| AnyOutput::Elasticsearch(Box::new(o)))
             }
             AnyOptions::Logstash(options) => Logstash::new(*options, context).map(|o| AnyOutput::Logstash(Box::new(o))),
+            AnyOptions::Redis(options) => Redis::new(*options, context).map(|o| AnyOutput::Redis(Box::new(o))),
             AnyOptions::File(options) => FileOutput::new(options, context).map(AnyOutput::File),
             AnyOptions::Console(options) => ConsoleOutput::new(options, context).map(AnyOutput::Console),
         }
@@ -158,6 +171,7 @@ impl AnyOutput {
         match self {
             AnyOutput::Elasticsearch(output) => output.run(requests, acks).await,
             AnyOutput::Logstash(output) => output.run(requests, acks).await,
+            AnyOutput::Redis(output) => output.run(requests, acks).await,
             AnyOutput::File(output) => output.run(requests, acks).await,
             AnyOutput::Console(output) => output.run(requests, acks).await,
         }
@@ -198,6 +212,7 @@ mod tests {
     fn there_is_exactly_one() {
         assert_eq!(read("output.file.path: /x"), Ok("file"));
         assert_eq!(read("output.logstash.hosts: [a, b:5045]"), Ok("logstash"));
+        assert_eq!(read("output.redis.hosts: [a, 'rediss://b']"), Ok("redis"));
         assert_eq!(read("output:\n  console:\n"), Ok("console"));
         assert_eq!(read("output.file.path: /x\noutput.console.enabled: false"), Ok("file"));
         assert!(read("filebeat.inputs: []").unwrap_err().contains("no output"));

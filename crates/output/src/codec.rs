@@ -1,4 +1,4 @@
-//! Codecs of the file and console outputs: an event as the text of one record.
+//! Codecs of the outputs that have one (file, console, redis): an event as the text of one record.
 //!
 //! Comes in: the `codec` section, then events. Goes out: JSON (one line, or indented as Go's `json.Indent` does), or what
 //! a format string gives. Without the line end: outputs add it.
@@ -67,7 +67,15 @@ pub struct Codec {
 impl Codec {
     /// The codec of an output.
     pub fn new(options: CodecOptions, compat: Compat, context: &OutputContext) -> Codec {
+        Codec::with_index(options, compat, context, None)
+    }
+
+    /// The codec of an output that has an option `index`: what `@metadata.beat` says.
+    pub fn with_index(options: CodecOptions, compat: Compat, context: &OutputContext, index: Option<&str>) -> Codec {
         let mut render = RenderOptions::new(Target::Codec, compat);
+        if let Some(index) = index {
+            index.clone_into(&mut render.index);
+        }
         render.event_ids = context.exactly_once;
         let (pretty, format) = match options {
             CodecOptions::Json { pretty, escape_html } => {
@@ -77,6 +85,11 @@ impl Codec {
             CodecOptions::Format(format) => (false, Some(format)),
         };
         Codec { renderer: Renderer::new(render, Arc::clone(&context.agent)), pretty, format }
+    }
+
+    /// What else of an event's fields an output needs: keys, topics.
+    pub fn renderer(&self) -> &Renderer {
+        &self.renderer
     }
 
     /// Appends the event, without a line end. After an error the buffer is as it was.

@@ -12,9 +12,11 @@
 
 pub mod any;
 pub mod backoff;
+mod choose;
 pub mod codec;
 pub mod console;
 mod contract;
+mod dial;
 pub mod elasticsearch;
 pub mod file;
 pub mod format;
@@ -24,6 +26,7 @@ mod hurry;
 pub mod logstash;
 pub mod net;
 mod problem;
+pub mod redis;
 pub mod render;
 mod settle;
 #[cfg(test)]

@@ -1,12 +1,16 @@
 //! Telling what became of a request of which all is delivered except what couldn't be encoded.
 //!
-//! Used by the outputs whose targets take all or nothing: file, console. Tested below.
+//! Used by the outputs whose targets take all or nothing: file, console; [`Books`] by those that are told of each event.
+//! Tested below and in their tests.
+
+use std::sync::Arc;
 
 use pillion_event::{Drop, DropKind, Fate, Slice};
 use pillion_queue::{AckSink, Fates};
 
 use crate::contract::Stats;
 use crate::format::MissingField;
+use crate::work::Piece;
 
 /// An event that can't be written in the target's form: its place in the request, counted over all slices, and why.
 pub(crate) type Unencodable = (usize, MissingField);
@@ -36,9 +40,32 @@ pub(crate) fn settle(slices: &[Slice], dropped: &[Unencodable], acks: &dyn AckSi
     }
 }
 
+/// Whom a worker tells what became of the events of its pieces.
+pub(crate) struct Books {
+    acks: Arc<dyn AckSink>,
+    stats: Arc<Stats>,
+}
+
+impl Books {
+    pub(crate) fn new(acks: Arc<dyn AckSink>, stats: Arc<Stats>) -> Books {
+        Books { acks, stats }
+    }
+
+    /// Settles the first `n` events of a piece; they are no longer in it.
+    pub(crate) fn settle_front(&self, piece: &mut Piece, n: usize, fate: &Fate) {
+        for slice in piece.take_front(n).slices() {
+            match fate {
+                Fate::Acked => self.stats.acked.add(slice.len()),
+                _ => self.stats.dropped.add(slice.len()),
+            }
+            self.acks.settled(slice, Fates::All(fate.clone()));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use pillion_event::InputKind;
 

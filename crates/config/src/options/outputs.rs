@@ -15,13 +15,17 @@ pub(super) fn tables(name: &str) -> Option<Vec<&'static [Row]>> {
         "logstash" => vec![COMMON, NETWORK, LOGSTASH],
         "file" => vec![COMMON, FILE],
         "console" => vec![COMMON, CONSOLE],
-        "kafka" | "redis" | "discard" => vec![NOT_YET],
+        "redis" => vec![COMMON, REDIS],
+        "kafka" | "discard" => vec![NOT_YET],
         _ => return None,
     })
 }
 
 const NOT_YET: &[Row] =
-    &[Row("**", ALL, R("this output isn't there yet: elasticsearch, logstash, file and console are"))];
+    &[Row("**", ALL, R("this output isn't there yet: elasticsearch, logstash, redis, file and console are"))];
+
+const TOPOLOGY: &str = "topologies went away with 6.0";
+const FLUSH: &str = "part-filled batches are sent at once when nothing else is on its way";
 
 const COMMON: &[Row] = &[
     Row("enabled", ALL, T),
@@ -50,7 +54,7 @@ const NETWORK: &[Row] = &[
     Row("ssl", ALL, T),
     Row("proxy_url", ALL, T),
     Row("proxy_disable", NEW, T),
-    Row("flush_interval", "5", H("part-filled batches are sent at once when nothing else is on its way")),
+    Row("flush_interval", "5", H(FLUSH)),
 ];
 
 const ELASTICSEARCH: &[Row] = &[
@@ -80,7 +84,7 @@ const ELASTICSEARCH: &[Row] = &[
         "5",
         H("no index template is put unless template.enabled: true stands here; and there is one form of it"),
     ),
-    Row("save_topology", "5", H("topologies went away with 6.0")),
+    Row("save_topology", "5", H(TOPOLOGY)),
     Row("ilm", "7", H("no ILM policy is set up: do that once with the tool of your choice")),
 ];
 
@@ -90,6 +94,39 @@ const LOGSTASH: &[Row] = &[
     Row("ttl", NEW, T),
     Row("pipelining", ALL, T),
     Row("proxy_use_local_resolver", ALL, T),
+];
+
+const REDIS: &[Row] = &[
+    Row("hosts", ALL, T),
+    Row("port", "5", T),
+    Row("index", ALL, T),
+    Row("key", ALL, T),
+    Row("keys.**", ALL, T),
+    Row("keys", ALL, T),
+    Row("username", NEW, T),
+    Row("password", ALL, T),
+    Row("db", ALL, T),
+    Row("datatype", ALL, T),
+    Row("codec.json.pretty", ALL, T),
+    Row("codec.json.escape_html", NEW, T),
+    Row("codec.format.string", ALL, T),
+    Row("codec.json", ALL, T),
+    Row("codec.format", ALL, T),
+    Row("worker", ALL, T),
+    Row("workers", NEW, T),
+    Row("loadbalance", ALL, T),
+    Row("timeout", ALL, T),
+    Row("backoff.init", NEW, T),
+    Row("backoff.max", NEW, T),
+    Row("max_retries", ALL, H(RETRIES)),
+    Row("bulk_max_size", ALL, T),
+    Row("ssl", ALL, T),
+    Row("proxy_url", ALL, T),
+    Row("proxy_use_local_resolver", ALL, T),
+    Row("host_topology", "5", H(TOPOLOGY)),
+    Row("password_topology", "5", H(TOPOLOGY)),
+    Row("db_topology", "5", H(TOPOLOGY)),
+    Row("flush_interval", "5", H(FLUSH)),
 ];
 
 const FILE: &[Row] = &[

@@ -2,13 +2,13 @@
 //! acknowledgements.
 //!
 //! Comes in: requests. Goes out: windows of JSON events; each event is settled when the server has acknowledged it.
-//! `dial` connects, `worker` drives one connection, [`crate::work`] shares the requests between workers.
+//! `worker` drives one connection, [`crate::work`] shares the requests between workers.
 //!
 //! Always holds: an unacknowledged event is sent again until it is acknowledged; a server that says it lives is waited
 //! for without end; work never waits for a host that is down while another is up. Facts: elastic/beats
 //! `libbeat/outputs/logstash/`, elastic/go-lumber, logstash-input-beats. Tested in `tests.rs` against scripted servers.
 
-mod dial;
+mod stays;
 mod worker;
 
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use tokio::task::JoinSet;
 
 use crate::AckSink;
 use crate::contract::{OutputContext, Requests};
+use crate::dial::{Dial, Dialer};
 use crate::hosts::Host;
 use crate::net::{Connector, Proxy};
 use crate::problem::Problem;
 use crate::render::{RenderOptions, Renderer, Target};
 use crate::tls::TlsSettings;
 use crate::work::Pool;
-use dial::{Dial, Dialer};
 use worker::{Settings, Worker};
 
 /// The most events in a window.
@@ -110,7 +110,7 @@ impl LogstashOptions {
             backoff: (init.max(Duration::from_millis(1)), max.max(Duration::from_millis(1))),
             escape_html: section.bool("escape_html")?.unwrap_or(false) || v5,
             index: section.str("index")?.filter(|index| !index.is_empty()).unwrap_or_else(|| "filebeat".to_owned()),
-            proxy: proxy(section)?,
+            proxy: Proxy::socks(section)?,
             tls,
             compat,
         })
@@ -136,13 +136,6 @@ fn hosts(section: &Section<'_>, port: u16) -> Result<Vec<Host>, Error> {
     Ok(hosts)
 }
 
-fn proxy(section: &Section<'_>) -> Result<Option<Proxy>, Error> {
-    let local_names = section.bool("proxy_use_local_resolver")?.unwrap_or(false);
-    let Some(url) = section.str("proxy_url")?.filter(|url| !url.is_empty()) else { return Ok(None) };
-    let proxy = Proxy::parse(&url, local_names, Vec::new());
-    proxy.map(Some).map_err(|why| section.error("proxy_url", why, "give `socks5://user:password@host:1080`"))
-}
-
 /// The Logstash output.
 pub struct Logstash {
     options: LogstashOptions,
@@ -155,9 +148,8 @@ impl Logstash {
     pub fn new(options: LogstashOptions, context: OutputContext) -> Result<Logstash, Problem> {
         let tls = options.tls.as_ref().map(|tls| tls.build(&context.world, &[])).transpose()?;
         let dial = Dialer {
-            hosts: options.hosts.clone(),
+            hosts: options.hosts.iter().map(|host| (host.clone(), tls.clone())).collect(),
             connector: Connector::new(context.world.clone(), options.proxy.clone(), options.timeout),
-            tls,
             timeout: options.timeout,
         };
         Ok(Logstash { options, context, dial: Arc::new(dial) })
@@ -169,7 +161,7 @@ impl Logstash {
         for (at, host) in self.options.hosts.iter().enumerate() {
             let mut outcome = self.dial.dial(at).await;
             let outcome = match &mut outcome {
-                Ok(stream) => dial::stays(stream).await.map_err(|p| p.during(host)),
+                Ok(stream) => stays::stays(stream).await.map_err(|p| p.during(host)),
                 Err(problem) => Err(problem.clone()),
             };
             results.push((host.to_string(), outcome));

@@ -9,8 +9,8 @@ use pillion_queue::{Limits, Queue, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::mpsc;
 
-use super::dial::{Dialing, Stream};
 use super::*;
+use crate::dial::{Dialing, Stream};
 use crate::testing::{Books, List, context, lines};
 use crate::work::Piece;
 
@@ -358,7 +358,7 @@ fn pieces_split_within_and_between_slices() {
     let requests = Arc::new(Split(Mutex::new([cut(0..1), cut(1..4), cut(6..10)].into())));
     let books = Arc::new(Books::default());
     let pool: Arc<Pool<Piece>> = Pool::new(requests, 100);
-    let told = worker::Books { acks: Arc::clone(&books) as _, stats: Arc::default() };
+    let told = crate::settle::Books::new(Arc::clone(&books) as _, Arc::default());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut piece = runtime.block_on(pool.next()).unwrap();
     let mut front = piece.take_front(5);

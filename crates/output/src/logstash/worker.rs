@@ -19,14 +19,15 @@ use pillion_event::{Drop, DropKind, Fate};
 use pillion_lumberjack::{Client, ClientError, ClientOptions, Level, Progress, WindowWriter};
 use tokio::time::Instant;
 
-use super::dial::{Dial, Stream};
+use crate::AckSink;
 use crate::backoff::Backoff;
-use crate::contract::{OutputContext, Stats};
+use crate::contract::OutputContext;
+use crate::dial::{Dial, Stream};
 use crate::problem::Problem;
 use crate::render::Renderer;
+use crate::settle::Books;
 use crate::tls::{explain_io, is_tls};
 use crate::work::{Piece, Pool};
-use crate::{AckSink, Fates};
 
 /// A window ends when its events' JSON has grown beyond this: what the server must hold at once stays bounded, however
 /// long the lines are.
@@ -92,7 +93,7 @@ impl Worker {
         let writer = WindowWriter::new(settings.level);
         let window =
             if settings.slow_start { FIRST_WINDOW.min(settings.bulk_max_size) } else { settings.bulk_max_size };
-        let books = Books { acks, stats: Arc::clone(&context.stats) };
+        let books = Books::new(acks, Arc::clone(&context.stats));
         Worker { pool, books, dial, hosts, at: 0, settings, renderer, context, writer, window, backoff, failing: false }
     }
 
@@ -337,25 +338,6 @@ impl Worker {
             }
         }
         self.writer.count() as usize
-    }
-}
-
-/// Whom the worker tells what became of events.
-pub(super) struct Books {
-    pub(super) acks: Arc<dyn AckSink>,
-    pub(super) stats: Arc<Stats>,
-}
-
-impl Books {
-    /// Settles the first `n` events of a piece; they are no longer in it.
-    pub(super) fn settle_front(&self, piece: &mut Piece, n: usize, fate: &Fate) {
-        for slice in piece.take_front(n).slices() {
-            match fate {
-                Fate::Acked => self.stats.acked.add(slice.len()),
-                _ => self.stats.dropped.add(slice.len()),
-            }
-            self.acks.settled(slice, Fates::All(fate.clone()));
-        }
     }
 }
 

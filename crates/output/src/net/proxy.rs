@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use base64::Engine;
+use pillion_config::{Error, Section};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -46,6 +47,14 @@ impl Proxy {
         };
         let port = if host.port == 0 { port } else { host.port };
         Ok(Proxy { kind, host: Host { port, ..host }, local_names, headers })
+    }
+
+    /// Reads `proxy_url` and `proxy_use_local_resolver` of an output over plain TCP.
+    pub(crate) fn socks(section: &Section<'_>) -> Result<Option<Proxy>, Error> {
+        let local_names = section.bool("proxy_use_local_resolver")?.unwrap_or(false);
+        let Some(url) = section.str("proxy_url")?.filter(|url| !url.is_empty()) else { return Ok(None) };
+        let proxy = Proxy::parse(&url, local_names, Vec::new());
+        proxy.map(Some).map_err(|why| section.error("proxy_url", why, "give `socks5://user:password@host:1080`"))
     }
 
     /// The proxy that the environment names for a host (`HTTPS_PROXY`, `HTTP_PROXY`, also in small letters), unless
