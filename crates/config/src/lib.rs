@@ -35,13 +35,15 @@ pub use config::Config;
 pub use error::{Diagnostic, Error};
 pub use leftovers::Leftovers;
 pub use load::{Load, Setting};
+pub use options::catalogue::{Group, Listed, Outcome, catalogue};
 pub use paths::{Paths, default_home};
 pub use section::Section;
 pub use suggest::nearest;
+pub use units::duration_ns;
 
 /// Nanoseconds of a time span in Go's syntax, a bare number meaning seconds: for flags. `None` when it isn't one or is
 /// negative.
 pub fn parse_duration(text: &str) -> Option<u64> {
     let seconds = || text.parse::<u64>().ok()?.checked_mul(1_000_000_000);
-    units::duration_ns(text).map_or_else(seconds, |ns| u64::try_from(ns).ok())
+    duration_ns(text).map_or_else(seconds, |ns| u64::try_from(ns).ok())
 }

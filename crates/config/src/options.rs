@@ -7,6 +7,7 @@
 //! [`Fate::Taken`] only the key itself, unless it ends in `**`. `*` stands for one part of any name.
 //! Tested in `tests/leftovers.rs`.
 
+pub(crate) mod catalogue;
 mod general;
 mod inputs;
 mod outputs;
@@ -26,7 +27,7 @@ pub(crate) enum Fate {
 }
 
 /// One option: its key below its scope, the dialects that have it (first digits: `5789`), its fate.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Row(pub(crate) &'static str, pub(crate) &'static str, pub(crate) Fate);
 
 /// What the table says of a path.
@@ -126,8 +127,8 @@ impl<'p> Scope<'p> {
 pub(crate) fn other_input(root: &Node, path: &str, compat: Compat) -> Option<&'static str> {
     let (at, rest) = below_item(path, &["filebeat.inputs.", "filebeat.prospectors."])?;
     let own = input_type(root, at);
-    ["log", "filestream", "container", "stdin"]
-        .into_iter()
+    let types = inputs::TYPES.iter().copied();
+    types
         .filter(|name| *name != own)
         .find(|name| matches!(Scope { tables: inputs::tables(name), rest }.find(compat), Found::Known(_)))
 }

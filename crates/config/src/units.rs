@@ -4,7 +4,7 @@
 
 /// Nanoseconds of a Go duration: a sign, then numbers with a fraction, each with its unit `ns`, `us`, `µs`, `ms`, `s`,
 /// `m` or `h`; `0` needs no unit. `None` when it isn't one, or doesn't fit Go's 63 bits.
-pub(crate) fn duration_ns(text: &str) -> Option<i64> {
+pub fn duration_ns(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
         b'+' => (false, &text[1..]),

@@ -120,6 +120,7 @@ fn from_section(s: &Section<'_>, globals: &Globals) -> Result<InputSpec, Error> 
     let desc = Arc::new(desc(s, kind, globals)?);
     let chain = Arc::new(Chain::new(ChainOptions::from_section(s, kind)?));
     let processors = Processors::new(s.compat(), Steps::from_section(s)?, globals.steps.clone());
+    let processors = processors.of_lines(chain.options().gives_lines());
     if kind == InputKind::Stdin {
         // What is about files has no meaning here, and Filebeat takes it all the same.
         let mut spec = InputSpec { processors, ..InputSpec::new(desc, chain, Vec::new()) };

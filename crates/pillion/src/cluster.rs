@@ -1,7 +1,8 @@
-//! What is known of pods, joined to the processors that ask for it.
+//! What is known of pods, the machine and the cloud, joined to the processors that ask for it.
 //!
 //! Comes in: inputs whose processors may have `add_kubernetes_metadata`. Goes out: the same, connected to the own pod's
-//! metadata (no call to the API server) or to a watch of pods, which runs as a task from then on.
+//! metadata (no call to the API server) or to a watch of pods, which runs as a task from then on. Machine and cloud are
+//! looked at on the same occasion.
 //!
 //! Always holds: nothing is asked of the API server unless a processor or a provider needs it; those that ask for the same
 //! share a watch. A watch that fails is tried again for ever and holds nothing up.
@@ -16,8 +17,11 @@ use pillion_input::InputSpec;
 use pillion_kube::client::{Client, Target, own_namespace};
 use pillion_kube::metadata::Pods;
 use pillion_kube::pods;
+use pillion_process::Outside;
 use pillion_process::kubernetes::{Indexer, Kubernetes, Origin, Scope};
 use pillion_world::World;
+
+use crate::clouds;
 
 /// A file of the downward API larger than this isn't one.
 const PODINFO_LIMIT: usize = 1 << 20;
@@ -45,7 +49,8 @@ impl Cluster {
     /// Connects the processors of these inputs. Call it before they are bound. Where there is no cluster to ask, that is
     /// said, and events pass without metadata, as with Filebeat, whose default configuration has the processor anywhere.
     pub(crate) fn connect(&mut self, inputs: &[InputSpec]) {
-        for kubernetes in inputs.iter().flat_map(|input| input.processors.kubernetes()) {
+        let outside: Vec<Outside<'_>> = inputs.iter().flat_map(|input| input.processors.outside()).collect();
+        for kubernetes in outside.into_iter().filter_map(|outside| self.around(outside)) {
             match kubernetes.origin {
                 Origin::Downward => self.own(kubernetes),
                 Origin::Api => match self.pods(&kubernetes.scope, &kubernetes.indexers) {
@@ -58,6 +63,16 @@ impl Cluster {
                 },
             }
         }
+    }
+
+    /// Tells the machine and the cloud to those that ask for them; gives back who asks for pods.
+    fn around<'p>(&self, outside: Outside<'p>) -> Option<&'p Kubernetes> {
+        match outside {
+            Outside::Kubernetes(kubernetes) => return Some(kubernetes),
+            Outside::Machine(machine) => machine.look(&self.world),
+            Outside::Cloud(cloud) => clouds::ask(cloud),
+        }
+        None
     }
 
     /// Waits until pods are known, for as long as the processors want at most: events read before have no metadata.

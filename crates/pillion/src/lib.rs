@@ -13,6 +13,7 @@
 
 pub mod assemble;
 pub mod cli;
+mod clouds;
 mod cluster;
 mod demo;
 mod discover;

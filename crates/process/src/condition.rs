@@ -145,6 +145,21 @@ impl Condition {
         })
     }
 
+    /// Whether it looks at these fields alone.
+    pub(crate) fn is_about(&self, known: &[&str]) -> bool {
+        let knows = |path: &String| known.contains(&path.as_str());
+        match self {
+            Condition::Equals(fields) => fields.iter().all(|(path, _)| knows(path)),
+            Condition::Contains(fields) => fields.iter().all(|(path, _)| knows(path)),
+            Condition::Regexp(fields) => fields.iter().all(|(path, _)| knows(path)),
+            Condition::Range(fields) => fields.iter().all(|(path, _)| knows(path)),
+            Condition::Network(fields) => fields.iter().all(|(path, _)| knows(path)),
+            Condition::HasFields(paths) => paths.iter().all(knows),
+            Condition::Or(all) | Condition::And(all) => all.iter().all(|c| c.is_about(known)),
+            Condition::Not(inner) => inner.is_about(known),
+        }
+    }
+
     /// Whether it is true of an event.
     pub fn check(&self, doc: &mut impl Look) -> bool {
         match self {
@@ -203,7 +218,8 @@ impl Bounds {
 }
 
 impl Network {
-    fn parse(text: &str) -> Option<Network> {
+    /// By its name or its range.
+    pub(crate) fn parse(text: &str) -> Option<Network> {
         if let Some(name) = NAMED.iter().find(|name| **name == text) {
             return Some(Network::Named(name));
         }
@@ -212,7 +228,8 @@ impl Network {
         (bits <= if ip.is_ipv4() { 32 } else { 128 }).then_some(Network::Range(ip, bits))
     }
 
-    fn contains(&self, ip: IpAddr) -> bool {
+    /// Whether an address belongs to it.
+    pub(crate) fn contains(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         match self {
             Network::Named(name) => named(name, ip),

@@ -89,6 +89,8 @@ pub struct Doc<'b> {
     no_message: bool,
     time_ms: i64,
     changed: bool,
+    /// The bytes of a text that isn't valid UTF-8, by its path: the fields have it with U+FFFD.
+    binary: Option<(String, Vec<u8>)>,
 }
 
 const MESSAGE: &str = "message";
@@ -115,6 +117,7 @@ impl<'b> Doc<'b> {
             no_message: overlay.is_some_and(|o| o.no_message || o.fields.contains_key(MESSAGE)),
             time_ms: event.time_ms,
             changed: false,
+            binary: None,
         }
     }
 
@@ -134,6 +137,16 @@ impl<'b> Doc<'b> {
         self.batch.event_id(self.event)
     }
 
+    /// When the event's chunk was read, milliseconds since 1970: what "now" means to processors.
+    pub(crate) fn read_ms(&self) -> i64 {
+        self.batch.read_ms
+    }
+
+    /// Whether the event may have been sent before a crash.
+    pub(crate) fn is_replayed(&self) -> bool {
+        self.batch.replayed
+    }
+
     /// Whether the text is `message` as it was read.
     fn has_text(&self) -> bool {
         !self.no_message && !self.batch.source.input.root_fields.contains_key(MESSAGE)
@@ -145,7 +158,9 @@ impl<'b> Doc<'b> {
             return Some(Got::Text(self.batch.text(self.event)));
         }
         let input = &self.batch.source.input;
-        if self.fields.is_some() || self.event.overlay.is_some() || !input.root_fields.is_empty() {
+        let top = path.split_once('.').map_or(path, |(top, _)| top);
+        let own = |key: &String| key == top || key == path;
+        if self.fields.is_some() || self.event.overlay.is_some() || input.root_fields.keys().any(own) {
             return None;
         }
         match path {
@@ -198,6 +213,66 @@ impl<'b> Doc<'b> {
     /// The text at a path; `None` when there is none, or it isn't a text.
     pub fn text(&mut self, path: &str) -> Option<String> {
         self.get(path).ok()?.text().map(to_text)
+    }
+
+    /// The bytes of the text at a path, which need not be UTF-8; the value when it isn't a text.
+    ///
+    /// # Errors
+    /// Beats' words for why there is none.
+    pub(crate) fn bytes(&mut self, path: &str) -> Result<Result<Vec<u8>, Value>, String> {
+        let binary = self.binary.take();
+        let got = self.get(path)?;
+        let found = match (got.text(), &binary) {
+            // As long as nobody has put another text there.
+            (Some(text), Some((at, bytes))) if at == path && to_text(bytes).as_bytes() == text => Ok(bytes.clone()),
+            (Some(text), _) => Ok(text.to_vec()),
+            (None, _) => Err(got.to_value()),
+        };
+        self.binary = binary;
+        Ok(found)
+    }
+
+    /// Sets a text that need not be UTF-8: of the last such one the bytes are kept, for [`Doc::bytes`].
+    pub(crate) fn put_bytes(&mut self, path: &str, bytes: Vec<u8>) -> Result<(), String> {
+        match String::from_utf8(bytes) {
+            Ok(text) => self.put(path, Value::String(text)),
+            Err(e) => {
+                self.put(path, Value::String(to_text(e.as_bytes())))?;
+                self.binary = Some((path.to_owned(), e.into_bytes()));
+                Ok(())
+            }
+        }
+    }
+
+    /// A path as it stands in the event, where its parts may be written in another case.
+    pub(crate) fn find_path(&mut self, path: &str) -> Result<String, String> {
+        if self.has_text() && path.eq_ignore_ascii_case(MESSAGE) {
+            return Ok(MESSAGE.to_owned());
+        }
+        tree::find(self.fields(), path)
+    }
+
+    /// Gives the parts of a path other names.
+    pub(crate) fn rename_path(&mut self, from: &str, to: &str) -> Result<(), String> {
+        if from == MESSAGE && self.has_text() {
+            if self.fields().contains_key(to) {
+                return Err(format!("key collision: {to}"));
+            }
+            let text = self.delete(MESSAGE)?;
+            return self.put(to, text);
+        }
+        tree::rename(self.fields(), from, to)?;
+        self.changed = true;
+        Ok(())
+    }
+
+    /// The top-level names, the text's among them.
+    pub(crate) fn names(&mut self) -> Vec<String> {
+        let mut names: Vec<String> = self.fields().keys().cloned().collect();
+        if self.has_text() {
+            names.push(MESSAGE.to_owned());
+        }
+        names
     }
 
     /// Sets the value at a dotted path. `@timestamp` takes a time alone: see [`Doc::set_time`].

@@ -22,6 +22,7 @@ use serde_json::{Map, Value};
 
 use crate::action::{Action, Constant, Done};
 use crate::doc::Doc;
+use crate::options::Outside;
 
 /// Who knows pods.
 pub trait Metadata: Send + Sync + std::fmt::Debug {
@@ -257,6 +258,35 @@ pub struct Kubernetes {
     own: OnceLock<Map<String, Value>>,
 }
 
+/// The options of `add_kubernetes_metadata`, by their first names.
+pub(crate) const OPTIONS: &[&str] = &[
+    "source",
+    "podinfo",
+    "node",
+    "host",
+    "scope",
+    "namespace",
+    "api_server",
+    "kube_config",
+    "kube_client_options",
+    "in_cluster",
+    "use_kubeadm",
+    "sync_period",
+    "cleanup_timeout",
+    "indexers",
+    "matchers",
+    "default_indexers",
+    "default_matchers",
+    "add_resource_metadata",
+    "include_labels",
+    "exclude_labels",
+    "include_annotations",
+    "labels",
+    "annotations",
+    "wait_for_metadata",
+    "wait_for_metadata_timeout",
+];
+
 /// Bytes of a container's id.
 const CONTAINER_ID: usize = 64;
 
@@ -468,8 +498,8 @@ impl Action for Kubernetes {
         self.own.get().map(|own| Constant { fields: own.clone(), tags: Vec::new() })
     }
 
-    fn kubernetes(&self) -> Option<&Kubernetes> {
-        Some(self)
+    fn outside(&self) -> Option<Outside<'_>> {
+        Some(Outside::Kubernetes(self))
     }
 }
 

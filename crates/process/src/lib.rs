@@ -8,13 +8,15 @@
 //! - [`Doc`]: one event while it is processed.
 //! - [`Condition`]: `when` and `if`.
 //! - [`Shape`]: how events look before any processor; the outputs' renderer knows it, and is joined in the binary.
+//! - [`Outside`]: processors that the binary tells something first: [`Machine`], [`Cloud`], [`kubernetes`].
 //! - [`kubernetes`]: pods' metadata, from whoever knows them.
 //!
 //! Always holds:
 //! - An event that no processor changes stays as it was read: neither copied nor parsed. What is the same for all events
 //!   of an input is put into the input's description, and costs nothing for each event.
 //! - The same bytes and the same read time give the same events, whenever they are processed: a batch can be replayed.
-//!   The one exception is what is known of pods, which changes with the cluster; events keep their ids all the same.
+//!   The exceptions are what is known of pods, which changes with the cluster, and what `cache` and `rate_limit`
+//!   remember of events before; events keep their ids all the same.
 //! - A processor that fails lets the event pass, as in Filebeat; a dropped event is counted and acknowledged as part of
 //!   its range.
 //!
@@ -22,14 +24,19 @@
 
 mod action;
 pub mod check;
+mod cloud;
 mod condition;
 mod doc;
+mod docker;
 pub mod kubernetes;
+mod machine;
 mod options;
 mod pipeline;
 mod tree;
 
+pub use cloud::{Cloud, Provider, Request};
 pub use condition::{Bounds, Condition, KINDS, Literal, Look, Network};
 pub use doc::{Doc, Got, Shape, Stage};
-pub use options::{Processors, Steps};
+pub use machine::Machine;
+pub use options::{Outside, Processors, Steps, listed};
 pub use pipeline::Pipeline;

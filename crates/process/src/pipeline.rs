@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use pillion_config::Compat;
 use pillion_event::{Batch, Event, InputDesc, Overlay};
+use serde_json::{Map, Value};
 
 use crate::action::{Constant, Done};
 use crate::doc::{Doc, Shape, Stage};
@@ -41,9 +42,9 @@ impl Processors {
         let mut folded = [0, 0];
         let mut new = Arc::clone(desc);
         if self.compat != Compat::V5 {
-            folded[0] = fold(&self.input, &mut new, shape.late());
+            folded[0] = fold(&self.input, &mut new, shape.late(), self.lines);
             if folded[0] == self.input.0.len() {
-                folded[1] = fold(&self.global, &mut new, &[]);
+                folded[1] = fold(&self.global, &mut new, &[], self.lines);
             }
         }
         if folded == [self.input.0.len(), self.global.0.len()] {
@@ -55,12 +56,24 @@ impl Processors {
 }
 
 /// Puts what the first processors add to every event into the description; how many they are. `late`: names that aren't
-/// there yet when they run.
-fn fold(steps: &Steps, desc: &mut Arc<InputDesc>, late: &[&str]) -> usize {
+/// there yet when they run. `lines`: no event has tags of its own, so that what a condition says of them is known too.
+fn fold(steps: &Steps, desc: &mut Arc<InputDesc>, late: &[&str], lines: bool) -> usize {
     let mut done = 0;
     for step in steps.0.iter() {
-        let Step::Do { when: None, action, .. } = step else { break };
+        let Step::Do { when, action, .. } = step else { break };
         let Some(Constant { fields, tags }) = action.constant() else { break };
+        match when {
+            None => {}
+            Some(when) if lines && when.is_about(&["tags"]) && !desc.root_fields.contains_key("tags") => {
+                let own = [("tags".to_owned(), desc.tags.clone().into())];
+                let own: Map<String, Value> = own.into_iter().filter(|_| !desc.tags.is_empty()).collect();
+                if !when.check(&mut &own) {
+                    done += 1;
+                    continue;
+                }
+            }
+            Some(_) => break,
+        }
         let special = |key: &str| key == "tags" || key.starts_with('@') || late.contains(&key);
         if fields.keys().any(|key| special(key)) || (!tags.is_empty() && desc.root_fields.contains_key("tags")) {
             break;
@@ -70,7 +83,7 @@ fn fold(steps: &Steps, desc: &mut Arc<InputDesc>, late: &[&str]) -> usize {
         for (key, value) in fields {
             match value {
                 // `fields` of the configuration are merged last: these have to be there with them.
-                serde_json::Value::Object(below) if key == "fields" => tree::merge(&mut desc.fields, below, true),
+                Value::Object(below) if key == "fields" => tree::merge(&mut desc.fields, below, true),
                 value => tree::merge(&mut desc.root_fields, [(key, value)].into_iter().collect(), true),
             }
         }
@@ -143,7 +156,7 @@ pub(crate) mod testing {
     use super::*;
     use pillion_config::Config;
     use pillion_event::{BatchId, FileStat, Flags, Guard, Incarnation, InputKind, Source, Stream};
-    use serde_json::{Map, Value, json};
+    use serde_json::json;
 
     /// A configuration of a few lines.
     pub(crate) fn config(yaml: &str) -> Config {
@@ -222,6 +235,25 @@ pub(crate) mod testing {
         look(&mut Doc::new(&*shape, &batch, &batch.events[0]))
     }
 
+    /// The texts of the events that a processor lets through, all read at the same time.
+    pub(crate) fn lines(action: &dyn crate::action::Action, texts: &[&str], replayed: bool) -> Vec<String> {
+        let texts: Vec<&[u8]> = texts.iter().map(|text| text.as_bytes()).collect();
+        let mut batch = batch(Arc::new(input()), &texts);
+        batch.replayed = replayed;
+        let shape = shape(json!({}));
+        let kept = |event: &&Event| matches!(action.run(&mut Doc::new(&*shape, &batch, event)), Ok(Done::Keep));
+        batch.events.iter().filter(kept).map(|e| String::from_utf8_lossy(batch.text(e)).into_owned()).collect()
+    }
+
+    /// An event with some of its top-level fields changed.
+    pub(crate) fn with(event: &Value, change: Value) -> Value {
+        let mut out = event.clone();
+        if let (Value::Object(out), Value::Object(change)) = (&mut out, change) {
+            out.extend(change);
+        }
+        out
+    }
+
     /// What global processors make of an event: its fields with `message`, and `@timestamp` and `@metadata` where they
     /// changed; `null` = dropped.
     pub(crate) fn processed(processors: &str, event: Value) -> Value {
@@ -277,6 +309,25 @@ mod tests {
         assert_eq!(desc.tags, ["a"]);
         assert_eq!(json!(desc.fields), json!({"x": 1}));
         assert_eq!(json!(desc.root_fields), json!({"labels": {"l": "v"}, "y": {"z": 2}}));
+    }
+
+    /// Filebeat's own default configuration has such a condition.
+    #[test]
+    fn a_condition_on_tags_is_answered_once() {
+        let when = "[{add_fields: {fields: {x: 1}, when.not.contains.tags: forwarded}}]";
+        let steps = || Steps::from_section(&config(&format!("processors: {when}")).root()).unwrap();
+        for (tags, lines, folded, fields) in [
+            (&[][..], true, true, json!({"x": 1})),
+            (&["forwarded"][..], true, true, json!({})),
+            (&["other"][..], true, true, json!({"x": 1})),
+            (&[][..], false, false, json!({})),
+        ] {
+            let mut desc = input();
+            desc.tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
+            let processors = Processors::new(Compat::V8, Steps::default(), steps()).of_lines(lines);
+            let (desc, rest) = processors.bind(&Arc::new(desc), &shape(json!({})));
+            assert_eq!((rest.is_none(), json!(desc.fields)), (folded, fields), "{tags:?} {lines}");
+        }
     }
 
     #[test]

@@ -66,6 +66,37 @@ pub(crate) fn delete(map: &mut Map<String, Value>, path: &str) -> Result<Value, 
     }
 }
 
+/// A path as it stands in the map, where its parts may be written in another case.
+pub(crate) fn find(map: &Map<String, Value>, path: &str) -> Result<String, String> {
+    let (head, tail) = path.split_once('.').map_or((path, None), |(head, tail)| (head, Some(tail)));
+    let same = map.get_key_value(head);
+    let other = || map.iter().find(|(key, _)| key.to_lowercase() == head.to_lowercase());
+    let (key, value) = same.or_else(other).ok_or(NOT_FOUND)?;
+    match (tail, value) {
+        (None, _) => Ok(key.clone()),
+        (Some(tail), Value::Object(below)) => Ok(format!("{key}.{}", find(below, tail)?)),
+        (Some(_), other) => Err(no_map(other)),
+    }
+}
+
+/// Gives the parts of a path other names, from a path as [`find`] gives it; both have as many parts.
+pub(crate) fn rename(map: &mut Map<String, Value>, from: &str, to: &str) -> Result<(), String> {
+    let cut =
+        |path: &str| path.split_once('.').map_or((path.to_owned(), None), |(a, b)| (a.to_owned(), Some(b.to_owned())));
+    let ((head, tail), (new, new_tail)) = (cut(from), cut(to));
+    if head != new && map.contains_key(&new) {
+        return Err(format!("key collision: {new}"));
+    }
+    if let (Some(tail), Some(new_tail)) = (tail, new_tail)
+        && let Some(Value::Object(below)) = map.get_mut(&head)
+    {
+        rename(below, &tail, &new_tail)?;
+    }
+    let value = map.remove(&head).ok_or(NOT_FOUND)?;
+    map.insert(new, value);
+    Ok(())
+}
+
 /// Beats' `DeepUpdate`: an object into an object, anything else replaces; without `overwrite` what is there stays.
 pub(crate) fn merge(into: &mut Map<String, Value>, from: Map<String, Value>, overwrite: bool) {
     for (key, value) in from {

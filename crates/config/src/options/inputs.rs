@@ -10,6 +10,9 @@ const NEW: &str = "789";
 const MODULES: &str = "modules aren't supported";
 const CLEAN: &str = "the registry keeps the file's entry longer; what is delivered stays the same";
 
+/// The types of inputs that are there.
+pub(super) const TYPES: &[&str] = &["log", "filestream", "container", "stdin"];
+
 /// The rows of an input by its type.
 pub(super) fn tables(name: &str) -> Vec<&'static [Row]> {
     match name {

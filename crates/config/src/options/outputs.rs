@@ -8,6 +8,9 @@ const NEW: &str = "789";
 const ONE_WRITER: &str = "Filebeat ignores it too: there is one writer";
 const RETRIES: &str = "Filebeat ignores it too: what wasn't acknowledged is sent again, without limit";
 
+/// The outputs that Filebeat has.
+pub(super) const NAMES: &[&str] = &["elasticsearch", "logstash", "kafka", "redis", "file", "console", "discard"];
+
 /// The rows of an output by its name; `None` for one that Filebeat doesn't have.
 pub(super) fn tables(name: &str) -> Option<Vec<&'static [Row]>> {
     Some(match name {

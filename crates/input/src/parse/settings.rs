@@ -16,6 +16,12 @@ use crate::parse::options::{ChainOptions, MAX_BYTES_LIMIT, Parser, Shape, Termin
 use crate::parse::pattern::Pattern;
 
 impl ChainOptions {
+    /// Whether events are lines, joined or not, with no fields of their own.
+    pub fn gives_lines(&self) -> bool {
+        let plain = |p: &Parser| matches!(p, Parser::Container(_) | Parser::Multiline(_) | Parser::IncludeMessage(_));
+        self.parsers.iter().all(plain)
+    }
+
     /// Takes what concerns the parse chain from an input's section.
     pub fn from_section(section: &Section<'_>, kind: InputKind) -> Result<ChainOptions, Error> {
         let v5 = section.compat() == Compat::V5;

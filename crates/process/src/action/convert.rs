@@ -82,7 +82,7 @@ fn float(value: &Value) -> Option<f64> {
 }
 
 /// A float as Filebeat writes it: without a fraction where there is none.
-fn number(f: f64) -> Option<Value> {
+pub(super) fn number(f: f64) -> Option<Value> {
     if f.fract() == 0.0 && f.abs() < 9.0e15 {
         return Some(Value::from(f as i64));
     }
@@ -90,7 +90,7 @@ fn number(f: f64) -> Option<Value> {
 }
 
 /// Go's `%v`.
-fn shown(value: &Value) -> String {
+pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".to_owned(),
         Value::Bool(b) => b.to_string(),

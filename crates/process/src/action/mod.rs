@@ -6,11 +6,20 @@
 
 mod add;
 mod array;
+mod cache;
+mod clock;
 mod convert;
 mod copy;
+mod csv;
+mod decode;
 mod dissect;
+mod hash;
 mod id;
 mod json;
+mod keys;
+mod limit;
+mod network;
+mod replace;
 mod select;
 pub(crate) mod time;
 mod truncate;
@@ -18,10 +27,12 @@ mod truncate;
 use std::fmt::Debug;
 
 use pillion_config::{Error, Section};
+use regex::Regex;
 use serde_json::{Map, Value};
 
 use crate::doc::Doc;
-use crate::kubernetes::{self, Kubernetes};
+use crate::options::Outside;
+use crate::{cloud, docker, kubernetes, machine};
 
 pub(crate) use dissect::Tokenizer;
 
@@ -50,73 +61,145 @@ pub(crate) trait Action: Debug + Send + Sync {
         None
     }
 
-    /// The processor, when it is `add_kubernetes_metadata`.
-    fn kubernetes(&self) -> Option<&Kubernetes> {
+    /// The processor, when it has to be told something from outside before it adds anything.
+    fn outside(&self) -> Option<Outside<'_>> {
         None
     }
 }
 
-type Read = fn(&Section<'_>) -> Result<Box<dyn Action>, Error>;
+/// Reads a processor's options.
+pub(crate) type Read = fn(&Section<'_>) -> Result<Box<dyn Action>, Error>;
+
+/// A processor of the configuration.
+pub(crate) struct Known {
+    pub(crate) name: &'static str,
+    pub(crate) read: Read,
+    /// Its options besides `when`; lists and sections within them by their names alone.
+    pub(crate) options: &'static [&'static str],
+}
+
+const fn known(name: &'static str, read: Read, options: &'static [&'static str]) -> Known {
+    Known { name, read, options }
+}
+
+const FROM_TO: &[&str] = &["fields", "ignore_missing", "fail_on_error"];
+const ONE_FROM_TO: &[&str] = &["field", "ignore_missing", "fail_on_error"];
 
 /// The processors that are there.
-pub(crate) const KNOWN: &[(&str, Read)] = &[
-    ("add_fields", add::fields),
-    ("add_id", id::read),
-    ("add_kubernetes_metadata", kubernetes::read),
-    ("add_labels", add::labels),
-    ("add_tags", add::tags),
-    ("convert", convert::read),
-    ("copy_fields", copy::copy_fields),
-    ("decode_json_fields", json::read),
-    ("dissect", dissect::read),
-    ("drop_event", select::drop_event),
-    ("drop_fields", select::drop_fields),
-    ("extract_array", array::read),
-    ("include_fields", select::include_fields),
-    ("rename", copy::rename),
-    ("timestamp", time::read),
-    ("truncate_fields", truncate::read),
+pub(crate) const KNOWN: &[Known] = &[
+    known("add_cloud_metadata", cloud::read, cloud::OPTIONS),
+    known("add_docker_metadata", docker::read, docker::OPTIONS),
+    known("add_fields", add::fields, &["fields", "target"]),
+    known("add_host_metadata", machine::host, machine::HOST_OPTIONS),
+    known("add_id", id::read, &["target_field", "type"]),
+    known("add_kubernetes_metadata", kubernetes::read, kubernetes::OPTIONS),
+    known("add_labels", add::labels, &["labels"]),
+    known("add_network_direction", network::direction, &["source", "destination", "target", "internal_networks"]),
+    known("add_observer_metadata", machine::observer, machine::OBSERVER_OPTIONS),
+    known("add_tags", add::tags, &["tags", "target"]),
+    known(
+        "append",
+        keys::append,
+        &[
+            "target_field",
+            "fields",
+            "values",
+            "ignore_missing",
+            "ignore_empty_values",
+            "fail_on_error",
+            "allow_duplicate",
+        ],
+    ),
+    known(
+        "cache",
+        cache::read,
+        &["backend", "put", "get", "delete", "ignore_missing", "ignore_failure", "overwrite_keys"],
+    ),
+    known("community_id", network::community_id, &["fields", "target", "seed"]),
+    known("convert", convert::read, &["fields", "mode", "tag", "ignore_missing", "fail_on_error"]),
+    known("copy_fields", copy::copy_fields, FROM_TO),
+    known("decode_base64_field", decode::base64, ONE_FROM_TO),
+    known(
+        "decode_csv_fields",
+        csv::read,
+        &["fields", "separator", "ignore_missing", "trim_leading_space", "overwrite_keys", "fail_on_error"],
+    ),
+    known("decode_duration", clock::decode_duration, &["field", "format"]),
+    known(
+        "decode_json_fields",
+        json::read,
+        &[
+            "fields",
+            "target",
+            "max_depth",
+            "process_array",
+            "overwrite_keys",
+            "expand_keys",
+            "add_error_key",
+            "document_id",
+        ],
+    ),
+    known("decompress_gzip_field", decode::gzip, &["field", "ignore_missing", "fail_on_error", "overwrite_keys"]),
+    known(
+        "dissect",
+        dissect::read,
+        &["tokenizer", "field", "target_prefix", "ignore_failure", "overwrite_keys", "trim_values", "trim_chars"],
+    ),
+    known("drop_event", select::drop_event, &[]),
+    known("drop_fields", select::drop_fields, &["fields", "ignore_missing"]),
+    known(
+        "extract_array",
+        array::read,
+        &["field", "mappings", "ignore_missing", "omit_empty", "overwrite_keys", "fail_on_error"],
+    ),
+    known("fingerprint", hash::read, &["fields", "target_field", "method", "encoding", "ignore_missing"]),
+    known("include_fields", select::include_fields, &["fields"]),
+    known("lowercase", keys::lowercase, keys::CASE),
+    known("move_fields", keys::move_fields, &["from", "fields", "exclude", "to", "ignore_missing"]),
+    known("now", clock::now, &["field"]),
+    known("rate_limit", limit::read, &["limit", "fields", "algorithm"]),
+    known("rename", copy::rename, FROM_TO),
+    known("replace", replace::read, FROM_TO),
+    known(
+        "timestamp",
+        time::read,
+        &["field", "target_field", "layouts", "timezone", "test", "ignore_missing", "ignore_failure"],
+    ),
+    known(
+        "truncate_fields",
+        truncate::read,
+        &["fields", "max_bytes", "max_characters", "ignore_missing", "fail_on_error"],
+    ),
+    known("uppercase", keys::uppercase, keys::CASE),
+    known("urldecode", decode::urldecode, FROM_TO),
 ];
 
-/// Filebeat's other processors, 5.6 to 9.
-pub(crate) const ABSENT: &[&str] = &[
-    "add_cloud_metadata",
-    "add_cloudfoundry_metadata",
-    "add_docker_metadata",
-    "add_formatted_index",
-    "add_host_metadata",
-    "add_locale",
-    "add_network_direction",
-    "add_nomad_metadata",
-    "add_observer_metadata",
-    "add_process_metadata",
-    "add_session_metadata",
-    "append",
-    "cache",
-    "community_id",
-    "decode_base64_field",
-    "decode_cef",
-    "decode_csv_fields",
-    "decode_duration",
-    "decode_xml",
-    "decode_xml_wineventlog",
-    "decompress_gzip_field",
-    "detect_mime_type",
-    "dns",
-    "fingerprint",
-    "lowercase",
-    "move_fields",
-    "now",
-    "parse_aws_vpc_flow_log",
-    "rate_limit",
-    "registered_domain",
-    "replace",
-    "script",
-    "syslog",
-    "translate_ldap_attribute",
-    "translate_sid",
-    "uppercase",
-    "urldecode",
+const NOT_YET: &str = "it isn't there yet";
+const WINDOWS: &str = "it asks Windows, where Pillion doesn't run";
+const VENDOR: &str = "it reads the format of one vendor, which the target's pipelines read as well";
+
+/// Filebeat's other processors, 5.6 to 9, and why they are refused.
+pub(crate) const ABSENT: &[(&str, &str)] = &[
+    ("add_cloudfoundry_metadata", "it asks Cloud Foundry, which Pillion doesn't know"),
+    ("add_formatted_index", "it belongs to modules' own indices: use `index` at the input, or the output's"),
+    ("add_locale", NOT_YET),
+    ("add_nomad_metadata", "it asks Nomad, which Pillion doesn't know"),
+    ("add_process_metadata", NOT_YET),
+    ("add_session_metadata", "it follows the kernel's processes, which is Auditbeat's work"),
+    ("decode_cef", VENDOR),
+    ("decode_xml", NOT_YET),
+    ("decode_xml_wineventlog", WINDOWS),
+    ("detect_mime_type", NOT_YET),
+    ("dns", NOT_YET),
+    ("parse_aws_vpc_flow_log", VENDOR),
+    ("registered_domain", "its list of public suffixes would be a third of the program, and old soon"),
+    (
+        "script",
+        "there is no JavaScript in here: most of what scripts do, `if`, `replace`, `dissect` and `convert` can do",
+    ),
+    ("syslog", NOT_YET),
+    ("translate_ldap_attribute", "it asks an LDAP server, which Pillion doesn't speak with"),
+    ("translate_sid", WINDOWS),
 ];
 
 /// `error.message`, as Filebeat sets it, and the error itself.
@@ -142,6 +225,40 @@ fn tag(doc: &mut Doc<'_>, path: &str, tags: &[String]) -> Result<(), String> {
 /// A field that a processor can't do without.
 fn required(s: &Section<'_>, key: &str) -> Result<String, Error> {
     s.str(key)?.filter(|v| !v.is_empty()).ok_or_else(|| missing(s, key))
+}
+
+/// A regular expression that a processor can't do without.
+fn pattern(s: &Section<'_>, key: &str) -> Result<Regex, Error> {
+    let text = required(s, key)?;
+    Regex::new(&text).map_err(|e| {
+        let why = e.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        s.error(key, format!("not a regular expression: {why}"), "write it in Go's RE2 syntax")
+    })
+}
+
+/// Names of fields and the names of those that they become, in the order of the text.
+fn mappings(s: &Section<'_>, key: &str) -> Result<Vec<(String, String)>, Error> {
+    let wrong = || s.error(key, "not a mapping from names to names", format!("write `{key}: {{from: to}}`"));
+    let Some(Value::Object(map)) = s.json(key)? else { return Err(wrong()) };
+    let pairs = crate::tree::flatten(&map).into_iter();
+    pairs.map(|(from, to)| Ok((from, to.as_str().ok_or_else(wrong)?.to_owned()))).collect()
+}
+
+/// A field's text as bytes, binary ones too; `None` when it isn't there and that is ignored. `wrong`: the words for a
+/// value of another type, from Go's name for that and the value.
+fn fetch_text(
+    doc: &mut Doc<'_>,
+    field: &str,
+    what: &str,
+    ignore_missing: bool,
+    wrong: impl Fn(&str, &str) -> String,
+) -> Result<Option<Vec<u8>>, String> {
+    match doc.bytes(field) {
+        Ok(Ok(bytes)) => Ok(Some(bytes)),
+        Ok(Err(value)) => Err(wrong(crate::tree::go_type(&value), &convert::shown(&value))),
+        Err(e) if ignore_missing && e == crate::tree::NOT_FOUND => Ok(None),
+        Err(e) => Err(format!("{what}: {field}, Error: {e}")),
+    }
 }
 
 /// The `fields` of a processor, at least one.
