@@ -49,8 +49,8 @@ impl Cluster {
     /// Connects the processors of these inputs. Call it before they are bound. Where there is no cluster to ask, that is
     /// said, and events pass without metadata, as with Filebeat, whose default configuration has the processor anywhere.
     pub(crate) fn connect(&mut self, inputs: &[InputSpec]) {
-        let outside: Vec<Outside<'_>> = inputs.iter().flat_map(|input| input.processors.outside()).collect();
-        for kubernetes in outside.into_iter().filter_map(|outside| self.around(outside)) {
+        for outside in inputs.iter().flat_map(|input| input.processors.outside()) {
+            let Some(kubernetes) = self.around(outside) else { continue };
             match kubernetes.origin {
                 Origin::Downward => self.own(kubernetes),
                 Origin::Api => match self.pods(&kubernetes.scope, &kubernetes.indexers) {
