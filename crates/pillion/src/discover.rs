@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_template_that_is_no_input_is_refused_at_the_start() {
-        let yaml = "filebeat.autodiscover.providers: [{type: kubernetes, templates: [{config: [{type: log, encoding: utf-16, \
+        let yaml = "filebeat.autodiscover.providers: [{type: kubernetes, templates: [{config: [{type: log, encoding: no-such-one, \
                     paths: ['/x/${data.kubernetes.container.id}']}]}]}]\n";
         let config = Config::from_yaml(yaml).unwrap();
         let providers = pillion_kube::autodiscover::providers(&config.root()).unwrap();
