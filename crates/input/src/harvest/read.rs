@@ -232,8 +232,14 @@ impl Harvester {
     fn at_end(&mut self, id: FileId, turn: &Turn) {
         let Some(f) = self.table.get_mut(id) else { return };
         f.grow = 0;
-        if f.drain == Drain::Pending && turn.flush_at_end == Flush::All && f.pos >= turn.len {
+        let last = f.drain == Drain::Pending && turn.flush_at_end == Flush::All && f.pos >= turn.len;
+        if last && f.len <= f.pos {
             f.drain = Drain::Done;
+        } else if last {
+            // A look has shown more than this descriptor does: whichever of the two is old, opening it anew tells.
+            self.close(id);
+            self.make_ready(id);
+            return;
         }
         let ending = std::mem::take(&mut f.ending);
         let close_eof = self.inputs.get(usize::from(f.input)).is_some_and(|i| i.spec.close.eof);
