@@ -1,14 +1,15 @@
 #!/bin/bash
 # The first process of the guest: a kernel in user mode whose root is the host's, read-only. It serves one folder, over
-# NFSv4.1 or by sshfs, and is its clients, then runs the cases and switches itself off.
+# NFSv4.1, by GlusterFS or by sshfs, and is its clients, then runs the cases and switches itself off.
 #
-# From the kernel's command line: ON (nfs or sshfs), TOOLS (unpacked Debian packages), WORK (a folder of the host's that
+# From the kernel's command line: ON (nfs, glusterfs or sshfs), TOOLS (unpacked Debian packages), WORK (a folder of the host's that
 # both sides write to), RUN (what runs the cases), PILLION_BIN.
 #   /mnt/export  what is served      /mnt/a  a client that writes      /mnt/b  another one that reads
 #   /mnt/slow    one more, which believes what it knows of a file for ten minutes
-#   /mnt/fresh   one more, which forgets names when it is asked: sshfs without its cache; with NFS the reader's
+#   /mnt/fresh   one more, which forgets names when it is asked: FUSE without a cache of names; with NFS the reader's
 set -e
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+HERE=$(dirname "$0")
 tool() { LD_LIBRARY_PATH="$TOOLS/lib/x86_64-linux-gnu:$TOOLS/usr/lib/x86_64-linux-gnu" "$@"; }
 
 mount -t proc proc /proc
@@ -43,6 +44,36 @@ serve_nfs() {
   mount -i -t nfs4 -o "$common" 127.0.0.1:/ /mnt/b
   mount -i -t nfs4 -o "$common,actimeo=600" 127.0.0.1:/ /mnt/slow
   mount --bind /mnt/b /mnt/fresh
+}
+
+# The modules of GlusterFS are looked for in one place alone, which is made to be there by links to all else that is.
+link_glusterfs() {
+  local lib=/usr/lib/x86_64-linux-gnu
+  mkdir /run/host-lib /run/lib
+  mount --bind "$lib" /run/host-lib
+  ln -s /run/host-lib/* "$TOOLS$lib/glusterfs" /run/lib/
+  mount --bind /run/lib "$lib"
+}
+
+# How long a client believes attributes and names, in seconds.
+glusterfs_at() {
+  (exec -a glusterfs "$TOOLS/usr/sbin/glusterfsd" -N -f "$HERE/client.vol" -l "/run/$1.log" -p "/run/$1.pid" \
+    --attribute-timeout="$2" --entry-timeout="$3" "/mnt/$1") &
+  for _ in $(seq 200); do mountpoint -q "/mnt/$1" && return; sleep 0.05; done
+  cat "/run/$1.log"
+  return 1
+}
+
+serve_glusterfs() {
+  load fuse
+  link_glusterfs
+  export LD_LIBRARY_PATH="$TOOLS/lib/x86_64-linux-gnu:$TOOLS/usr/lib/x86_64-linux-gnu"
+  "$TOOLS/usr/sbin/glusterfsd" -N -f "$HERE/server.vol" -l /run/server.log -p /run/server.pid &
+  glusterfs_at a 1 1
+  glusterfs_at b 1 1
+  glusterfs_at slow 600 1
+  glusterfs_at fresh 1 0
+  unset LD_LIBRARY_PATH
 }
 
 # A server of its own for each client, as ssh starts one for each connection; without the ssh between them.

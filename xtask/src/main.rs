@@ -79,8 +79,8 @@ usage: cargo xtask CHORE
   e2e helm …           the Helm chart, linted and rendered by the real helm; the plain manifests: --write
   e2e metrics          what /metrics gives, linted by promtool
   e2e podman           the image with podman, and the Dockerfile beside it
-  e2e nfs …            a real server and its clients in a kernel of their own: --on nfs|sshfs (NFSv4.1), --case NAME,
-                       --long (the server is away for a minute)
+  e2e nfs …            a real server and its clients in a kernel of their own: --on nfs|glusterfs|sshfs (NFSv4.1),
+                       --case NAME, --long (the server is away for a minute)
   e2e redis …          a real Redis: restarts, a full memory, logins, TLS: --case NAME
   e2e resident         what the executable keeps resident at rest is within its limits
   e2e webhook …        the webhook on that Kubernetes: --case NAME, --keep

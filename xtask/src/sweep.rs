@@ -14,14 +14,13 @@ use crate::child::Child;
 use crate::peer::{Score, tail};
 use crate::shipper::{Place, Shipper, output};
 use crate::sink::{Depth, Protocol, Sink};
-use crate::{Outcome, job};
+use crate::{Outcome, job, wait};
+
+/// What an input needs for that.
+pub(crate) const BY_FINGERPRINT: &str =
+    "  file_identity.fingerprint: ~\n  prospector.scanner.fingerprint.enabled: true\n";
 
 const LIMIT: Duration = Duration::from_secs(120);
-/// Sidecars, and how many of them are killed.
-const PODS: usize = 20;
-const KILLED: usize = 7;
-/// Lines that each pod writes, half of them before the kill.
-const LINES: usize = 2000;
 
 /// Runs all cases.
 pub(crate) fn run(words: &[&str]) -> Outcome {
@@ -30,107 +29,149 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
     }
     let shipper = Shipper::named("pillion")?;
     let mut score = Score::new(None);
-    score.case("killed", || killed(&shipper, Layout::Own, 1));
-    score.case("flat", || killed(&shipper, Layout::Flat, 1));
-    score.case("two-sweepers", || killed(&shipper, Layout::Own, 2));
+    for (name, layout, sweepers) in
+        [("killed", Layout::Own, 1), ("flat", Layout::Flat, 1), ("two-sweepers", Layout::Own, 2)]
+    {
+        score.case(name, || {
+            let place = Place::new()?;
+            let (logs, swept) = (place.logs(), vec![place.logs(); sweepers]);
+            killed(
+                &shipper,
+                &place,
+                &Scene { layout, pods: 20, killed: 7, lines: 2000, stopped: true, by_fingerprint: false, logs, swept },
+            )
+        });
+    }
     score.end()
 }
 
 /// Where pods write.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Layout {
+pub(crate) enum Layout {
     /// Each in a folder of its own.
     Own,
     /// All in one, each its own files.
     Flat,
 }
 
-impl Layout {
-    fn file(self, place: &Place, pod: &str) -> PathBuf {
-        match self {
-            Layout::Own => place.logs().join(pod).join("a.log"),
-            Layout::Flat => place.logs().join(format!("{pod}.log")),
+/// Pods on a volume, and those who sweep it.
+pub(crate) struct Scene {
+    pub(crate) layout: Layout,
+    /// Sidecars, and how many of them are killed.
+    pub(crate) pods: usize,
+    pub(crate) killed: usize,
+    /// Lines that each pod writes, half of them before the kill.
+    pub(crate) lines: usize,
+    /// One that lives is stopped while the sweepers look: it holds its lock, and shows nothing else.
+    pub(crate) stopped: bool,
+    /// Files are told by their content, not by their inodes.
+    pub(crate) by_fingerprint: bool,
+    /// The volume as the pods see it.
+    pub(crate) logs: PathBuf,
+    /// As each of the sweepers sees it, which are there at once.
+    pub(crate) swept: Vec<PathBuf>,
+}
+
+impl Scene {
+    fn file(&self, pod: &str) -> PathBuf {
+        match self.layout {
+            Layout::Own => self.logs.join(pod).join("a.log"),
+            Layout::Flat => self.logs.join(format!("{pod}.log")),
         }
     }
 
-    fn pattern(self, place: &Place) -> String {
-        let logs = place.logs().display().to_string();
-        match self {
+    fn pattern(&self) -> String {
+        let logs = self.logs.display();
+        match self.layout {
             Layout::Own => format!("{logs}/${{POD_NAME}}/*.log"),
             Layout::Flat => format!("{logs}/${{POD_NAME}}.log"),
         }
     }
+
+    fn is_done(&self, pod: &str) -> bool {
+        let file = self.file(pod);
+        file.parent().is_some_and(|dir| dir.join(".pillion").join(pod).join("done.json").is_file())
+    }
 }
 
-/// Twenty sidecars write and ship at once; seven are killed in mid-work, and what they left is swept while the others work
-/// on.
-fn killed(shipper: &Shipper, layout: Layout, sweepers: usize) -> Outcome<String> {
-    let (place, sink) = (Place::new()?, Sink::start(Protocol::Bulk, Depth::Lines)?);
+/// Sidecars write and ship at once; some are killed in mid-work, and what they left is swept while the others work on.
+pub(crate) fn killed(shipper: &Shipper, place: &Place, scene: &Scene) -> Outcome<String> {
+    let sink = Sink::start(Protocol::Bulk, Depth::Lines)?;
+    let identity = if scene.by_fingerprint { BY_FINGERPRINT } else { "" };
     place.configure(&format!(
         "filebeat.inputs:\n- type: filestream\n  id: job\n  paths: ['{}']\n  prospector.scanner.check_interval: 500ms\n\
-         pillion:\n  exactly_once: true\n  registry: {{beside_logs: true, name: '${{POD_NAME}}', heartbeat: 1s}}\n{}",
-        layout.pattern(&place),
+         {identity}pillion:\n  exactly_once: true\n  registry: {{beside_logs: true, name: '${{POD_NAME}}', heartbeat: 1s}}\n{}",
+        scene.pattern(),
         output(Protocol::Bulk, sink.port())
     ))?;
-    let names: Vec<String> = (0..PODS).map(|n| format!("pod-{n:02}")).collect();
-    let lines = job::lines(0, PODS * LINES, 80);
-    let of = |n: usize| &lines[n * LINES..(n + 1) * LINES];
+    let names: Vec<String> = (0..scene.pods).map(|n| format!("pod-{n:02}")).collect();
     let mut pods = Vec::new();
     for name in &names {
-        let file = layout.file(&place, name);
+        let file = scene.file(name);
         file.parent().map_or(Ok(()), fs::create_dir_all).map_err(|e| e.to_string())?;
-        let mut command = shipper.command(&place);
+        let mut command = shipper.command(place);
         command.env("POD_NAME", name).env_remove("KUBERNETES_SERVICE_HOST");
         pods.push(Child::start(&mut command, &place.folder().join(format!("{name}.err")))?);
     }
-    let outcome = (|| {
-        for (n, name) in names.iter().enumerate() {
-            job::append(&layout.file(&place, name), &of(n)[..LINES / 2])?;
-        }
-        // In mid-work: something of most of them has arrived, and not all.
-        sink.tally().wait_for((PODS * LINES / 4) as u64, LIMIT)?;
-        for pod in &mut pods[..KILLED] {
-            pod.signal(Signal::KILL);
-            pod.wait(LIMIT)?;
-        }
-        for (n, name) in names.iter().enumerate() {
-            job::append(&layout.file(&place, name), &of(n)[LINES / 2..])?;
-        }
-        sweep(shipper, &place, sweepers)?;
-        sink.tally().wait_for((PODS * LINES) as u64, LIMIT)?;
-        for pod in &mut pods[KILLED..] {
-            pod.signal(Signal::INT);
-            let status = pod.wait(LIMIT)?.status;
-            if status.code() != Some(0) {
-                return Err(format!("a living sidecar ended with {status}"));
-            }
-        }
-        let stored = sink.tally().lines();
-        job::compare(&lines, stored.iter().flat_map(|(line, &times)| std::iter::repeat_n(line.as_str(), times)))?;
-        let done = names.iter().enumerate().filter(|(n, name)| *n < KILLED && is_done(layout, &place, name)).count();
-        match done {
-            KILLED => Ok(format!("{} lines of {PODS} pods, {KILLED} of them killed, each once", lines.len())),
-            done => Err(format!("{done} of {KILLED} registries are marked as done")),
-        }
-    })();
+    let outcome = shipped(shipper, place, scene, &sink, &names, &mut pods);
     outcome.map_err(|why: String| format!("{why}; {}", tail(&place.folder().join("sweep-0.err"))))
 }
 
-fn is_done(layout: Layout, place: &Place, name: &str) -> bool {
-    let file = layout.file(place, name);
-    file.parent().is_some_and(|dir| dir.join(".pillion").join(name).join("done.json").is_file())
+fn shipped(
+    shipper: &Shipper,
+    place: &Place,
+    scene: &Scene,
+    sink: &Sink,
+    names: &[String],
+    pods: &mut [Child],
+) -> Outcome<String> {
+    let (killed, all) = (scene.killed, scene.pods * scene.lines);
+    let lines = job::lines(0, all, 80);
+    let of = |n: usize| &lines[n * scene.lines..(n + 1) * scene.lines];
+    for (n, name) in names.iter().enumerate() {
+        job::append(&scene.file(name), &of(n)[..scene.lines / 2])?;
+    }
+    // In mid-work: something of most of them has arrived, and not all.
+    sink.tally().wait_for((all / 4) as u64, LIMIT)?;
+    for pod in &mut pods[..killed] {
+        pod.signal(Signal::KILL);
+        pod.wait(LIMIT)?;
+    }
+    let stopped = pods.get(killed).filter(|_| scene.stopped);
+    stopped.inspect(|pod| pod.signal(Signal::STOP));
+    for (n, name) in names.iter().enumerate() {
+        job::append(&scene.file(name), &of(n)[scene.lines / 2..])?;
+    }
+    let swept = sweep(shipper, place, scene);
+    stopped.inspect(|pod| pod.signal(Signal::CONT));
+    swept?;
+    sink.tally().wait_for(all as u64, LIMIT)?;
+    for pod in &mut pods[killed..] {
+        pod.signal(Signal::INT);
+        let status = pod.wait(LIMIT)?.status;
+        // One whose seat was taken ends with another code.
+        if status.code() != Some(0) {
+            return Err(format!("a living sidecar ended with {status}"));
+        }
+    }
+    let stored = sink.tally().lines();
+    job::compare(&lines, stored.iter().flat_map(|(line, &times)| std::iter::repeat_n(line.as_str(), times)))?;
+    // What another client has made may show late.
+    let done = || Ok(names[..killed].iter().all(|name| scene.is_done(name)).then_some(()));
+    wait::until("the marks of what is done", LIMIT, done)?;
+    Ok(format!("{all} lines of {} pods, {killed} of them killed, each once", scene.pods))
 }
 
-/// Sweeps until nothing is left, with so many at once.
-fn sweep(shipper: &Shipper, place: &Place, sweepers: usize) -> Outcome {
-    let start = |n: usize| {
+/// Sweeps until nothing is left, with all of them at once.
+fn sweep(shipper: &Shipper, place: &Place, scene: &Scene) -> Outcome {
+    let start = |(n, volume): (usize, &PathBuf)| {
         let mut command = Command::new(&shipper.path);
         command.args(["sweep", "-e", "--strict.perms=false", "--grace", "3s", "--path.home"]).arg(place.home());
-        command.arg("-c").arg(place.config()).arg(place.logs());
+        command.arg("-c").arg(place.config()).arg(volume);
         command.env("POD_NAME", "sweeper").env_remove("KUBERNETES_SERVICE_HOST");
         Child::start(&mut command, &place.folder().join(format!("sweep-{n}.err")))
     };
-    let mut all = (0..sweepers).map(start).collect::<Outcome<Vec<Child>>>()?;
+    let mut all = scene.swept.iter().enumerate().map(start).collect::<Outcome<Vec<Child>>>()?;
     for (n, child) in all.iter_mut().enumerate() {
         let status = child.wait(LIMIT)?.status;
         if status.code() != Some(0) {
@@ -155,8 +196,18 @@ mod tests {
 
     #[test]
     fn a_flat_folder_tells_pods_by_their_files() {
-        let place = Place::new().unwrap();
-        assert_eq!(Layout::Flat.file(&place, "a").parent(), Some(place.logs().as_path()));
-        assert!(Layout::Own.pattern(&place).ends_with("/${POD_NAME}/*.log"));
+        let logs = PathBuf::from("/logs");
+        let scene = |layout| Scene {
+            layout,
+            pods: 1,
+            killed: 0,
+            lines: 1,
+            stopped: false,
+            by_fingerprint: false,
+            logs: logs.clone(),
+            swept: vec![],
+        };
+        assert_eq!(scene(Layout::Flat).file("a").parent(), Some(&*logs));
+        assert!(scene(Layout::Own).pattern().ends_with("/${POD_NAME}/*.log"));
     }
 }

@@ -15,6 +15,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::nfs::On;
 use crate::nfs::ride::{Ride, SEEN};
 use crate::peer::Score;
+use crate::shipper::{Place, Shipper};
+use crate::sweep::{self, Layout, Scene};
 use crate::{Outcome, child, job, wait};
 
 /// One case's folder, as each client sees it, and as the server does.
@@ -28,18 +30,29 @@ struct Field {
     on: On,
 }
 
+impl Field {
+    /// How many lines may come twice where files are told by their inodes: sshfs makes these of paths, so that a file that
+    /// was renamed is a new one (docs/decisions/network-file-systems.md).
+    fn by_inode(&self, most: usize) -> usize {
+        if self.on == On::Sshfs { most } else { 0 }
+    }
+}
+
 type Case = fn(&Field) -> Outcome<String>;
 
-const SIDE_BY_SIDE: [(&str, Case); 9] = [
+const SIDE_BY_SIDE: [(&str, Case); 12] = [
     ("appends", appends),
     ("new-files", new_files),
     ("rotation", rotation),
+    ("rotation-at-once", rotation_at_once),
+    ("rotation-by-fingerprint", rotation_by_fingerprint),
     ("truncation", truncation),
     ("unlinked-while-read", unlinked_while_read),
     ("stale-handle", stale_handle),
     ("drain-after-close", drain_after_close),
     ("flag-before-data", flag_before_data),
     ("stale-attributes", stale_attributes),
+    ("left-by-the-dead", left_by_the_dead),
 ];
 
 const ALONE: [(&str, Case); 1] = [("server-away", server_away)];
@@ -122,8 +135,12 @@ fn new_files(field: &Field) -> Outcome<String> {
     Ok("60 lines of three files".into())
 }
 
+/// Contents whose 64 bytes before the reader's place are the same can't be told apart where inodes don't tell: lines of this
+/// width are short enough for their numbers to be among these.
+const NARROW: usize = 40;
+
 fn rotation(field: &Field) -> Outcome<String> {
-    let lines = job::lines(0, 300, 100);
+    let lines = job::lines(0, 300, NARROW);
     let (path, mut parts) = (field.a.join("app.log"), lines.chunks(50));
     let mut ride = Ride::start(&[field.b.join("app.log*")], &[])?;
     for turn in 1..=3 {
@@ -134,14 +151,59 @@ fn rotation(field: &Field) -> Outcome<String> {
         io(&path, fs::rename(&path, field.a.join(format!("app.log.{turn}"))))?;
         ride.until(turn * 100, SEEN)?;
     }
-    ride.finish(&lines)?;
-    Ok("300 lines over 3 rotations".into())
+    let doubled = ride.finish_doubling(&lines, field.by_inode(150))?;
+    Ok(format!("300 lines over 3 rotations, {doubled} of them twice"))
 }
 
-/// Cut off and written anew, shorter and longer than before. Contents whose 64 bytes before the reader's place are the same
-/// can't be told apart on a network file system: the lines are short enough for their numbers to be among these.
+fn rotation_at_once(field: &Field) -> Outcome<String> {
+    let ride = Ride::start(&[field.b.join("app.log*")], &[])?;
+    generations(field, ride, NARROW, field.by_inode(160))
+}
+
+fn rotation_by_fingerprint(field: &Field) -> Outcome<String> {
+    generations(field, Ride::by_fingerprint(&[field.b.join("app.log*")])?, 100, 0)
+}
+
+/// Rotations as they are usual: each name goes on by one, and a new file is there at once, so that the next look finds
+/// another file at each path. `most`: how many lines may come twice.
+fn generations(field: &Field, mut ride: Ride, width: usize, most: usize) -> Outcome<String> {
+    let lines = job::lines(0, 200, width);
+    let name = |n: usize| field.a.join(if n == 0 { "app.log".into() } else { format!("app.log.{n}") });
+    append(&name(0), &lines[..20])?;
+    for (turn, part) in lines[20..].chunks(60).enumerate() {
+        append(&name(0), &part[..20])?;
+        ride.until(turn * 60 + 40, SEEN)?;
+        append(&name(0), &part[20..40])?;
+        for n in (0..=turn).rev() {
+            io(&name(n), fs::rename(name(n), name(n + 1)))?;
+        }
+        append(&name(0), &part[40..])?;
+        ride.until(turn * 60 + 80, SEEN)?;
+    }
+    let doubled = ride.finish_doubling(&lines, most)?;
+    Ok(format!("200 lines, 4 files and 3 rotations, {doubled} lines twice"))
+}
+
+/// What the dead leave: pods on one client, some of them killed, and sweepers on others. One of the living is stopped
+/// meanwhile: that it lives is what its lock says alone. On sshfs no lock reaches another client, and a file has other
+/// numbers there: the beat tells who lives, and the content which file it is.
+fn left_by_the_dead(field: &Field) -> Outcome<String> {
+    let scene = Scene {
+        layout: Layout::Own,
+        pods: 5,
+        killed: 2,
+        lines: 200,
+        stopped: field.on != On::Sshfs,
+        by_fingerprint: field.on == On::Sshfs,
+        logs: field.a.clone(),
+        swept: vec![field.b.clone(), field.fresh.clone()],
+    };
+    sweep::killed(&Shipper::named("pillion")?, &Place::new()?, &scene)
+}
+
+/// Cut off and written anew, shorter and longer than before.
 fn truncation(field: &Field) -> Outcome<String> {
-    let lines = job::lines(0, 170, 40);
+    let lines = job::lines(0, 170, NARROW);
     let path = field.a.join("app.log");
     let mut ride = Ride::start(&[field.b.join("*.log")], &[])?;
     let mut from = 0;
@@ -250,7 +312,7 @@ impl Away {
 
     fn set(&self, answers: bool) -> Outcome {
         match self.0 {
-            On::Nfs => {
+            On::Nfs | On::GlusterFs => {
                 let state = if answers { "up" } else { "down" };
                 child::run(Command::new("ip").args(["link", "set", "lo", state])).map(drop)
             }
@@ -301,11 +363,11 @@ fn server_away(field: &Field) -> Outcome<String> {
     append(&here, &lines[120..])?;
     let took = match field.on {
         On::Nfs => ride.end(Some(Signal::INT), 3)?,
-        On::Sshfs => ride.told_to_end("the time for the drain was up", quick)?,
+        On::GlusterFs | On::Sshfs => ride.told_to_end("the time for the drain was up", quick)?,
     };
     let receipt = ride.receipt()?;
     drop(away);
-    if field.on == On::Sshfs {
+    if field.on != On::Nfs {
         // The kernel lets no process end whose call a FUSE server has taken and not answered.
         ride.end(None, 3)?;
     }

@@ -1,4 +1,4 @@
-//! A real network file system: NFSv4.1, or sshfs, in a kernel of its own, and the real executable as one of its clients.
+//! A real network file system: NFSv4.1, GlusterFS or sshfs, in a kernel of its own, and the real executable as one of its clients.
 //!
 //! Comes in: the executable (`$PILLION_BIN`, else `target/dist/pillion`, built first). Goes out: a line for each case, and an
 //! error when one failed. Always holds: the server, its clients and what hangs in them live in a user-mode kernel
@@ -28,7 +28,7 @@ use crate::shipper::Shipper;
 use crate::{Outcome, cache, root, wait};
 
 /// The kernel, the servers, what loads modules, and the libraries that these need.
-const PACKAGES: [&str; 15] = [
+const PACKAGES: [&str; 24] = [
     "user-mode-linux",
     "nfs-kernel-server",
     "kmod",
@@ -44,7 +44,19 @@ const PACKAGES: [&str; 15] = [
     "libfuse3-3",
     "libglib2.0-0",
     "openssh-sftp-server",
+    "glusterfs-common",
+    "libglusterfs0",
+    "libgfrpc0",
+    "libgfxdr0",
+    "liburcu8",
+    "libaio1",
+    "libacl1",
+    "libssl3",
+    "libuuid1",
 ];
+
+/// Fills up what the kernel doesn't know of the machine's registers.
+const PTRACE: &str = include_str!("../../../e2e/nfs/ptrace.c");
 
 /// The guest's start, all cases, and its end; it takes about a third of that.
 const LIMIT: Duration = Duration::from_secs(280);
@@ -53,6 +65,7 @@ const LIMIT: Duration = Duration::from_secs(280);
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum On {
     Nfs,
+    GlusterFs,
     Sshfs,
 }
 
@@ -60,20 +73,22 @@ impl On {
     fn named(name: &str) -> Outcome<On> {
         match name {
             "nfs" => Ok(On::Nfs),
+            "glusterfs" => Ok(On::GlusterFs),
             "sshfs" => Ok(On::Sshfs),
-            odd => Err(format!("--on nfs or sshfs, not {odd}")),
+            odd => Err(format!("--on nfs, glusterfs or sshfs, not {odd}")),
         }
     }
 
     fn name(self) -> &'static str {
         match self {
             On::Nfs => "nfs",
+            On::GlusterFs => "glusterfs",
             On::Sshfs => "sshfs",
         }
     }
 }
 
-/// Runs the cases: `--on nfs|sshfs` (nfs), `--case NAME`, or `--long`, the one that takes minutes. Inside of the guest,
+/// Runs the cases: `--on nfs|glusterfs|sshfs` (nfs), `--case NAME`, or `--long`, the one that takes minutes. Inside of the guest,
 /// `--inside`, these come as variables.
 pub(crate) fn run(words: &[&str]) -> Outcome {
     let mut args = Args::new(words);
@@ -93,7 +108,7 @@ pub(crate) fn missing() -> Option<String> {
     if !cfg!(target_arch = "x86_64") {
         return Some("Debian has the user-mode kernel for x86-64 alone".into());
     }
-    let tools = ["apt-get", "dpkg-deb", "mkfs.ext4", "setsid"];
+    let tools = ["apt-get", "dpkg-deb", "mkfs.ext4", "setsid", "cc"];
     let found = |tool: &str| {
         let path = std::env::var_os("PATH").unwrap_or_default();
         std::env::split_paths(&path)
@@ -101,12 +116,14 @@ pub(crate) fn missing() -> Option<String> {
             .any(|dir: PathBuf| dir.join(tool).exists())
     };
     let missing: Vec<&str> = tools.into_iter().filter(|tool| !found(tool)).collect();
-    (!missing.is_empty()).then(|| format!("the guest is made of Debian's packages; there is no {}", missing.join(", ")))
+    let missing = missing.join(", ");
+    (!missing.is_empty())
+        .then(|| format!("the guest is made of Debian's packages and a C compiler; there is no {missing}"))
 }
 
-/// Debian's packages, unpacked.
+/// Debian's packages, unpacked, and what makes its kernel run on every processor.
 fn tools() -> Outcome<PathBuf> {
-    cache::built("nfs-guest", &[&PACKAGES.join(" ")], |new| {
+    cache::built("nfs-guest", &[&PACKAGES.join(" "), PTRACE], |new| {
         let mut apt = Command::new("apt-get");
         child::run(apt.args(["download", "-q"]).args(PACKAGES).current_dir(new))?;
         for entry in fs::read_dir(new).map_err(|e| e.to_string())?.flatten() {
@@ -114,6 +131,9 @@ fn tools() -> Outcome<PathBuf> {
             child::run(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(new))?;
             fs::remove_file(deb).map_err(|e| e.to_string())?;
         }
+        let mut cc = Command::new("cc");
+        cc.args(["-O2", "-shared", "-fPIC", "-o"]).arg(new.join("ptrace.so")).arg(root().join("e2e/nfs/ptrace.c"));
+        child::run(&mut cc)?;
         // Where modules are looked for.
         let modules = new.join("lib/modules");
         std::os::unix::fs::symlink("../usr/lib/uml/modules", modules).map_err(|e| e.to_string())
@@ -132,7 +152,8 @@ fn in_guest(on: On, only: Option<&str>) -> Outcome {
     fs::File::create(&disk).and_then(|disk| disk.set_len(256 << 20)).map_err(|e| e.to_string())?;
     child::run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&disk).env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin"))?;
     let mut kernel = Command::new(tools.join("usr/bin/linux.uml"));
-    kernel.args(["mem=384M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro"]);
+    kernel.env("LD_PRELOAD", tools.join("ptrace.so"));
+    kernel.args(["mem=640M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro"]);
     kernel.args(["con=null", "con0=null,fd:1", "panic=1"]);
     let path = |name: &str, path: &Path| format!("{name}={}", path.display());
     kernel.args([path("ubda", &disk), path("init", &root().join("e2e/nfs/init.sh"))]);

@@ -3,6 +3,7 @@
 //! Always holds: it ships into a file in memory, so that it depends on no network; its data path outlives it, so that
 //! another run of the same ride goes on.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,6 +14,7 @@ use rustix::process::Signal;
 use crate::child::Child;
 use crate::peer::tail;
 use crate::shipper::{Place, Shipper};
+use crate::sweep::BY_FINGERPRINT;
 use crate::{Outcome, job, wait};
 
 /// How long anything may take to be seen: a client that has cached that a file isn't there believes it for up to a minute.
@@ -31,13 +33,22 @@ pub(crate) struct Ride {
 impl Ride {
     /// Starts to read these patterns, each by an input of its own.
     pub(crate) fn start(paths: &[PathBuf], words: &[&str]) -> Outcome<Ride> {
+        Ride::told(paths, "", words)
+    }
+
+    /// The same, but a file is told by its content and not by its inode.
+    pub(crate) fn by_fingerprint(paths: &[PathBuf]) -> Outcome<Ride> {
+        Ride::told(paths, BY_FINGERPRINT, &[])
+    }
+
+    fn told(paths: &[PathBuf], more: &str, words: &[&str]) -> Outcome<Ride> {
         let mut ride = Ride { shipper: Shipper::named("pillion")?, place: Place::new()?, child: None };
         let inputs: String = paths
             .iter()
             .enumerate()
             .map(|(i, path)| {
                 let path = path.display();
-                format!("- type: filestream\n  id: input-{i}\n  paths: ['{path}']\n  prospector.scanner.check_interval: 1s\n")
+                format!("- type: filestream\n  id: input-{i}\n  paths: ['{path}']\n  prospector.scanner.check_interval: 1s\n{more}")
             })
             .collect();
         let out = ride.out();
@@ -63,9 +74,10 @@ impl Ride {
     pub(crate) fn arrived(&self) -> Outcome<Vec<String>> {
         let mut lines = Vec::new();
         for entry in fs::read_dir(self.out()).into_iter().flatten().flatten() {
-            let text = fs::read_to_string(entry.path()).map_err(|e| e.to_string())?;
-            // The last one may be on its way.
-            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+            let text = fs::read(entry.path()).map_err(|e| e.to_string())?;
+            // The last one may be on its way, and end within a character.
+            let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(&[][..], |end| &text[..end]);
+            let whole = std::str::from_utf8(whole).map_err(|e| e.to_string())?;
             for event in whole.lines() {
                 let event: serde_json::Value = serde_json::from_str(event).map_err(|e| format!("{e}: {event}"))?;
                 lines.push(event["message"].as_str().unwrap_or_default().to_owned());
@@ -74,13 +86,13 @@ impl Ride {
         Ok(lines)
     }
 
-    /// Waits until so many lines have arrived.
+    /// Waits until so many different lines have arrived.
     pub(crate) fn until(&mut self, count: usize, limit: Duration) -> Outcome {
         let got = wait::until(&format!("{count} lines"), limit, || {
             if let Some(ended) = self.child.as_mut().map(Child::ended).transpose()?.flatten() {
                 return Err(format!("it ended with {}", ended.status));
             }
-            Ok((self.arrived()?.len() >= count).then_some(()))
+            Ok((self.arrived()?.into_iter().collect::<HashSet<_>>().len() >= count).then_some(()))
         });
         got.map_err(|why| {
             format!("{why}; {} there; {}", self.arrived().map_or(0, |l| l.len()), tail(&self.place.log()))
@@ -128,6 +140,14 @@ impl Ride {
     pub(crate) fn finish(mut self, written: &[String]) -> Outcome {
         self.end(Some(Signal::INT), 0)?;
         self.compare(written)
+    }
+
+    /// Ends it, complete: nothing is lost, and at most so many lines came more than once. How many these are.
+    pub(crate) fn finish_doubling(mut self, written: &[String], most: usize) -> Outcome<usize> {
+        self.end(Some(Signal::INT), 0)?;
+        let arrived = self.arrived()?;
+        let counted = job::doubled(written, arrived.iter().map(String::as_str), most);
+        counted.map_err(|why| format!("{why}; {}", self.tail()))
     }
 
     /// Compares what was written with what arrived: each line once.
