@@ -20,6 +20,9 @@ use crate::{Outcome, job, wait};
 /// How long anything may take to be seen: a client that has cached that a file isn't there believes it for up to a minute.
 pub(crate) const SEEN: Duration = Duration::from_secs(90);
 
+/// What it says when it has started.
+const STARTED: &str = "\"started; ";
+
 /// How long a drain may take.
 const END: Duration = Duration::from_secs(30);
 
@@ -62,8 +65,12 @@ impl Ride {
     pub(crate) fn again(&mut self, words: &[&str]) -> Outcome {
         let mut command: Command = self.shipper.command(&self.place);
         command.args(["--receipt".as_ref(), self.place.receipt().as_os_str()]).args(words);
+        let starts = |ride: &Ride| ride.log().matches(STARTED).count();
+        let before = starts(self);
         self.child = Some(Child::start(&mut command, &self.place.log())?);
-        Ok(())
+        // What is told to end before it listens to signals ends by them.
+        let listens = || Ok((starts(self) > before).then_some(()));
+        wait::until("the start", SEEN, listens).map_err(|why| format!("{why}; {}", self.tail()))
     }
 
     fn out(&self) -> PathBuf {
