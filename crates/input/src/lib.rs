@@ -19,6 +19,7 @@ mod spec;
 mod standing;
 mod stdin;
 mod thread;
+mod unzip;
 mod watch;
 
 pub use handle::Handle;
@@ -29,7 +30,7 @@ pub use mount::Mounts;
 pub use mount::divide::{Division, MAX_SHARES, Share};
 pub use options::{limits, specs, specs_from_root};
 pub use scan::{Glob, PatternError};
-pub use spec::{Backoff, Budget, Close, Identity, InputSpec, Limits, Order, Own};
+pub use spec::{Backoff, Budget, Close, Compression, Identity, InputSpec, Limits, Order, Own};
 pub use standing::Standing;
 pub use stdin::StdinThread;
 pub use thread::{BatchSink, HarvestThread, Report, Waker};

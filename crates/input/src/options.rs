@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 
 use crate::parse::{Chain, ChainOptions, Pattern};
 use crate::scan::{Glob, PatternError};
-use crate::spec::{Backoff, Close, Identity, InputSpec, Limits, Order};
+use crate::spec::{Backoff, Close, Compression, Identity, InputSpec, Limits, Order};
 
 /// What all inputs share: the general settings `tags`, `fields`, `fields_under_root`.
 struct Globals {
@@ -321,6 +321,9 @@ fn filestream_options(s: &Section<'_>, spec: &mut InputSpec) -> Result<(), Error
         factor: 2.0,
     };
     spec.tail = s.bool("seek_to_tail")?.unwrap_or(false);
+    if v9 {
+        spec.compression = compression(s)?;
+    }
     spec.show_fingerprint = if v9 { s.bool("include_file_fingerprint")?.unwrap_or(true) } else { true };
     match s.choice("ignore_inactive", &["", "since_last_start", "since_first_start"])? {
         Some("since_last_start") => spec.ignore_before_start = true,
@@ -334,6 +337,17 @@ fn filestream_options(s: &Section<'_>, spec: &mut InputSpec) -> Result<(), Error
         _ => {}
     }
     Ok(())
+}
+
+/// `compression`; 9.2 had `gzip_experimental` for what is `auto` now.
+fn compression(s: &Section<'_>) -> Result<Compression, Error> {
+    let old = s.bool("gzip_experimental")?.unwrap_or(false);
+    Ok(match s.choice("compression", &["", "none", "auto", "gzip"])? {
+        Some("auto") => Compression::Auto,
+        Some("gzip") => Compression::Gzip,
+        None if old => Compression::Auto,
+        _ => Compression::None,
+    })
 }
 
 /// The fingerprint that the scanner's options describe.
@@ -489,6 +503,16 @@ mod tests {
         );
         assert!(spec.tail && spec.symlinks && spec.ignore_before_start);
         assert_eq!((spec.scan_every.as_secs(), spec.desc.index.as_deref()), (1, Some("i")));
+        for (option, want) in [
+            ("", Compression::None),
+            ("  compression: ''\n", Compression::None),
+            ("  compression: auto\n", Compression::Auto),
+            ("  compression: gzip\n", Compression::Gzip),
+            ("  gzip_experimental: true\n", Compression::Auto),
+        ] {
+            let spec = input("9", &format!("  type: filestream\n  id: x\n{option}")).unwrap();
+            assert_eq!(spec.compression, want, "{option}");
+        }
         for (word, want) in [
             ("native: ~", Identity::Native),
             ("path: ~", Identity::Path),

@@ -50,6 +50,18 @@ pub struct Close {
     pub after: Option<Duration>,
 }
 
+/// Which of an input's files are compressed (`compression`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// None: their bytes are the text.
+    #[default]
+    None,
+    /// Those that begin as gzip files do.
+    Auto,
+    /// All; others can't be read.
+    Gzip,
+}
+
 /// How often a file is looked at that no watch tells about.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Backoff {
@@ -96,6 +108,8 @@ pub struct InputSpec {
     pub show_fingerprint: bool,
     /// When descriptors are closed.
     pub close: Close,
+    /// Which files are compressed.
+    pub compression: Compression,
     /// How often files are looked at.
     pub backoff: Backoff,
     /// New files are read from their end on (`tail_files`, `seek_to_tail`).
@@ -121,6 +135,7 @@ impl InputSpec {
             ignore_older: None,
             ignore_before_start: false,
             show_fingerprint: true,
+            compression: Compression::None,
             close: Close { inactive: Duration::from_secs(300), renamed: false, removed: true, eof: false, after: None },
             backoff: Backoff { init: Duration::from_secs(1), max: Duration::from_secs(10), factor: 2.0 },
             tail: false,

@@ -116,13 +116,10 @@ impl Stream {
             parsed = self.chain.parse(&mut data, &chunk, &mut events);
         }
         let seen = self.pos + parsed.seen;
-        let timeout = self.chain.group_timeout();
-        if parsed.open == Open::Group && !parsed.more {
-            if seen > self.seen || self.group_at.is_none() || due {
-                self.group_at = timeout.map(|t| now.plus(t));
-            }
-        } else {
+        if parsed.open != Open::Group || parsed.more {
             self.group_at = None;
+        } else if seen > self.seen || self.group_at.is_none() || due {
+            self.group_at = self.chain.group_timeout().map(|t| now.plus(t));
         }
         self.seen = self.seen.max(seen);
         if parsed.consumed == 0 {

@@ -165,6 +165,11 @@ pub trait File: Send + Sync {
 
     /// Cuts or extends the file.
     fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Whether reading costs little only from one byte on to the next: bytes at other places may be far.
+    fn is_sequential(&self) -> bool {
+        false
+    }
 }
 
 impl dyn Fs + '_ {

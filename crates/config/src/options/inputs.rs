@@ -161,8 +161,8 @@ const FILESTREAM: &[Row] = &[
     Row("line_terminator", NEW, T),
     Row("encoding", NEW, T),
     Row("seek_to_tail", NEW, T),
-    Row("compression", "9", R("compressed files aren't read yet")),
-    Row("gzip_experimental", "9", R("compressed files aren't read yet")),
+    Row("compression", "9", T),
+    Row("gzip_experimental", "9", T),
     Row("delete", "9", R("files aren't deleted after they have been shipped")),
     Row("take_over", NEW, R("taking over another input's registry entries isn't supported")),
     Row(

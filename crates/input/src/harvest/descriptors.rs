@@ -140,6 +140,7 @@ impl Harvester {
             && f.fd.take().is_some()
         {
             self.open -= 1;
+            self.unzipping.retain(|other| *other != id);
             if f.kept {
                 f.kept = false;
                 self.open_deleted -= 1;

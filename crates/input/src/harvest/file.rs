@@ -197,6 +197,11 @@ impl FileState {
         self.deleted || (self.network && super::look::is_leftover(&self.path))
     }
 
+    /// Whether it is open and compressed: written once, so that its end is the end.
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.fd.as_ref().is_some_and(|fd| fd.is_sequential())
+    }
+
     /// What was just found.
     pub(crate) fn new(
         input: u16,

@@ -278,6 +278,9 @@ impl Harvester {
             f.incarnation = incarnation;
             (f.pos, f.scanned_to, f.guard) = (0, 0, Guard::default());
         }
+        if f.is_compressed() && !f.unread() {
+            self.close(id);
+        }
         self.write_entry(id);
         if let Some(f) = self.table.get(id) {
             tracing::debug!(path = %f.path.display(), key = %entry.key, pos = f.pos, incarnation = %f.incarnation, "a file goes on");

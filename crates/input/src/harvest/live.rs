@@ -12,6 +12,8 @@
 //! on where this one stopped. An input's place is used again after it.
 //! Tested in `tests/live.rs`.
 
+use std::sync::Arc;
+
 use pillion_event::InputKind;
 use pillion_world::Mono;
 
@@ -19,7 +21,8 @@ use crate::harvest::file::Drain;
 use crate::harvest::table::FileId;
 use crate::harvest::tour::Tour;
 use crate::harvest::{Harvester, Input, account_of};
-use crate::spec::InputSpec;
+use crate::spec::{Compression, InputSpec};
+use crate::unzip::Unzip;
 
 /// Names an input of a harvester: unique in the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,7 +56,25 @@ impl Harvester {
             None if self.inputs.len() < usize::from(u16::MAX) => self.inputs.push(input),
             None => return None,
         }
+        self.set_compression();
         Some(id)
+    }
+
+    /// Tells the file system which paths may hold compressed files, once there are such inputs.
+    fn set_compression(&mut self) {
+        let compressed = |i: &&Input| i.life != Life::Over && i.spec.compression != Compression::None;
+        let rules: Vec<_> =
+            self.inputs.iter().filter(compressed).map(|i| (i.spec.paths.clone(), i.spec.compression)).collect();
+        if rules.is_empty() && self.unzip.is_none() {
+            return;
+        }
+        let world = &mut self.world;
+        let unzip = self.unzip.get_or_insert_with(|| {
+            let (fs, shared) = Unzip::new(Arc::clone(&world.fs));
+            world.fs = Arc::new(fs);
+            shared
+        });
+        unzip.set_rules(rules);
     }
 
     /// Ends an input: what its files hold now is read, then it is forgotten. One that isn't there has ended already.

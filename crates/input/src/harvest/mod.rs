@@ -71,6 +71,7 @@ use crate::harvest::tour::Tour;
 use crate::harvest::trust::Asked;
 use crate::spec::{Budget, InputSpec, Limits, Own};
 use crate::standing::Standing;
+use crate::unzip;
 
 /// What a step did.
 #[derive(Debug)]
@@ -231,6 +232,10 @@ pub struct Harvester {
     /// How many steps in a row weren't reading while there was something to read.
     owed: u8,
     draining: bool,
+    /// Some files are compressed: what the world's file system is told of them.
+    unzip: Option<Arc<unzip::Shared>>,
+    /// The compressed files that are being read, at most [`MAX_UNZIPPING`].
+    unzipping: Vec<FileId>,
     /// Other processes read the same folders.
     sharing: Option<Sharing>,
     /// Which problems were said already.
@@ -243,6 +248,9 @@ const OWED: u8 = 16;
 
 /// How many files wait at most to be read for the first time before the search for more pauses.
 const MAX_FRESH: usize = 4096;
+
+/// How many compressed files are read side by side: each costs memory while it is read, and time when it is begun again.
+const MAX_UNZIPPING: usize = 8;
 
 /// How many problems are remembered as said.
 const MAX_SAID: usize = 4096;
@@ -296,6 +304,8 @@ impl Harvester {
             started_ms,
             owed: 0,
             draining: false,
+            unzip: None,
+            unzipping: Vec::new(),
             sharing: None,
             said: BTreeSet::new(),
         };

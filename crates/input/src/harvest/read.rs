@@ -15,11 +15,11 @@ use pillion_event::{Batch, Event, FileStat, GUARD, Guard, Source};
 use pillion_registry::{Identifier, Intent};
 use pillion_world::{File, Meta, Mono};
 
-use crate::harvest::Harvester;
 use crate::harvest::account::LossCause;
 use crate::harvest::file::{Drain, FileState, Tally};
 use crate::harvest::identity::read_exactly;
 use crate::harvest::table::FileId;
+use crate::harvest::{Harvester, MAX_UNZIPPING};
 use crate::parse::{Chain, Chunk, Flush, Open, Parsed};
 use crate::spec::Budget;
 
@@ -88,6 +88,10 @@ impl Harvester {
             return Ok(None);
         }
         let seen = self.now_of(id, now)?;
+        if self.waits_for_others(id) {
+            self.make_ready(id);
+            return Ok(None);
+        }
         let Some(f) = self.table.get_mut(id) else { return Ok(None) };
         self.at.set(&f.path);
         let Some(fd) = &f.fd else { return Ok(None) };
@@ -122,6 +126,20 @@ impl Harvester {
             return self.replay(id, budget, &meta, before, now);
         }
         self.read_on(id, budget, &meta, before, now)
+    }
+
+    /// Whether enough compressed files are being read beside this one. Each is read to its end, however slow that is: then
+    /// the next one begins.
+    fn waits_for_others(&mut self, id: FileId) -> bool {
+        if !self.table.get(id).is_some_and(FileState::is_compressed) || self.unzipping.contains(&id) {
+            return false;
+        }
+        if self.unzipping.len() >= MAX_UNZIPPING {
+            // It costs as much to open it again as to keep it open.
+            return true;
+        }
+        self.unzipping.push(id);
+        false
     }
 
     /// Reads what nobody has read.
@@ -163,7 +181,7 @@ impl Harvester {
             want = want.max(usize::try_from(floor - f.pos).unwrap_or(usize::MAX).saturating_add(4096)).min(LONG + 1);
         }
         let group_is_due = f.group_at.is_some_and(|at| at <= now);
-        let flush_at_end = if f.drain == Drain::Pending || f.ending {
+        let flush_at_end = if f.drain == Drain::Pending || f.ending || f.is_compressed() {
             Flush::All
         } else if group_is_due {
             Flush::Groups
@@ -242,7 +260,7 @@ impl Harvester {
             return;
         }
         let ending = std::mem::take(&mut f.ending);
-        let close_eof = self.inputs.get(usize::from(f.input)).is_some_and(|i| i.spec.close.eof);
+        let close_eof = f.is_compressed() || self.inputs.get(usize::from(f.input)).is_some_and(|i| i.spec.close.eof);
         let done = f.drain == Drain::Done;
         if ending || done || (close_eof && !f.gone) {
             self.close(id);
