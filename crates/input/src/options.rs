@@ -303,6 +303,7 @@ fn filestream_options(s: &Section<'_>, spec: &mut InputSpec) -> Result<(), Error
     spec.include_files = patterns(s, "prospector.scanner.include_files")?;
     spec.exclude_files = patterns(s, "prospector.scanner.exclude_files")?;
     spec.symlinks = s.bool("prospector.scanner.symlinks")?.unwrap_or(false);
+    spec.resend_on_touch = s.bool("prospector.scanner.resend_on_touch")?.unwrap_or(false);
     let default = if v9 { scanner_fingerprint(s, true)? } else { Identity::Native };
     spec.identity = identity(s, default)?;
     spec.registry_v9 = v9;
@@ -327,13 +328,7 @@ fn filestream_options(s: &Section<'_>, spec: &mut InputSpec) -> Result<(), Error
     spec.show_fingerprint = if v9 { s.bool("include_file_fingerprint")?.unwrap_or(true) } else { true };
     match s.choice("ignore_inactive", &["", "since_last_start", "since_first_start"])? {
         Some("since_last_start") => spec.ignore_before_start = true,
-        Some("since_first_start") => {
-            return Err(s.error(
-                "ignore_inactive",
-                "when the first start was isn't known here",
-                "use since_last_start, or ignore_older",
-            ));
-        }
+        Some("since_first_start") => spec.ignore_before_first_start = true,
         _ => {}
     }
     Ok(())
@@ -485,7 +480,7 @@ mod tests {
 
     #[test]
     fn options_of_filestream() {
-        let more = "  type: filestream\n  id: x\n  prospector.scanner: {check_interval: 1s, symlinks: true, include_files: [a], exclude_files: [b], \
+        let more = "  type: filestream\n  id: x\n  prospector.scanner: {check_interval: 1s, symlinks: true, resend_on_touch: true, include_files: [a], exclude_files: [b], \
                     fingerprint: {enabled: true, offset: 32, length: 64}}\n  file_identity.fingerprint: ~\n  close.on_state_change: {inactive: 1m, \
                     renamed: true, removed: true, check_interval: 1s}\n  close.reader: {on_eof: true, after_interval: 1h}\n  backoff: {init: 1s, max: 2s}\n  \
                     ignore_inactive: since_last_start\n  seek_to_tail: true\n  index: i\n";
@@ -501,7 +496,7 @@ mod tests {
                 after: Some(Duration::from_secs(3600))
             }
         );
-        assert!(spec.tail && spec.symlinks && spec.ignore_before_start);
+        assert!(spec.tail && spec.symlinks && spec.ignore_before_start && spec.resend_on_touch);
         assert_eq!((spec.scan_every.as_secs(), spec.desc.index.as_deref()), (1, Some("i")));
         for (option, want) in [
             ("", Compression::None),

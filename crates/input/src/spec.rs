@@ -104,10 +104,14 @@ pub struct InputSpec {
     pub ignore_older: Option<Duration>,
     /// Files last changed before the start aren't read (`ignore_inactive: since_last_start`).
     pub ignore_before_start: bool,
+    /// The same with the first start on this data path (`since_first_start`).
+    pub ignore_before_first_start: bool,
     /// Events carry their file's fingerprint where there is one (`include_file_fingerprint`).
     pub show_fingerprint: bool,
     /// When descriptors are closed.
     pub close: Close,
+    /// A file whose time of change changes and whose content doesn't is sent again (`resend_on_touch`).
+    pub resend_on_touch: bool,
     /// Which files are compressed.
     pub compression: Compression,
     /// How often files are looked at.
@@ -134,7 +138,9 @@ impl InputSpec {
             scan_every: Duration::from_secs(10),
             ignore_older: None,
             ignore_before_start: false,
+            ignore_before_first_start: false,
             show_fingerprint: true,
+            resend_on_touch: false,
             compression: Compression::None,
             close: Close { inactive: Duration::from_secs(300), renamed: false, removed: true, eof: false, after: None },
             backoff: Backoff { init: Duration::from_secs(1), max: Duration::from_secs(10), factor: 2.0 },

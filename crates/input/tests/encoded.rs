@@ -86,7 +86,7 @@ fn options() -> impl Strategy<Value = (&'static str, &'static str, &'static str)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 30, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// However a file grows, and wherever the process was restarted, its lines are what they are.
     #[test]

@@ -86,6 +86,13 @@ fn old_files_and_tails() {
     assert_eq!(rig.settle(), ["new"]);
     rig.append("old.log", "appended\n");
     assert_eq!(rig.search(), ["appended"]);
+    let mut rig = Rig::with(|spec| spec.ignore_before_first_start = true);
+    rig.append("a.log", "new\n");
+    rig.append("old.log", "older than the first start\n");
+    let file = std::fs::File::options().write(true).open(rig.path("old.log")).unwrap();
+    file.set_modified(std::time::SystemTime::now() - Duration::from_secs(60)).unwrap();
+    rig.restart();
+    assert_eq!(rig.settle(), ["new"]);
     let mut rig = Rig::with(|spec| spec.tail = true);
     rig.append("a.log", "before\n");
     assert_eq!(rig.settle(), NONE);

@@ -6,6 +6,7 @@ mod common;
 use std::time::Duration;
 
 use common::Rig;
+use pillion_input::Identity;
 
 const NONE: [&str; 0] = [];
 
@@ -240,4 +241,34 @@ fn what_waited_and_was_seen_is_lost_by_a_copytruncate() {
     rig.append("a.log", "six\n");
     assert_eq!(rig.search(), ["six"]);
     assert_eq!(rig.lost(), 10);
+}
+
+#[test]
+fn a_touched_file_is_sent_again_where_that_is_wanted() {
+    let touch = |rig: &Rig, seconds| {
+        let later = std::time::SystemTime::now() + Duration::from_secs(seconds);
+        std::fs::File::options().write(true).open(rig.path("a.log")).unwrap().set_modified(later).unwrap();
+    };
+    for (resends, fingerprint) in [(true, false), (true, true), (false, false)] {
+        let mut rig = Rig::with(|spec| {
+            spec.resend_on_touch = resends;
+            if fingerprint {
+                spec.identity = Identity::Fingerprint { offset: 0, length: 64, growing: true };
+            }
+        });
+        rig.append("a.log", "one\ntwo\nhalf");
+        assert_eq!(rig.settle(), ["one", "two"]);
+        rig.ack();
+        touch(&rig, 5);
+        let again: &[&str] = if resends { &["one", "two"] } else { &[] };
+        assert_eq!(rig.search(), again, "{resends} {fingerprint}");
+        assert_eq!(rig.search(), NONE);
+        let ids: std::collections::HashSet<_> = rig.batches.iter().map(|b| b.source.incarnation).collect();
+        rig.ack();
+        rig.append("a.log", " a line\n");
+        touch(&rig, 9);
+        assert_eq!(rig.search(), ["half a line"]);
+        assert!(rig.batches.iter().all(|b| ids.is_empty() || ids.contains(&b.source.incarnation)));
+        assert_eq!(rig.lost(), 0);
+    }
 }

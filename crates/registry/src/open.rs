@@ -25,8 +25,9 @@ use crate::entry::{Entry, Kind};
 use crate::error::Error;
 use crate::foreign::Bounds;
 use crate::load::{self, Faults, Loaded, LogFile, Map};
-use crate::registry::{Record, Registry};
+use crate::registry::{Agent, Record, Registry};
 use crate::takeover;
+use crate::time::parse_rfc3339;
 
 /// The name of the lock, the same as Filebeat's, so that the two exclude each other.
 pub(crate) const LOCK: &str = "filebeat.lock";
@@ -172,7 +173,7 @@ impl Registry {
         let (faults, opened) = (Faults::default(), Opened::default());
         let limits = load::Limits { file: options.bounds.file, entries: options.bounds.entries };
         let mut opener = Opener { world, data_path, root, mode: options.file_mode, limits, faults, opened };
-        let agent_id = opener.agent_id()?;
+        let agent = opener.agent()?;
         let (mut disk, loaded) = opener.store(options)?;
         let Loaded { mut records, log, checkpoint_len, torn, .. } = loaded;
         let changed = opener.adopt(&mut records.map) && log != LogFile::Used;
@@ -191,7 +192,7 @@ impl Registry {
         opened.torn = torn;
         opened.entries = records.map.values().filter(|r| matches!(r, Record::File(_))).count();
         (opened.faults, opened.fault_count) = (opener.faults.list, opener.faults.count);
-        Ok((Registry::new(world.clone(), disk, records.map, changed, agent_id, lock), opened))
+        Ok((Registry::new(world.clone(), disk, records.map, changed, agent, lock), opened))
     }
 }
 
@@ -216,30 +217,31 @@ impl Opener<'_> {
     }
 
     /// `path.data/meta.json`: read, or made.
-    fn agent_id(&mut self) -> Result<String, Error> {
+    fn agent(&mut self) -> Result<Agent, Error> {
         let path = self.data_path.join(META);
         let known = match self.world.fs.read(&path, MAX_META) {
             Ok(bytes) => {
-                let uuid = serde_json::from_slice::<Value>(&bytes)
-                    .ok()
-                    .and_then(|m| Some(m.get("uuid")?.as_str()?.to_owned()));
-                if uuid.as_deref().is_none_or(|u| !is_uuid(u)) {
+                let meta = serde_json::from_slice::<Value>(&bytes).ok();
+                let text = |key: &str| meta.as_ref().and_then(|m| m.get(key)).and_then(Value::as_str);
+                let id = text("uuid").filter(|id| is_uuid(id)).map(str::to_owned);
+                if id.is_none() {
                     self.faults.add(|| format!("{}: no agent id in it; a new one is made", path.display()));
                 }
-                uuid.filter(|u| is_uuid(u))
+                let first_start_ns = text("first_start").and_then(parse_rfc3339);
+                id.map(|id| Agent { id, first_start_ns })
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(source) => return Err(Error::Unreadable { path, source }),
         };
-        if let Some(uuid) = known {
-            return Ok(uuid);
+        if let Some(agent) = known {
+            return Ok(agent);
         }
-        let uuid = uuid_v4(self.world.random.u128());
-        let now = rfc3339(self.world.clock.wall());
-        let text = format!("{}\n", json!({ "uuid": uuid, "first_start": now }));
+        let id = uuid_v4(self.world.random.u128());
+        let now = self.world.clock.wall();
+        let text = format!("{}\n", json!({ "uuid": id, "first_start": rfc3339(now) }));
         let done = self.world.fs.replace(&path, text.as_bytes(), 0o600);
         done.map_err(|source| Error::Unwritable { path, source })?;
-        Ok(uuid)
+        Ok(Agent { id, first_start_ns: Some(i128::from(now.0) * 1_000_000) })
     }
 
     /// Finds the store, makes it or takes an older one over, and reads it.

@@ -65,8 +65,15 @@ pub struct Registry {
     mem: Mutex<Mem>,
     disk: Mutex<Disk>,
     world: World,
-    agent_id: String,
+    agent: Agent,
     _lock: Box<dyn Lock>,
+}
+
+/// Whose registry it is.
+pub(crate) struct Agent {
+    pub(crate) id: String,
+    /// `None`: whoever made the data path didn't say.
+    pub(crate) first_start_ns: Option<i128>,
 }
 
 /// A thread that panicked between two changes left whole entries behind: go on with them.
@@ -213,19 +220,24 @@ impl Registry {
         disk: Disk,
         records: BTreeMap<Arc<str>, Record>,
         all: bool,
-        agent_id: String,
+        agent: Agent,
         lock: Box<dyn Lock>,
     ) -> Registry {
         let mut mem = Mem { all, ..Mem::default() };
         for (key, record) in records {
             mem.store.insert(&key, record);
         }
-        Registry { mem: Mutex::new(mem), disk: Mutex::new(disk), world, agent_id, _lock: lock }
+        Registry { mem: Mutex::new(mem), disk: Mutex::new(disk), world, agent, _lock: lock }
     }
 
     /// The agent's id (`agent.id` of events): a UUID, the same for the life of the data path.
     pub fn agent_id(&self) -> &str {
-        &self.agent_id
+        &self.agent.id
+    }
+
+    /// When a program was started with this data path for the first time, nanoseconds since 1970; `None` = it isn't known.
+    pub fn first_start_ns(&self) -> Option<i128> {
+        self.agent.first_start_ns
     }
 
     /// What is known under a key.

@@ -89,6 +89,8 @@ fn a_new_registry_looks_like_filebeats() {
     let (registry, opened) = open(&data);
     assert!(opened.fresh);
     let id = registry.agent_id().to_owned();
+    let started = registry.first_start_ns();
+    assert!(started.is_some());
     registry.upsert(new_log("/x/a", 5));
     assert!(registry.intend(
         "filebeat::logs::native::5-1",
@@ -124,6 +126,7 @@ fn a_new_registry_looks_like_filebeats() {
     assert_eq!(lines[3..], [r#"{"k":"filebeat::logs::native::5-1"}"#]);
     drop(registry);
     assert_eq!(open(&data).0.agent_id(), id);
+    assert_eq!(open(&data).0.first_start_ns(), started);
 }
 
 #[test]

@@ -131,7 +131,7 @@ const FILESTREAM: &[Row] = &[
     Row("prospector.scanner.exclude_files", NEW, T),
     Row("prospector.scanner.symlinks", NEW, T),
     Row("prospector.scanner.recursive_glob", NEW, T),
-    Row("prospector.scanner.resend_on_touch", NEW, R("sending a file again because it was touched isn't supported")),
+    Row("prospector.scanner.resend_on_touch", NEW, T),
     Row("prospector.scanner.fingerprint.enabled", NEW, T),
     Row("prospector.scanner.fingerprint.offset", NEW, T),
     Row("prospector.scanner.fingerprint.length", NEW, T),

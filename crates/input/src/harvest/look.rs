@@ -301,6 +301,7 @@ impl Harvester {
                 }
             }
             Verdict::Touched => match self.content_is_known(id, now) {
+                Ok(true) if self.is_to_be_sent_again(id, meta) => self.send_again(id, meta, now),
                 Ok(true) => self.table.get_mut(id).into_iter().for_each(|f| {
                     (f.len, f.mtime_ns) = (meta.len, meta.mtime_ns as i64);
                     f.sure_len = meta.len.max(least_sure);
@@ -325,6 +326,24 @@ impl Harvester {
         self.bind_and_consider(id, now);
         self.schedule(id, now);
         true
+    }
+
+    /// Whether a file that was only touched is read anew (`resend_on_touch`).
+    fn is_to_be_sent_again(&self, id: FileId, meta: &Meta) -> bool {
+        let Some(f) = self.table.get(id) else { return false };
+        let resends = self.inputs.get(usize::from(f.input)).is_some_and(|i| i.spec.resend_on_touch);
+        resends && f.key.is_some() && f.mtime_ns != meta.mtime_ns as i64
+    }
+
+    /// A new incarnation of the same content, from byte 0: nothing of it is lost.
+    fn send_again(&mut self, id: FileId, meta: &Meta, now: Mono) {
+        let incarnation = self.new_incarnation();
+        let Some(f) = self.table.get_mut(id) else { return };
+        tracing::info!(path = %f.path.display(), "a file was touched: it is sent again");
+        (f.scanned_to, f.sure_len) = (f.pos, f.pos);
+        f.begin_anew(incarnation, meta);
+        f.active = now;
+        self.write_entry(id);
     }
 
     /// The content of a file is another: a new incarnation, from byte 0.
@@ -401,7 +420,8 @@ impl Harvester {
         let age_ms = i128::from(self.world.clock.wall().0) - meta.mtime_ns / 1_000_000;
         let older = i.spec.ignore_older.is_some_and(|d| age_ms > d.as_millis() as i128);
         let before_start = i.spec.ignore_before_start && meta.mtime_ns < i128::from(self.started_ms) * 1_000_000;
-        let old = older || before_start;
+        let first_start = if i.spec.ignore_before_first_start { self.registry.first_start_ns() } else { None };
+        let old = older || before_start || first_start.is_some_and(|first| meta.mtime_ns < first);
         if i.spec.tail || old {
             (f.pos, f.scanned_to) = (meta.len, meta.len);
         }

@@ -151,7 +151,8 @@ fn make_ready(parts: &mut Assembled) {
     parts.inputs.retain(|input| input.desc.kind != InputKind::Stdin);
     for input in &mut parts.inputs {
         // What the dead one would have read in its time isn't too old now.
-        (input.ignore_older, input.ignore_before_start, input.tail) = (None, false, false);
+        (input.ignore_older, input.tail) = (None, false);
+        (input.ignore_before_start, input.ignore_before_first_start) = (false, false);
     }
 }
 
