@@ -3,6 +3,7 @@
 //! Comes in: the output's section. Goes out: how it ended, and its receipt. Always holds: every wait has a limit; a stage
 //! that failed keeps its folder and says where.
 
+use std::collections::HashMap;
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use serde_json::Value;
 use crate::child::{self, Child};
 use crate::peer::tail;
 use crate::shipper::{Place, Shipper, input};
-use crate::{Outcome, endpoints, job};
+use crate::{Outcome, job};
 
 /// How long anything may take: far more than a loaded machine needs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -112,9 +113,20 @@ impl Stage<'_> {
         child::run(&mut command).unwrap_or_else(|said| said)
     }
 
-    /// Compares what has arrived (an event a line) with what was written; returns how many came again with their id.
+    /// Compares what has arrived (an event a line) with what was written; returns how many came again, with their id.
     pub(crate) fn compare(&self, ndjson: &str) -> Outcome<usize> {
-        endpoints::lumber::compare(&self.lines, ndjson)?;
-        Ok(ndjson.lines().count() - self.lines.len())
+        let (mut by_id, mut again) = (HashMap::new(), 0);
+        for line in ndjson.lines() {
+            let event: Value = serde_json::from_str(line).map_err(|e| format!("{e} in {line:.80}"))?;
+            let id = event["@metadata"]["_id"].as_str().ok_or("an event without an id")?.to_owned();
+            let told = (event["message"].clone(), event["@timestamp"].clone());
+            match by_id.insert(id, told.clone()) {
+                Some(old) if old != told => return Err(format!("two events with one id: {old:?} and {told:?}")),
+                Some(_) => again += 1,
+                None => {}
+            }
+        }
+        job::compare(&self.lines, by_id.values().map(|(message, _)| message.as_str().unwrap_or_default()))?;
+        Ok(again)
     }
 }

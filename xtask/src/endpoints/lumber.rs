@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -114,7 +114,10 @@ pub(crate) fn certificates(place: &Place) -> Outcome<PathBuf> {
         let issuer = Issuer::new(params, key);
         for name in ["server", "client"] {
             let key = KeyPair::generate()?;
-            let cert = CertificateParams::new(vec!["localhost".to_owned()])?.signed_by(&key, &issuer)?;
+            let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
+            // OpenSSL takes one that is named like its authority for one that is signed by itself.
+            params.distinguished_name.push(DnType::CommonName, name);
+            let cert = params.signed_by(&key, &issuer)?;
             fs::write(place.folder().join(format!("{name}.pem")), cert.pem())?;
             fs::write(place.folder().join(format!("{name}.key")), key.serialize_pem())?;
         }

@@ -140,10 +140,9 @@ fn out_of_memory(stage: &mut Stage<'_>) -> Outcome<String> {
     })?;
     server.tell(&["CONFIG", "SET", "maxmemory", "0"])?;
     stage.complete(child)?;
-    match stage.compare(&server.list("filebeat")?)? {
-        0 => Ok(format!("{part} of {LINES} lines fit, then `{said:.60}`; with more memory the rest, each once")),
-        again => Err(format!("{again} events came again")),
-    }
+    // Behind one that didn't fit another may have: the next run begins with the first that is missing.
+    let again = stage.compare(&server.list("filebeat")?)?;
+    Ok(format!("{part} of {LINES} lines fit, then `{said:.60}`; with more memory all, {again} came again"))
 }
 
 /// A password, a user of its own, and what is said without them.
