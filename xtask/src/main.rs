@@ -24,6 +24,7 @@ mod helm;
 mod http;
 mod image;
 mod job;
+mod kafka;
 mod kubernetes;
 mod loss;
 mod nfs;
@@ -81,6 +82,7 @@ usage: cargo xtask CHORE
   e2e podman           the image with podman, and the Dockerfile beside it
   e2e nfs …            a real server and its clients in a kernel of their own: --on nfs|glusterfs|sshfs (NFSv4.1),
                        --case NAME, --long (the server is away for a minute)
+  e2e kafka …          a real broker: partitions, compressions, logins, TLS, restarts: --case NAME
   e2e redis …          a real Redis: restarts, a full memory, logins, TLS: --case NAME
   e2e resident         what the executable keeps resident at rest is within its limits
   e2e webhook …        the webhook on that Kubernetes: --case NAME, --keep

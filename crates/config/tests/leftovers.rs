@@ -57,9 +57,10 @@ fn fates() {
             &["+ filebeat.yml:1:1: pillion.completion.falg: unknown option; did you mean `flag`?"],
         ),
         (
-            "output.kafka.hosts: [a]",
+            "output.discard.enabled: true",
             &[
-                "+ filebeat.yml:1:1: output.kafka: the kafka output isn't there yet; remove the option if you can do without it",
+                "+ filebeat.yml:1:1: output.discard: discarding all events isn't an output here; remove the option if you can do \
+               without it",
             ],
         ),
     ] {

@@ -13,6 +13,7 @@ use crate::console::{ConsoleOptions, ConsoleOutput};
 use crate::contract::{OutputContext, Requests};
 use crate::elasticsearch::{Elasticsearch, Settings};
 use crate::file::{FileOptions, FileOutput};
+use crate::kafka::{Kafka, KafkaOptions};
 use crate::logstash::{Logstash, LogstashOptions};
 use crate::redis::{Redis, RedisOptions};
 use crate::{AckSink, Problem, elasticsearch};
@@ -24,6 +25,8 @@ pub enum AnyOptions {
     Elasticsearch(Box<Settings>),
     /// `output.logstash`.
     Logstash(Box<LogstashOptions>),
+    /// `output.kafka`.
+    Kafka(Box<KafkaOptions>),
     /// `output.redis`.
     Redis(Box<RedisOptions>),
     /// `output.file`.
@@ -38,6 +41,8 @@ pub enum AnyOutput {
     Elasticsearch(Box<Elasticsearch>),
     /// `output.logstash`.
     Logstash(Box<Logstash>),
+    /// `output.kafka`.
+    Kafka(Box<Kafka>),
     /// `output.redis`.
     Redis(Box<Redis>),
     /// `output.file`.
@@ -47,7 +52,7 @@ pub enum AnyOutput {
 }
 
 /// Names of outputs that are read here, each with how.
-const KNOWN: &[&str] = &["console", "elasticsearch", "file", "logstash", "redis"];
+const KNOWN: &[&str] = &["console", "elasticsearch", "file", "kafka", "logstash", "redis"];
 
 impl AnyOptions {
     /// Reads the one output that is there and enabled.
@@ -87,6 +92,7 @@ impl AnyOptions {
                 Ok(AnyOptions::Elasticsearch(Box::new(settings)))
             }
             "logstash" => LogstashOptions::from_section(&section, compat).map(|o| AnyOptions::Logstash(Box::new(o))),
+            "kafka" => KafkaOptions::from_section(&section, compat).map(|o| AnyOptions::Kafka(Box::new(o))),
             "redis" => RedisOptions::from_section(&section, compat).map(|o| AnyOptions::Redis(Box::new(o))),
             "file" => FileOptions::from_section(&section, compat).map(AnyOptions::File),
             "console" => ConsoleOptions::from_section(&section, compat).map(AnyOptions::Console),
@@ -103,6 +109,7 @@ impl AnyOptions {
         match self {
             AnyOptions::Elasticsearch(_) => "elasticsearch",
             AnyOptions::Logstash(_) => "logstash",
+            AnyOptions::Kafka(_) => "kafka",
             AnyOptions::Redis(_) => "redis",
             AnyOptions::File(_) => "file",
             AnyOptions::Console(_) => "console",
@@ -115,6 +122,7 @@ impl AnyOptions {
         let tls = match self {
             AnyOptions::Elasticsearch(settings) => settings.uses_tls().then(|| settings.tls.clone()),
             AnyOptions::Logstash(options) => options.tls.clone(),
+            AnyOptions::Kafka(options) => options.tls.clone(),
             AnyOptions::Redis(options) => options.tls(),
             AnyOptions::File(_) | AnyOptions::Console(_) => None,
         };
@@ -130,6 +138,10 @@ impl AnyOptions {
             AnyOptions::Logstash(options) => match Logstash::new(*options, context) {
                 Ok(output) => output.test().await,
                 Err(e) => vec![("logstash".to_owned(), Err(e))],
+            },
+            AnyOptions::Kafka(options) => match Kafka::new(*options, context) {
+                Ok(output) => output.test().await,
+                Err(e) => vec![("kafka".to_owned(), Err(e))],
             },
             AnyOptions::Redis(options) => match Redis::new(*options, context) {
                 Ok(output) => output.test().await,
@@ -158,6 +170,7 @@ impl AnyOptions {
                 Elasticsearch::new(*settings, context).map(|o| AnyOutput::Elasticsearch(Box::new(o)))
             }
             AnyOptions::Logstash(options) => Logstash::new(*options, context).map(|o| AnyOutput::Logstash(Box::new(o))),
+            AnyOptions::Kafka(options) => Kafka::new(*options, context).map(|o| AnyOutput::Kafka(Box::new(o))),
             AnyOptions::Redis(options) => Redis::new(*options, context).map(|o| AnyOutput::Redis(Box::new(o))),
             AnyOptions::File(options) => FileOutput::new(options, context).map(AnyOutput::File),
             AnyOptions::Console(options) => ConsoleOutput::new(options, context).map(AnyOutput::Console),
@@ -171,6 +184,7 @@ impl AnyOutput {
         match self {
             AnyOutput::Elasticsearch(output) => output.run(requests, acks).await,
             AnyOutput::Logstash(output) => output.run(requests, acks).await,
+            AnyOutput::Kafka(output) => output.run(requests, acks).await,
             AnyOutput::Redis(output) => output.run(requests, acks).await,
             AnyOutput::File(output) => output.run(requests, acks).await,
             AnyOutput::Console(output) => output.run(requests, acks).await,
@@ -212,6 +226,7 @@ mod tests {
     fn there_is_exactly_one() {
         assert_eq!(read("output.file.path: /x"), Ok("file"));
         assert_eq!(read("output.logstash.hosts: [a, b:5045]"), Ok("logstash"));
+        assert_eq!(read("output.kafka: {hosts: [a], topic: t}"), Ok("kafka"));
         assert_eq!(read("output.redis.hosts: [a, 'rediss://b']"), Ok("redis"));
         assert_eq!(read("output:\n  console:\n"), Ok("console"));
         assert_eq!(read("output.file.path: /x\noutput.console.enabled: false"), Ok("file"));

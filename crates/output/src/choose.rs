@@ -1,4 +1,4 @@
-//! Choosing a name for each event by rules: `key` and `keys` of Redis.
+//! Choosing a name for each event by rules: `key` and `keys` of Redis, `topic` and `topics` of Kafka.
 //!
 //! Comes in: a section with one format string (`key`) and a list of rules (`keys`), then events. Goes out: the name of
 //! the first rule that fits and gives one, else what the format string gives. A rule has a format string under the same
@@ -55,6 +55,11 @@ impl Choice {
     /// The name, when it is the same for all events.
     pub(crate) fn constant(&self) -> Option<&str> {
         self.fallback.as_ref().filter(|_| self.rules.is_empty()).and_then(Format::constant)
+    }
+
+    /// Whether there is neither a rule nor a format string.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rules.is_empty() && self.fallback.is_none()
     }
 
     /// The event's name, never empty.

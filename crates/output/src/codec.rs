@@ -1,4 +1,4 @@
-//! Codecs of the outputs that have one (file, console, redis): an event as the text of one record.
+//! Codecs of the outputs that have one (file, console, redis, kafka): an event as the text of one record.
 //!
 //! Comes in: the `codec` section, then events. Goes out: JSON (one line, or indented as Go's `json.Indent` does), or what
 //! a format string gives. Without the line end: outputs add it.

@@ -23,6 +23,7 @@ pub mod format;
 pub mod hosts;
 pub mod http;
 mod hurry;
+pub mod kafka;
 pub mod logstash;
 pub mod net;
 mod problem;

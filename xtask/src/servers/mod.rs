@@ -212,6 +212,11 @@ impl Server {
     }
 }
 
+/// The path of a Java of one of these versions.
+pub(crate) fn java(wanted: RangeInclusive<u32>) -> Outcome<PathBuf> {
+    jdk::tool(wanted, "java")
+}
+
 /// Starts the server, prints how long that took, and checks what tests rely on.
 pub(crate) fn try_out(kind: Kind) -> Outcome {
     let begin = Instant::now();

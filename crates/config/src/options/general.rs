@@ -94,7 +94,7 @@ pub(super) const GENERAL: &[Row] = &[
     Row("output.logstash", ALL, T),
     Row("output.file", ALL, T),
     Row("output.console", ALL, T),
-    Row("output.kafka", ALL, R("the kafka output isn't there yet")),
+    Row("output.kafka", ALL, T),
     Row("output.redis", ALL, T),
     Row("output.discard", NEW, R("discarding all events isn't an output here")),
     Row("cloud.id", NEW, R("cloud.id isn't read: write the hosts into output.elasticsearch.hosts")),

@@ -19,13 +19,14 @@ pub(super) fn tables(name: &str) -> Option<Vec<&'static [Row]>> {
         "file" => vec![COMMON, FILE],
         "console" => vec![COMMON, CONSOLE],
         "redis" => vec![COMMON, REDIS],
-        "kafka" | "discard" => vec![NOT_YET],
+        "kafka" => vec![COMMON, KAFKA],
+        "discard" => vec![NOT_YET],
         _ => return None,
     })
 }
 
 const NOT_YET: &[Row] =
-    &[Row("**", ALL, R("this output isn't there yet: elasticsearch, logstash, redis, file and console are"))];
+    &[Row("**", ALL, R("this output isn't there yet: elasticsearch, logstash, kafka, redis, file and console are"))];
 
 const TOPOLOGY: &str = "topologies went away with 6.0";
 const FLUSH: &str = "part-filled batches are sent at once when nothing else is on its way";
@@ -130,6 +131,51 @@ const REDIS: &[Row] = &[
     Row("password_topology", "5", H(TOPOLOGY)),
     Row("db_topology", "5", H(TOPOLOGY)),
     Row("flush_interval", "5", H(FLUSH)),
+];
+
+const KAFKA: &[Row] = &[
+    Row("hosts", ALL, T),
+    Row("version", ALL, T),
+    Row("topic", ALL, T),
+    Row("topics.**", ALL, T),
+    Row("topics", ALL, T),
+    Row("key", ALL, T),
+    Row("headers.**", NEW, T),
+    Row("headers", NEW, T),
+    Row("partition.**", ALL, T),
+    Row("partition", ALL, T),
+    Row("codec.json.pretty", ALL, T),
+    Row("codec.json.escape_html", NEW, T),
+    Row("codec.format.string", ALL, T),
+    Row("codec.json", ALL, T),
+    Row("codec.format", ALL, T),
+    Row("compression", ALL, T),
+    Row("compression_level", NEW, T),
+    Row("required_acks", ALL, T),
+    Row("idempotent", NEW, T),
+    Row("username", ALL, T),
+    Row("password", ALL, T),
+    Row("sasl.mechanism", NEW, T),
+    Row("kerberos", NEW, R("Kerberos isn't supported: PLAIN and SCRAM are (sasl.mechanism)")),
+    Row("client_id", ALL, T),
+    Row("worker", ALL, T),
+    Row("workers", NEW, T),
+    Row("timeout", ALL, T),
+    Row("broker_timeout", ALL, T),
+    Row("max_message_bytes", ALL, T),
+    Row("bulk_max_size", ALL, T),
+    Row("backoff.init", NEW, T),
+    Row("backoff.max", NEW, T),
+    Row("max_retries", ALL, H(RETRIES)),
+    Row("metadata.retry.backoff", ALL, T),
+    Row("metadata.refresh_frequency", ALL, T),
+    Row("metadata.retry.max", ALL, H("topics that aren't there yet are asked for until they are")),
+    Row("metadata.full", NEW, H("only the topics that are written to are asked for")),
+    Row("ssl", ALL, T),
+    Row("bulk_flush_frequency", NEW, H(FLUSH)),
+    Row("flush_interval", "5", H(FLUSH)),
+    Row("channel_buffer_size", ALL, H("there is no channel of its own between queue and brokers")),
+    Row("keep_alive", ALL, H("brokers that are gone show by `timeout`")),
 ];
 
 const FILE: &[Row] = &[

@@ -1,0 +1,489 @@
+//! One worker: it makes batches of events, one for each partition, and sends them until brokers have them all.
+//!
+//! ```text
+//! take events ──► topics known? ──► batches ──► to each leader, together ──► answers: settle
+//!                  │ no: ask                       ▲                          │ some left
+//!                  ▼                               └── wait, ask who leads ◄──┘
+//!                wait (backoff)
+//! ```
+//!
+//! Always holds: a batch is sent again as it is, with the number it had, until a broker has it or refuses it for good; of
+//! a partition at most one batch is on its way, so that order and numbers hold; an event is settled by the answer for its
+//! batch. A leader that is away holds up this worker, not the others. Tested in `tests.rs`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pillion_event::{Drop, DropKind, Event, Fate, Slice};
+
+use super::broker::malformed;
+use super::cluster::Cluster;
+use super::partition::{PartitionOptions, Partitioner};
+use super::records::{Compression, Producer, Record, Records, stamp};
+use super::refusal::{Verdict, explain, verdict};
+use super::wire::{Api, Produced, Reader, read_produced, read_producer};
+use crate::backoff::Backoff;
+use crate::choose::Choice;
+use crate::codec::Codec;
+use crate::contract::OutputContext;
+use crate::format::Format;
+use crate::problem::Problem;
+use crate::settle::{Books, unencodable};
+use crate::work::{Piece, Pool};
+
+/// Batches are sent when they have grown beyond this together.
+const ROUND_BYTES: usize = 8 << 20;
+/// Numbers of more partitions than this aren't kept: then a new producer begins.
+const MOST_NUMBERS: usize = 100_000;
+
+/// How workers work.
+pub(super) struct Settings {
+    /// `required_acks`: -1, 0 or 1.
+    pub(super) acks: i16,
+    pub(super) broker_timeout: Duration,
+    pub(super) compression: Compression,
+    /// The most bytes of a batch before compression.
+    pub(super) max_bytes: usize,
+    pub(super) bulk_max_size: usize,
+    pub(super) backoff: (Duration, Duration),
+    /// How soon a topic is asked for again that isn't there yet.
+    pub(super) metadata_backoff: Duration,
+    pub(super) refresh: Duration,
+    pub(super) topic: Choice,
+    pub(super) key: Option<Format>,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) codec: Codec,
+    pub(super) partition: PartitionOptions,
+    pub(super) idempotent: bool,
+}
+
+/// Events for one partition.
+struct Batch {
+    topic: String,
+    partition: i32,
+    piece: Piece,
+    events: usize,
+    /// Before compression.
+    size: usize,
+    bytes: Vec<u8>,
+    /// Its first number, once it has one.
+    sequence: Option<i32>,
+}
+
+/// A batch as it grows.
+#[derive(Default)]
+struct Growing {
+    records: Records,
+    slices: Vec<Slice>,
+    events: usize,
+}
+
+pub(super) struct Worker {
+    pool: Arc<Pool<Piece>>,
+    books: Books,
+    settings: Arc<Settings>,
+    context: OutputContext,
+    cluster: Cluster,
+    partitioner: Partitioner,
+    backoff: Backoff,
+    producer: Option<Producer>,
+    /// The next number of each partition.
+    numbers: HashMap<(String, i32), i32>,
+    /// The most bytes of a batch now: less than the setting while a broker refuses larger ones.
+    limit: usize,
+    /// Who doesn't work, as it was said.
+    failing: Vec<String>,
+}
+
+impl Worker {
+    pub(super) fn new(
+        pool: Arc<Pool<Piece>>,
+        books: Books,
+        settings: Arc<Settings>,
+        context: OutputContext,
+        cluster: Cluster,
+    ) -> Worker {
+        let backoff = Backoff::new(settings.backoff.0, settings.backoff.1);
+        let (partitioner, limit) = (Partitioner::new(settings.partition.clone()), settings.max_bytes);
+        let (producer, numbers, failing) = (None, HashMap::new(), Vec::new());
+        Worker { pool, books, settings, context, cluster, partitioner, backoff, producer, numbers, limit, failing }
+    }
+
+    /// Works until all is settled and nothing will come. It connects before there is work: the first line needn't wait,
+    /// and a wrong host is said early.
+    pub(super) async fn run(mut self) {
+        let pool = Arc::clone(&self.pool);
+        let topics: Vec<String> = self.settings.topic.constant().map(str::to_owned).into_iter().collect();
+        tokio::select! {
+            () = self.know(&topics) => {}
+            () = pool.ended() => return,
+        }
+        while let Some(mut piece) = pool.next().await {
+            while !piece.is_empty() {
+                self.round(&mut piece).await;
+            }
+        }
+    }
+
+    /// Sends as much of a piece's front as goes at once, and settles it.
+    async fn round(&mut self, piece: &mut Piece) {
+        let topics = self.topics(piece);
+        let unknown: Vec<String> = topics
+            .iter()
+            .filter_map(|t| t.as_ref().ok())
+            .filter(|topic| self.cluster.partitions(topic).is_none())
+            .cloned()
+            .collect();
+        let old = self.cluster.is_older_than(self.settings.refresh);
+        if !unknown.is_empty() || old {
+            self.know(&unknown).await;
+        }
+        if self.settings.idempotent && (self.producer.is_none() || self.numbers.len() > MOST_NUMBERS) {
+            self.new_producer().await;
+        }
+        let batches = self.batches(piece, topics);
+        self.deliver(batches).await;
+    }
+
+    /// The topics of the events at a piece's front.
+    fn topics(&self, piece: &Piece) -> Vec<Result<String, Fate>> {
+        let (topic, codec) = (&self.settings.topic, &self.settings.codec);
+        let events = piece.events().take(self.settings.bulk_max_size);
+        if let Some(constant) = topic.constant() {
+            return events.map(|_| Ok(constant.to_owned())).collect();
+        }
+        let of = |name: Vec<u8>| String::from_utf8(name).ok().filter(|name| is_topic(name));
+        let invalid =
+            || Fate::Dropped(Drop { kind: DropKind::Unencodable, type_name: "invalid_topic".to_owned(), field: None });
+        events
+            .map(|(batch, _, event)| match topic.of(codec.renderer(), batch, event) {
+                Ok(name) => of(name).ok_or_else(invalid),
+                Err(missing) => Err(unencodable(&missing)),
+            })
+            .collect()
+    }
+
+    /// Asks until the cluster knows these topics.
+    async fn know(&mut self, topics: &[String]) {
+        let mut backoff = Backoff::new(self.settings.metadata_backoff, self.settings.backoff.1);
+        while let Err(problem) = self.cluster.refresh(topics).await {
+            let wait = backoff.wait(&*self.context.world.random);
+            self.pause("the cluster", &problem, wait).await;
+        }
+        self.works("the cluster");
+    }
+
+    /// Asks until a broker gives this worker a name of its own, and begins to count anew.
+    async fn new_producer(&mut self) {
+        self.numbers.clear();
+        loop {
+            let asked = self.cluster.ask(Api::InitProducerId, 0, |r| {
+                r.null();
+                r.i32(60_000);
+            });
+            let answer = asked.await.and_then(|answer| read_producer(&mut Reader(&answer)).map_err(malformed));
+            let problem = match answer {
+                Ok((0, producer)) => {
+                    self.producer = Some(producer);
+                    return self.works("the cluster");
+                }
+                Ok((code, _)) => explain(code, "a producer that is told apart"),
+                Err(problem) => problem,
+            };
+            let wait = self.backoff.wait(&*self.context.world.random);
+            self.pause("the cluster", &problem, wait).await;
+        }
+    }
+
+    /// Makes batches of the events at a piece's front, and settles those that can't be sent.
+    fn batches(&mut self, piece: &mut Piece, topics: Vec<Result<String, Fate>>) -> Vec<Batch> {
+        let settings = Arc::clone(&self.settings);
+        let mut growing: HashMap<(String, i32), Growing> = HashMap::new();
+        let (mut dropped, mut done, mut bytes) = (Vec::new(), 0, 0);
+        let (mut value, mut key) = (Vec::new(), Vec::new());
+        for ((batch, at, event), topic) in piece.events().zip(topics) {
+            let slice = || Slice { batch: Arc::clone(batch), events: at..at + 1 };
+            let (renderer, encode) =
+                (settings.codec.renderer(), |value: &mut Vec<u8>| settings.codec.encode(batch, event, value));
+            value.clear();
+            key.clear();
+            let has_key = settings.key.as_ref().is_some_and(|f| f.write(renderer, batch, event, &mut key).is_ok());
+            let encoded = topic.and_then(|topic| encode(&mut value).map_err(|m| unencodable(&m)).map(|()| topic));
+            let key = has_key.then_some(key.as_slice());
+            let record = Record { time_ms: event.time_ms, key, value: &value, headers: &settings.headers };
+            let size = record.size();
+            let place = encoded.and_then(|topic| self.place(topic, &record, batch, event));
+            match place {
+                Err(fate) => dropped.push((slice(), fate)),
+                Ok(None) => break,
+                Ok(Some(place)) => {
+                    let batch = growing.entry(place).or_default();
+                    if batch.events > 0 && batch.records.size() + size > self.limit {
+                        break;
+                    }
+                    batch.add(&record, slice());
+                    bytes += size;
+                }
+            }
+            done += 1;
+            if bytes >= ROUND_BYTES {
+                break;
+            }
+        }
+        let front = piece.take_front(done);
+        for (slice, fate) in dropped {
+            self.books.settle_front(&mut front.with(vec![slice]), 1, &fate);
+        }
+        let filled = growing.into_iter().filter(|(_, batch)| batch.events > 0);
+        filled
+            .map(|((topic, partition), batch)| Batch {
+                topic,
+                partition,
+                piece: front.with(batch.slices),
+                events: batch.events,
+                size: batch.records.size(),
+                bytes: batch.records.finish(settings.compression),
+                sequence: None,
+            })
+            .collect()
+    }
+
+    /// Where a record goes. `None`: its topic has been forgotten since this round began, and the next one asks for it.
+    fn place(
+        &mut self,
+        topic: String,
+        record: &Record<'_>,
+        batch: &pillion_event::Batch,
+        event: &Event,
+    ) -> Result<Option<(String, i32)>, Fate> {
+        let settings = &self.settings;
+        if record.size() > settings.max_bytes {
+            return Err(dropped_as(DropKind::TooLarge, "max_message_bytes"));
+        }
+        let Some(partitions) = self.cluster.partitions(&topic) else { return Ok(None) };
+        let field = |name: &str, out: &mut Vec<u8>| settings.codec.renderer().write_field(batch, event, name, out);
+        let random = &*self.context.world.random;
+        let partition = self.partitioner.choose(&topic, partitions, record.key, field, random);
+        let partition = partition.ok_or_else(|| dropped_as(DropKind::Unencodable, "missing_field"))?;
+        Ok(Some((topic, partition)))
+    }
+
+    /// Sends batches until brokers have them all, or refuse them for good.
+    async fn deliver(&mut self, mut batches: Vec<Batch>) {
+        let (mut again, mut any_refused) = (false, false);
+        while !batches.is_empty() {
+            if again {
+                self.context.stats.retried.add(batches.iter().map(|b| b.events).sum());
+            }
+            again = true;
+            self.number(&mut batches);
+            let (answers, mut trouble) = self.send(&batches).await;
+            let (mut new_producer, mut any_taken) = (false, false);
+            let mut left = Vec::new();
+            for mut batch in batches {
+                let of = |p: &&Produced| p.topic == batch.topic && p.partition == batch.partition;
+                let Some(code) = answers.iter().find(of).map(|p| p.error) else {
+                    left.push(batch);
+                    continue;
+                };
+                let verdict = verdict(code);
+                if verdict == Verdict::Taken {
+                    self.books.settle_front(&mut batch.piece, batch.events, &Fate::Acked);
+                    any_taken = true;
+                    continue;
+                }
+                trouble.get_or_insert_with(|| {
+                    let node = self.cluster.leader(&batch.topic, batch.partition).unwrap_or(-1);
+                    (self.cluster.name(node), explain(code, &format!("topic {}", batch.topic)))
+                });
+                match verdict {
+                    Verdict::TooLarge | Verdict::Refused => {
+                        any_refused = true;
+                        self.refused(batch, verdict);
+                    }
+                    _ => {
+                        new_producer |= verdict == Verdict::NewProducer;
+                        left.push(batch);
+                    }
+                }
+            }
+            batches = left;
+            if any_taken {
+                self.works("the cluster");
+            }
+            if let Some((host, problem)) = trouble {
+                let wait =
+                    if batches.is_empty() { Duration::ZERO } else { self.backoff.wait(&*self.context.world.random) };
+                self.pause(&host, &problem, wait).await;
+                // Who leads now; what is wrong with it is told by the next attempt.
+                let topics: Vec<String> = batches.iter().map(|batch| batch.topic.clone()).collect();
+                let _ = self.cluster.refresh(&topics).await;
+            }
+            if new_producer && self.settings.idempotent {
+                tracing::warn!("kafka: a broker has forgotten what came before: an event may be there twice");
+                self.new_producer().await;
+                batches.iter_mut().for_each(|batch| batch.sequence = None);
+            }
+        }
+        if !any_refused {
+            self.limit = (self.limit + self.settings.max_bytes / 64).min(self.settings.max_bytes);
+        }
+    }
+
+    /// The broker doesn't take the batch as it is: smaller ones are tried, down to one event, which is dropped.
+    fn refused(&mut self, mut batch: Batch, verdict: Verdict) {
+        if let Some(sequence) = batch.sequence {
+            // It took none of the numbers.
+            self.numbers.insert((batch.topic.clone(), batch.partition), sequence);
+        }
+        if batch.events > 1 {
+            self.limit = (self.limit.min(batch.size) / 2).max(1);
+            self.pool.put(batch.piece);
+            return;
+        }
+        let fate = match verdict {
+            Verdict::TooLarge => dropped_as(DropKind::TooLarge, "message_too_large"),
+            _ => dropped_as(DropKind::Unencodable, "invalid_record"),
+        };
+        self.books.settle_front(&mut batch.piece, 1, &fate);
+    }
+
+    /// Numbers the batches that have none yet.
+    fn number(&mut self, batches: &mut [Batch]) {
+        let producer = self.producer.filter(|_| self.settings.idempotent);
+        for batch in batches.iter_mut().filter(|batch| batch.sequence.is_none()) {
+            let first = match producer {
+                None => -1,
+                Some(_) => {
+                    let next = self.numbers.entry((batch.topic.clone(), batch.partition)).or_insert(0);
+                    let first = *next;
+                    // After the last number comes 0.
+                    *next = (i64::from(first) + batch.events as i64).rem_euclid(1 << 31) as i32;
+                    first
+                }
+            };
+            stamp(&mut batch.bytes, producer.unwrap_or(Producer::NONE), first);
+            batch.sequence = Some(first);
+        }
+    }
+
+    /// Sends each batch to the leader of its partition, all leaders together; what they say, and the first trouble with
+    /// the host that it is about.
+    async fn send(&mut self, batches: &[Batch]) -> (Vec<Produced>, Option<(String, Problem)>) {
+        let (mut answers, mut trouble, mut sent) = (Vec::new(), None, Vec::new());
+        let mut nodes: HashMap<i32, Vec<&Batch>> = HashMap::new();
+        for batch in batches {
+            match self.cluster.leader(&batch.topic, batch.partition) {
+                Some(node) => nodes.entry(node).or_default().push(batch),
+                None => {
+                    trouble.get_or_insert_with(|| (String::new(), explain(5, &format!("topic {}", batch.topic))));
+                }
+            }
+        }
+        for (node, batches) in nodes {
+            match self.send_to(node, &batches).await {
+                Ok(version) => sent.push((node, version, batches)),
+                Err(problem) => drop(trouble.get_or_insert((self.cluster.name(node), problem))),
+            }
+        }
+        for (node, version, batches) in sent {
+            if self.settings.acks == 0 {
+                // Nobody answers: they count as taken when they are sent.
+                let taken = |b: &&Batch| Produced { topic: b.topic.clone(), partition: b.partition, error: 0 };
+                answers.extend(batches.iter().map(taken));
+                continue;
+            }
+            let Some(line) = self.cluster.open_line(node) else { continue };
+            let answer = line.receive().await;
+            match answer.and_then(|bytes| read_produced(&mut Reader(&bytes), version).map_err(malformed)) {
+                Ok(mut produced) => answers.append(&mut produced),
+                Err(problem) => {
+                    self.cluster.drop_line(node);
+                    trouble.get_or_insert((self.cluster.name(node), problem));
+                }
+            }
+        }
+        (answers, trouble)
+    }
+
+    async fn send_to(&mut self, node: i32, batches: &[&Batch]) -> Result<i16, Problem> {
+        let (acks, limit) = (self.settings.acks, self.settings.broker_timeout.as_millis());
+        let line = self.cluster.line(node).await?;
+        let sent = line.produce(|r| {
+            r.null();
+            r.i16(acks);
+            r.i32(i32::try_from(limit).unwrap_or(i32::MAX));
+            // A topic may be named once for each of its partitions.
+            r.count(batches.len());
+            for batch in batches {
+                r.text(&batch.topic);
+                r.count(1);
+                r.i32(batch.partition);
+                r.bytes(&batch.bytes);
+            }
+        });
+        let sent = sent.await;
+        match sent {
+            Ok((bytes, version)) => {
+                self.context.stats.requests.add(1);
+                self.context.stats.bytes.add(bytes);
+                Ok(version)
+            }
+            Err(problem) => {
+                self.cluster.drop_line(node);
+                Err(problem)
+            }
+        }
+    }
+
+    /// Says what is wrong, each kind of problem with a host once, and waits.
+    async fn pause(&mut self, host: &str, problem: &Problem, wait: Duration) {
+        self.context.stats.failed.add(1);
+        if !self.failing.iter().any(|known| known == host) {
+            self.failing.push(host.to_owned());
+        }
+        let problem = if host.is_empty() { problem.clone() } else { problem.clone().during(host) };
+        if self.context.stats.fails_with(host, &problem) {
+            tracing::warn!("kafka: {problem} (trying again in {wait:.1?}, and until it works)");
+        } else {
+            tracing::debug!("kafka: {problem} (trying again in {wait:.1?})");
+        }
+        self.context.hurry.pause(wait, &*self.context.world.random).await;
+    }
+
+    /// Brokers answer again.
+    fn works(&mut self, host: &str) {
+        self.backoff.reset();
+        let known = self.failing.iter().filter(|host| self.context.stats.works(host)).count();
+        if known > 0 {
+            tracing::info!("kafka: {host} answers again");
+        }
+        self.failing.clear();
+    }
+}
+
+impl Growing {
+    fn add(&mut self, record: &Record<'_>, slice: Slice) {
+        self.records.add(record);
+        self.events += 1;
+        if let Some(last) = self.slices.last_mut()
+            && Arc::ptr_eq(&last.batch, &slice.batch)
+            && last.events.end == slice.events.start
+        {
+            last.events.end = slice.events.end;
+        } else {
+            self.slices.push(slice);
+        }
+    }
+}
+
+fn dropped_as(kind: DropKind, why: &str) -> Fate {
+    Fate::Dropped(Drop { kind, type_name: why.to_owned(), field: None })
+}
+
+/// Whether brokers take this as a topic's name.
+pub(super) fn is_topic(name: &str) -> bool {
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    (1..=249).contains(&name.len()) && name != "." && name != ".." && name.bytes().all(good)
+}
