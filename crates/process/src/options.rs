@@ -256,6 +256,10 @@ mod tests {
                 "{fields: [a], target: t, max_depth: 1, process_array: true, overwrite_keys: true, expand_keys: true, \
                  add_error_key: true, document_id: i}"
             }
+            "decode_xml" => {
+                "{field: a, target_field: t, overwrite_keys: true, document_id: i, to_lower: true, ignore_missing: \
+                 true, ignore_failure: true}"
+            }
             "decompress_gzip_field" => {
                 "{field: {from: a, to: b}, ignore_missing: true, fail_on_error: true, overwrite_keys: true}"
             }

@@ -23,6 +23,7 @@ mod replace;
 mod select;
 pub(crate) mod time;
 mod truncate;
+mod xml;
 
 use std::fmt::Debug;
 
@@ -139,6 +140,11 @@ pub(crate) const KNOWN: &[Known] = &[
             "document_id",
         ],
     ),
+    known(
+        "decode_xml",
+        xml::read,
+        &["field", "target_field", "overwrite_keys", "document_id", "to_lower", "ignore_missing", "ignore_failure"],
+    ),
     known("decompress_gzip_field", decode::gzip, &["field", "ignore_missing", "fail_on_error", "overwrite_keys"]),
     known(
         "dissect",
@@ -187,7 +193,6 @@ pub(crate) const ABSENT: &[(&str, &str)] = &[
     ("add_process_metadata", NOT_YET),
     ("add_session_metadata", "it follows the kernel's processes, which is Auditbeat's work"),
     ("decode_cef", VENDOR),
-    ("decode_xml", NOT_YET),
     ("decode_xml_wineventlog", WINDOWS),
     ("detect_mime_type", NOT_YET),
     ("dns", NOT_YET),
