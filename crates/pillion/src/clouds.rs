@@ -81,7 +81,7 @@ async fn send(host: SocketAddr, request: &Request, more: Option<(&str, &str)>) -
     let wrong = || io::Error::new(io::ErrorKind::InvalidData, "not the answer to what was asked");
     let head = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or_else(wrong)?;
     let status = answer.split(|byte| *byte == b' ').nth(1);
-    if status != Some(b"200") {
+    if status != Some(b"200".as_slice()) {
         return Err(wrong());
     }
     Ok(answer.split_off(head + 4))
