@@ -8,12 +8,13 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::child::{self, Child};
 use crate::peer::tail;
 use crate::shipper::{Place, Shipper, input};
-use crate::{Outcome, job};
+use crate::{Outcome, job, wait};
 
 /// How long anything may take: far more than a loaded machine needs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -58,8 +59,8 @@ impl Stage<'_> {
     }
 
     /// Starts a run that ends at the end of the files.
-    pub(crate) fn once(&self, more: &[&str]) -> Outcome<Child> {
-        self.start(&[&["--once"], more].concat())
+    pub(crate) fn once(&self) -> Outcome<Child> {
+        self.start(&["--once"])
     }
 
     /// Starts a run that ends at [`Stage::flag`].
@@ -78,6 +79,11 @@ impl Stage<'_> {
         fs::write(self.place.flag(), "0").map_err(|e| e.to_string())
     }
 
+    /// What all runs have said so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.place.log()).unwrap_or_default()
+    }
+
     /// Waits for a complete end, with a receipt that says so of all lines.
     pub(crate) fn complete(&self, child: Child) -> Outcome {
         let receipt = self.ended(child, 0)?;
@@ -86,8 +92,22 @@ impl Stage<'_> {
         if receipt["verdict"] == "complete" && all { Ok(()) } else { Err(format!("the receipt: {receipt}")) }
     }
 
-    /// Waits for an incomplete end whose receipt names this reason, and returns what it says.
-    pub(crate) fn incomplete(&self, child: Child, reason: &str) -> Outcome<String> {
+    /// Runs until the log says this reason, then ends the run at once: an incomplete end, with a receipt that names the
+    /// reason. Returns what that says.
+    pub(crate) fn refused(&self, reason: &str) -> Outcome<String> {
+        let before = self.log().len();
+        let mut child = self.once()?;
+        wait::until("the reason in the log", LIMIT, || {
+            if let Some(ended) = child.ended()? {
+                return Err(format!("Pillion ended with {} before it said {reason}", ended.status));
+            }
+            Ok(self.log().get(before..).is_some_and(|new| new.contains(reason)).then_some(()))
+        })?;
+        wait::until("the end", LIMIT, || {
+            // The second one doesn't wait for anything.
+            child.signal(Signal::INT);
+            Ok(child.ended()?.map(drop))
+        })?;
         let receipt = self.ended(child, 3)?;
         let error = receipt["target_error"].as_str().unwrap_or_default();
         if receipt["verdict"] == "incomplete" && error.contains(reason) {

@@ -55,7 +55,7 @@ fn compressed(stage: &mut Stage<'_>, broker: &Broker, compression: &str) -> Outc
     if !tested.contains("OK") {
         return Err(format!("test output says {tested}"));
     }
-    stage.complete(stage.once(&[])?)?;
+    stage.complete(stage.once()?)?;
     once(stage, broker, compression)?;
     let partitions = broker.read(compression, "%p\n")?;
     let of = |partition: &str| partitions.lines().filter(|p| *p == partition).count();
@@ -72,7 +72,7 @@ fn keys(stage: &mut Stage<'_>, broker: &Broker) -> Outcome<String> {
     let more = "  key: '%{[log.file.path]}'\n  headers: [{key: team, value: ours}]\n  topics:\n  - {topic: even, \
                 when.regexp.message: '^[0-9]*[02468] '}\n";
     stage.configure(&output(&format!("127.0.0.1:{}", broker.plain), "'odd-%{[agent.type]}'", more))?;
-    stage.complete(stage.once(&[])?)?;
+    stage.complete(stage.once()?)?;
     let both = |format: &str| Ok::<_, String>(broker.read("even", format)? + &broker.read("odd-filebeat", format)?);
     if stage.compare(&both("%s\n")?)? > 0 {
         return Err("events came again".into());
@@ -93,13 +93,12 @@ fn login(stage: &mut Stage<'_>, broker: &Broker) -> Outcome<String> {
         let of = |password: &str| format!("  username: ship\n  password: {password}\n  sasl.mechanism: {mechanism}\n");
         stage.write(10)?;
         stage.configure(&output(&host, "login", &of("wrongsecret")))?;
-        stage.incomplete(stage.once(&["--drain-timeout", "2s"])?, "user or password are wrong")?;
+        stage.refused("user or password are wrong")?;
         stage.configure(&output(&host, "login", &of("shipsecret")))?;
-        stage.complete(stage.once(&[])?)?;
+        stage.complete(stage.once()?)?;
     }
     once(stage, broker, "login")?;
-    let log = std::fs::read_to_string(stage.place.log()).unwrap_or_default();
-    if log.contains("secret") {
+    if stage.log().contains("secret") {
         return Err("a password is in the log".into());
     }
     Ok("a wrong password is named, the right one serves, by PLAIN and SCRAM".into())
@@ -110,9 +109,9 @@ fn tls(stage: &mut Stage<'_>, broker: &Broker) -> Outcome<String> {
     let ca = broker.place.folder().join("ca.pem");
     stage.write(LINES)?;
     stage.configure(&output(&host, "tls", "  ssl.enabled: true\n"))?;
-    let said = stage.incomplete(stage.once(&["--drain-timeout", "2s"])?, "certificate")?;
+    let said = stage.refused("certificate")?;
     stage.configure(&output(&host, "tls", &format!("  ssl.certificate_authorities: ['{}']\n", ca.display())))?;
-    stage.complete(stage.once(&[])?)?;
+    stage.complete(stage.once()?)?;
     once(stage, broker, "tls")?;
     Ok(format!("`{said:.80}`, then {LINES} lines with the authority"))
 }
@@ -133,8 +132,7 @@ fn away(stage: &mut Stage<'_>, broker: &mut Broker, topic: &str, hard: bool) -> 
     stage.flag()?;
     stage.complete(child)?;
     once(stage, broker, topic)?;
-    let log = std::fs::read_to_string(stage.place.log()).unwrap_or_default();
-    if !log.contains("trying again") {
+    if !stage.log().contains("Connection refused") {
         return Err("all had arrived before the broker went away: nothing is shown".into());
     }
     Ok(format!("{} lines, each once", stage.lines.len()))

@@ -19,6 +19,9 @@ use server::Server;
 
 const LINES: usize = 5000;
 
+/// What a case does; what it returns says what was compared.
+type Case = fn(&mut Stage<'_>) -> Outcome<String>;
+
 /// `--case NAME`.
 pub(crate) fn run(words: &[&str]) -> Outcome {
     let mut args = Args::new(words);
@@ -27,7 +30,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         return Err(format!("what is {odd}?"));
     }
     let shipper = Shipper::named("pillion")?;
-    let cases: [(&str, fn(&mut Stage<'_>) -> Outcome<String>); 9] = [
+    let cases: [(&str, Case); 9] = [
         ("list", list),
         ("channel", channel),
         ("keys", keys),
@@ -57,7 +60,7 @@ fn list(stage: &mut Stage<'_>) -> Outcome<String> {
     let server = Server::start(stage, "redis", &[], &["-n", "2"])?;
     stage.write(LINES)?;
     stage.configure(&output(&host(&server), "  key: jobs\n  db: 2\n"))?;
-    stage.complete(stage.once(&[])?)?;
+    stage.complete(stage.once()?)?;
     let list = server.list("jobs")?;
     match stage.compare(&list)? {
         0 => Ok(format!("{LINES} lines, each once")),
@@ -70,14 +73,14 @@ fn channel(stage: &mut Stage<'_>) -> Outcome<String> {
     let server = Server::start(stage, "redis", &[], &[])?;
     stage.configure(&output(&host(&server), "  key: jobs\n  datatype: channel\n"))?;
     stage.write(10)?;
-    stage.complete(stage.once(&[])?)?;
+    stage.complete(stage.once()?)?;
     let heard = stage.place.folder().join("heard");
     let _subscriber = Child::start(&mut server.cli(&["--raw", "SUBSCRIBE", "jobs"]), &heard)?;
     let text = || fs::read_to_string(&heard).unwrap_or_default();
     wait::until("the subscription", LIMIT, || Ok(text().contains("subscribe").then_some(())))?;
     let unheard = stage.lines.len();
     stage.write(LINES)?;
-    stage.complete(stage.once(&[])?)?;
+    stage.complete(stage.once()?)?;
     let events = || text().lines().filter(|l| l.starts_with('{')).map(|l| format!("{l}\n")).collect::<String>();
     wait::until("all events", LIMIT, || Ok((events().lines().count() >= LINES).then_some(())))?;
     stage.lines.drain(..unheard);
@@ -90,7 +93,7 @@ fn keys(stage: &mut Stage<'_>) -> Outcome<String> {
     stage.write(LINES)?;
     let rules = "  key: 'rest-%{[agent.type]}'\n  keys:\n  - {key: even, when.regexp.message: '^[0-9]*[02468] '}\n";
     stage.configure(&output(&host(&server), rules))?;
-    stage.complete(stage.once(&[])?)?;
+    stage.complete(stage.once()?)?;
     let (even, rest) = (server.list("even")?, server.list("rest-filebeat")?);
     let again = stage.compare(&format!("{even}\n{rest}"))?;
     match (even.lines().count(), rest.lines().count(), again) {
@@ -128,15 +131,15 @@ fn out_of_memory(stage: &mut Stage<'_>) -> Outcome<String> {
     let server = Server::start(stage, "redis", &full, &[])?;
     stage.configure(&output(&host(&server), "  bulk_max_size: 100\n"))?;
     stage.write(LINES)?;
-    let said = stage.incomplete(stage.once(&["--drain-timeout", "3s"])?, "OOM")?;
+    let said = stage.refused("OOM")?;
     let part = server.length("filebeat")?;
     if part == 0 || part >= LINES {
         return Err(format!("{part} lines fit"));
     }
-    let child = stage.once(&[])?;
+    let before = stage.log().len();
+    let child = stage.once()?;
     wait::until("the next run to meet it", LIMIT, || {
-        let log = fs::read_to_string(stage.place.log()).unwrap_or_default();
-        Ok((log.matches("OOM").count() > 0).then_some(()))
+        Ok(stage.log().get(before..).is_some_and(|new| new.contains("OOM")).then_some(()))
     })?;
     server.tell(&["CONFIG", "SET", "maxmemory", "0"])?;
     stage.complete(child)?;
@@ -157,7 +160,7 @@ fn login(stage: &mut Stage<'_>) -> Outcome<String> {
         ("  username: ship\n  password: shipsecret\n  key: other\n", "NOPERM"),
     ] {
         stage.configure(&output(&host(&server), more))?;
-        stage.incomplete(stage.once(&["--drain-timeout", "1s"])?, reason)?;
+        stage.refused(reason)?;
         let tested = stage.test_output();
         if reason != "NOPERM" && !(tested.contains("ERROR") && tested.contains(reason)) {
             return Err(format!("test output says {tested}"));
@@ -169,10 +172,9 @@ fn login(stage: &mut Stage<'_>) -> Outcome<String> {
     if !tested.contains("OK") {
         return Err(format!("test output says {tested}"));
     }
-    stage.complete(stage.once(&[])?)?;
+    stage.complete(stage.once()?)?;
     let again = stage.compare(&server.list("jobs")?)?;
-    let log = fs::read_to_string(stage.place.log()).unwrap_or_default();
-    if log.contains("secret") {
+    if stage.log().contains("secret") {
         return Err("a password is in the log".into());
     }
     Ok(format!("three refusals named, then {LINES} lines, {again} came again"))
@@ -194,11 +196,11 @@ fn tls(stage: &mut Stage<'_>) -> Outcome<String> {
         output(&hosts, &format!("  ssl.certificate_authorities: ['{ca}']\n{own}"))
     };
     stage.configure(&section(&wrong.display().to_string(), ""))?;
-    let stranger = stage.incomplete(stage.once(&["--drain-timeout", "1s"])?, "certificate")?;
+    let stranger = stage.refused("certificate")?;
     stage.configure(&section(&ca, ""))?;
-    stage.incomplete(stage.once(&["--drain-timeout", "1s"])?, "certificate")?;
+    stage.refused("certificate")?;
     stage.configure(&section(&ca, &format!("  ssl.certificate: '{own}'\n  ssl.key: '{own_key}'\n")))?;
-    stage.complete(stage.once(&[])?)?;
+    stage.complete(stage.once()?)?;
     let again = stage.compare(&server.list("filebeat")?)?;
     Ok(format!("`{stranger:.80}`, then {LINES} lines with both certificates, {again} came again"))
 }
@@ -214,7 +216,7 @@ fn replica(stage: &mut Stage<'_>) -> Outcome<String> {
     stage.write(LINES)?;
     let hosts = format!("{}, {}", host(&replica), host(&master));
     stage.configure(&output(&hosts, "  loadbalance: true\n"))?;
-    stage.complete(stage.once(&[])?)?;
+    stage.complete(stage.once()?)?;
     let again = stage.compare(&master.list("filebeat")?)?;
     Ok(format!("{LINES} lines at the master, {again} came again"))
 }

@@ -240,7 +240,28 @@ pub(super) fn read_versions(r: &mut Reader<'_>) -> Result<Vec<(i16, i16, i16)>, 
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// With many zeros, so that counts and lengths are small often enough.
+        #[test]
+        fn any_bytes_are_an_answer_or_malformed(
+            bytes in prop::collection::vec(prop_oneof![4 => Just(0_u8), 2 => 0_u8..4, 1 => any::<u8>()], 0..200),
+        ) {
+            let mut left = Reader(&bytes);
+            if read_metadata(&mut left).is_ok() {
+                prop_assert!(left.0.len() + 22 <= bytes.len());
+            }
+            for version in [3, 7] {
+                let mut left = Reader(&bytes);
+                let _ = read_produced(&mut left, version);
+                prop_assert!(left.0.len() <= bytes.len());
+            }
+            let _ = (read_versions(&mut Reader(&bytes)), read_producer(&mut Reader(&bytes)));
+        }
+    }
 
     #[test]
     fn a_request_begins_with_its_length_and_who_asks() {

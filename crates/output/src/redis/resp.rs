@@ -105,6 +105,8 @@ fn parse(bytes: &[u8]) -> io::Result<Option<(Answer, usize)>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     async fn all(bytes: &[u8], cut: usize) -> Vec<io::Result<Answer>> {
@@ -156,6 +158,16 @@ mod tests {
         ] {
             let got = all(bytes, 0).await;
             assert!(got[0].as_ref().unwrap_err().to_string().contains(why), "{got:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_answer_or_not(kind in 0usize..5, rest in prop::collection::vec(any::<u8>(), 0..60)) {
+            let bytes = [&b"+-:$*"[kind..=kind], &rest, b"\r\n"].concat();
+            if let Ok(Some((_, length))) = parse(&bytes) {
+                prop_assert!(length <= bytes.len() && &bytes[length - 2..length] == b"\r\n");
+            }
         }
     }
 
