@@ -252,7 +252,7 @@ mod tests {
         ) {
             let mut left = Reader(&bytes);
             if read_metadata(&mut left).is_ok() {
-                prop_assert!(left.0.len() + 22 <= bytes.len());
+                prop_assert!(left.0.len() + 18 <= bytes.len());
             }
             for version in [3, 7] {
                 let mut left = Reader(&bytes);
