@@ -127,12 +127,12 @@ fn away(stage: &mut Stage<'_>, broker: &mut Broker, topic: &str, hard: bool) -> 
     stage.write(3 * LINES)?;
     // Some of it is there, and it is in the middle of more.
     wait::until("more lines", crate::stage::LIMIT, || Ok((count(broker) > 200).then_some(())))?;
+    let before = stage.log().len();
     broker.stop(hard)?;
     // These can't be there before it is back.
     stage.write(LINES)?;
-    wait::until("Pillion to notice", crate::stage::LIMIT, || {
-        Ok(stage.log().contains("Connection refused").then_some(()))
-    })?;
+    let new = |stage: &Stage<'_>| stage.log().get(before..).is_some_and(|new| new.contains("trying again"));
+    wait::until("Pillion to notice", crate::stage::LIMIT, || Ok(new(stage).then_some(())))?;
     broker.start_again()?;
     stage.flag()?;
     stage.complete(child)?;
