@@ -124,8 +124,7 @@ pub(crate) async fn ride(
     let registrar = registrar_thread(&ledger, parts.engine.registry_flush);
     say_start(config, &parts.output, parts.inputs.len());
     let context = context(&world, config, &parts, seat);
-    let (stats, hurry) = (Arc::clone(&context.stats), Arc::clone(&context.hurry));
-    let shape = shape(config, &context);
+    let (stats, hurry, shape) = (Arc::clone(&context.stats), Arc::clone(&context.hurry), shape(config, &context));
     let Assembled { engine, inputs, limits, output, providers, .. } = parts;
     let (tell, endings) = mpsc::channel(8);
     start_output(output, context.clone(), seat.requests(&queue, &ledger), &ledger, &tell)?;
@@ -168,8 +167,7 @@ pub(crate) async fn ride(
     };
     reading.end(GIVE_BACK).await;
     harvesting.quit();
-    end_registrar(&ledger, registrar).await;
-    spools.iter().for_each(clean);
+    end_books(&ledger, registrar, spools.as_ref()).await;
     Ok(outcome)
 }
 
@@ -204,11 +202,12 @@ fn clean(spools: &wrapped::Ended) {
     std::mem::take(&mut *spools.lock().unwrap_or_else(PoisonError::into_inner)).into_iter().for_each(Spool::clean);
 }
 
-/// Has the last acknowledgements written down.
-async fn end_registrar(ledger: &Ledger, registrar: std::thread::JoinHandle<()>) {
+/// Has the last acknowledgements written down, and removes what they made superfluous.
+async fn end_books(ledger: &Ledger, registrar: std::thread::JoinHandle<()>, spools: Option<&wrapped::Ended>) {
     ledger.stop();
     let finished = tokio::task::spawn_blocking(move || registrar.join());
     let _ = tokio::time::timeout(Duration::from_secs(2), finished).await;
+    spools.into_iter().for_each(clean);
 }
 
 /// Joins what asks for pods to whoever knows them, and makes the processors ready.
