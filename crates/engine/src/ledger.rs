@@ -138,9 +138,9 @@ impl Ledger {
         events
     }
 
-    /// How many events of files at such paths aren't settled.
-    pub fn open_at(&self, which: &dyn Fn(&str) -> bool) -> usize {
-        lock(&self.books).open_at(which)
+    /// Shows the path of each file of which something isn't settled.
+    pub fn visit_open(&self, show: &mut dyn FnMut(&str)) {
+        lock(&self.books).visit_open(show);
     }
 
     /// Takes out of a request what another replica ships by now, before it is sent.
@@ -175,6 +175,7 @@ impl Ledger {
     /// outputs. On an error nothing is lost, and the round can be repeated.
     pub fn registrar_step(&self) -> io::Result<()> {
         let mut round: Vec<Arc<Batch>> = lock(&self.staged).batches.drain(..).collect();
+        self.drop_handed_over(&mut round);
         let changed = self.dirty.swap(false, Ordering::Relaxed) || !round.is_empty();
         let fits = round.iter().position(|b| !self.intend(b)).unwrap_or(round.len());
         let held = round.split_off(fits);
@@ -203,6 +204,18 @@ impl Ledger {
         *lock(&self.error) = synced.as_ref().err().map(ToString::to_string);
         self.progress.notify_one();
         synced
+    }
+
+    /// What another replica ships isn't written down as about to be sent: it isn't sent.
+    fn drop_handed_over(&self, round: &mut Vec<Arc<Batch>>) {
+        let gone: Vec<Arc<Batch>> = {
+            let books = lock(&self.books);
+            round.extract_if(.., |batch| books.is_handed_over(batch.id)).collect()
+        };
+        for batch in gone {
+            let events = 0..batch.events.len();
+            self.settled(&Slice { batch, events }, Fates::All(Fate::Acked));
+        }
     }
 
     /// Writes down that a batch is about to be sent. False: it must wait until others are acknowledged.

@@ -51,6 +51,7 @@ impl Shares for ByName {
         *self.known.lock().unwrap() = other.as_ref().map_or_else(Vec::new, |registry| registry.entries());
         Ok(())
     }
+    fn handed_over(&self, _: &Arc<str>) {}
     fn find(&self, key: &str) -> io::Result<Option<Entry>> {
         Ok(self.known.lock().unwrap().iter().find(|e| &*e.key == key).map(|e| (**e).clone()))
     }

@@ -168,6 +168,7 @@ mod tests {
             world: World::real(),
             agent: agent("5.6.16"),
             exactly_once: false,
+            shared: false,
             data_path: "/nowhere".into(),
             stats: Arc::default(),
             hurry: Arc::default(),

@@ -57,6 +57,9 @@ pub struct OutputContext {
     pub agent: Arc<Agent>,
     /// Whether events carry their id, and "exists already" is believed for what may have been sent before.
     pub exactly_once: bool,
+    /// Several replicas ship the same files, one at a time: "exists already" is believed for any id of ours, since whoever
+    /// had the file before may have sent more than it wrote down. Nobody else can have made such an id.
+    pub shared: bool,
     /// The folder for what outlives the process (`path.data`).
     pub data_path: PathBuf,
     /// What the output counts.

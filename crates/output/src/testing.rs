@@ -16,6 +16,7 @@ pub(crate) fn context() -> OutputContext {
         world: World::real(),
         agent: agent("8.19.3"),
         exactly_once: false,
+        shared: false,
         data_path: "/nowhere".into(),
         stats: Arc::default(),
         hurry: Arc::default(),

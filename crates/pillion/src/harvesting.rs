@@ -95,7 +95,6 @@ impl BatchSink for Sink {
             if !ours.is_ours(path) {
                 return; // read in the moment in which it was given away: whoever has it reads it again
             }
-            batch.replayed |= ours.may_have_been_sent(path, batch.source.incarnation);
         }
         self.ledger.accept(batch);
     }

@@ -145,8 +145,13 @@ impl Seat {
     }
 
     /// The readers as the run sees them; a replica takes part from now on.
-    pub(crate) fn begin(&self, harvesting: &Arc<Harvesting>, ledger: &Arc<Ledger>) -> Shared {
-        let helm = self.replica.as_ref().and_then(|replica| replica.begin(harvesting, ledger));
+    pub(crate) fn begin(
+        &self,
+        harvesting: &Arc<Harvesting>,
+        ledger: &Arc<Ledger>,
+        tell: &mpsc::Sender<Ending>,
+    ) -> Shared {
+        let helm = self.replica.as_ref().and_then(|replica| replica.begin(harvesting, ledger, tell));
         Shared { harvesting: Arc::clone(harvesting), helm }
     }
 

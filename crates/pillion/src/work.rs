@@ -136,7 +136,7 @@ pub(crate) async fn ride(
     let own = own_files(config, &engine, &seat.data, flags.command.is_none().then_some(spool_dir.as_path()));
     let place = harvesting::Place { seat, ledger: &ledger, queue: &queue, tell: &tell };
     let harvesting = start_reading(&place, inputs, limits, &own, !providers.is_empty())?;
-    let reading = Arc::new(seat.begin(&harvesting, &ledger));
+    let reading = Arc::new(seat.begin(&harvesting, &ledger, &tell));
     let _monitoring = monitor.begin(&place, &context, &harvesting);
     let (terminated, sigterm) = watch::channel(false);
     let flag = watch_work(&world, &engine, &tell, sigterm);
@@ -311,6 +311,7 @@ fn context_of(
         world: world.clone(),
         agent: Arc::new(agent),
         exactly_once: parts.engine.exactly_once,
+        shared: parts.sharing.is_some(),
         data_path: config.paths().data.clone(),
         stats: Arc::new(Stats::default()),
         hurry: Arc::default(),

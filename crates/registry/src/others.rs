@@ -34,8 +34,8 @@ use crate::load::{self, MAX_FILE};
 use crate::note::is_member;
 use crate::open::{Options, STORE, age};
 
-/// Keys that are kept, unless it is set: 10 MB.
-const KEYS: usize = 500_000;
+/// Keys that are kept, unless it is set: 40 MB, when there are so many.
+const KEYS: usize = 2_000_000;
 /// Bytes that one refresh reads, unless it is set.
 const BYTES: u64 = 16 << 20;
 
@@ -385,7 +385,12 @@ impl Others {
             let part = |entry: &Entry| keys.contains(&*entry.key);
             for entry in live::read(&self.world, &path, &self.options, &bounds, &part)?.entries {
                 let known = best.get(&*entry.key);
-                if known.is_none_or(|(_, known)| age(known) < age(&entry)) {
+                // Of one life of a file the larger offset counts, whatever the clocks of those who wrote it say.
+                let is_newer = |known: &Entry| match known.incarnation == entry.incarnation {
+                    true => known.offset < entry.offset,
+                    false => age(known) < age(&entry),
+                };
+                if known.is_none_or(|(_, known)| is_newer(known)) {
                     best.insert(entry.key.to_string(), (member, entry));
                 }
             }

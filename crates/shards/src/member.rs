@@ -72,6 +72,13 @@ struct Local {
     again: Option<Mono>,
 }
 
+impl Local {
+    /// Its cursors are in the own registry, and were named on the board.
+    fn holds(&self) -> bool {
+        matches!(self.stage, Stage::Serving | Stage::Closing | Stage::Closed)
+    }
+}
+
 /// What is known of another member's life.
 struct Life {
     beat: Option<Beat>,
@@ -99,6 +106,9 @@ pub struct Member {
     known: bool,
     /// A look that began before this was stale when it came.
     stale: bool,
+    /// When the look under way, or the last one, was begun; and the one that was read last.
+    begun: Mono,
+    as_of: Mono,
     /// Since when shards have no record: removed by hand, or never taken.
     absent: BTreeMap<Shard, Mono>,
     lives: HashMap<String, Life>,
@@ -128,6 +138,8 @@ impl Member {
             table: None,
             known: false,
             stale: false,
+            begun: now,
+            as_of: now,
             absent: BTreeMap::new(),
             lives: HashMap::new(),
             locals: BTreeMap::new(),
@@ -233,6 +245,7 @@ impl Member {
         }
         if now >= self.next_look && !self.under.look && self.under.write.is_none() {
             self.under.look = true;
+            self.begun = now;
             self.stale = false;
             self.next_look = now.plus(self.settings.lease / LOOKS);
             orders.push(Order::Look);
@@ -282,6 +295,7 @@ impl Member {
 
     fn looked(&mut self, board: Board, now: Mono) {
         self.see(&board, now);
+        self.as_of = self.begun;
         if self.stale {
             // Something was written, or the fence came back, after this look had begun.
             self.next_look = now;
@@ -367,7 +381,8 @@ impl Member {
                 && !self.locals.contains_key(&shard)
             {
                 orders.push(Order::Adopt { shard, epoch, from: from.clone() });
-                self.locals.insert(shard, Local { stage: Stage::Adopting, epoch, registry: from, again: None });
+                let local = Local { stage: Stage::Adopting, epoch, registry: from, again: None };
+                self.locals.insert(shard, local);
             }
         }
         let mut confirmed = true;
@@ -379,6 +394,10 @@ impl Member {
                 }
                 Some(r) if r.epoch > local.epoch || r.owner.is_some() && !self.is_me(r) => gone.push((*shard, true)),
                 Some(r) if self.is_me(r) && r.epoch == local.epoch => {}
+                Some(r) if self.is_me(r) && r.registry == local.registry => confirmed = false,
+                // Whoever may have had it meanwhile has given it back, or the table was deleted: it is taken anew, with the
+                // newest cursors.
+                _ if self.lapsed && local.holds() => gone.push((*shard, true)),
                 _ => confirmed = false,
             }
         }
@@ -409,16 +428,18 @@ impl Member {
         }
     }
 
-    fn is_dead(&self, member: &str, now: Mono) -> bool {
+    /// Whether a sign of life stood still for a lease until the newest look *began*: its answer may have been long on its
+    /// way, and tells nothing of that time.
+    fn is_dead(&self, member: &str) -> bool {
         member != self.settings.member
-            && self.lives.get(member).is_some_and(|life| now.since(life.changed) >= self.settings.lease)
+            && self.lives.get(member).is_some_and(|life| self.as_of.since(life.changed) >= self.settings.lease)
     }
 
     /// Who is there to have shards, in an order that all agree on.
-    fn members(&self, now: Mono) -> Vec<String> {
+    fn members(&self) -> Vec<String> {
         let there = |(name, life): (&String, &Life)| {
             let wants = life.beat.as_ref().is_some_and(|beat| !beat.leaving);
-            (wants && *name != self.settings.member && !self.is_dead(name, now)).then(|| name.clone())
+            (wants && *name != self.settings.member && !self.is_dead(name)).then(|| name.clone())
         };
         let mut members: BTreeSet<String> = self.lives.iter().filter_map(there).collect();
         if !self.leaving {
@@ -432,7 +453,15 @@ impl Member {
         if self.lapsed && self.beat_sent.is_none() {
             return;
         }
-        let wanted = self.wanted(now);
+        let wanted = self.wanted();
+        // What isn't read yet and is another's part by now: the record is given back as it was found.
+        self.locals.retain(|shard, local| {
+            let kept = local.holds() || wanted.contains(shard);
+            if !kept {
+                orders.push(Order::Abandon { shard: *shard });
+            }
+            kept
+        });
         for (shard, local) in &mut self.locals {
             if local.stage == Stage::Serving && !wanted.contains(shard) {
                 local.stage = Stage::Closing;
@@ -454,8 +483,8 @@ impl Member {
         self.bury(now, orders);
     }
 
-    fn wanted(&self, now: Mono) -> BTreeSet<Shard> {
-        let members = self.members(now);
+    fn wanted(&self) -> BTreeSet<Shard> {
+        let members = self.members();
         let Some(me) = members.iter().position(|m| *m == self.settings.member) else { return BTreeSet::new() };
         let all = || (0..self.settings.shards).map(Shard);
         let owner = |shard: Shard| {
@@ -492,7 +521,7 @@ impl Member {
     fn claims(&mut self, wanted: &BTreeSet<Shard>, now: Mono, edits: &mut Table, orders: &mut Vec<Order>) {
         let free = |shard: &&Shard| match self.record(**shard).and_then(|record| record.owner.as_deref()) {
             _ if self.locals.contains_key(shard) => false,
-            Some(owner) => owner == self.settings.member || self.is_dead(owner, now),
+            Some(owner) => owner == self.settings.member || self.is_dead(owner),
             None => true,
         };
         let free: Vec<Shard> = wanted.iter().filter(free).copied().collect();

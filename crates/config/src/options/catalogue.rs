@@ -44,7 +44,7 @@ pub fn catalogue() -> Vec<Group> {
     let (own, filebeats): (Vec<&Row>, Vec<&Row>) =
         general::GENERAL.iter().partition(|row| row.0.starts_with("pillion."));
     groups.push(group("Outside of inputs and outputs", &filebeats));
-    groups.extend(shared(inputs::TYPES, "Inputs", |name| inputs::tables(name)));
+    groups.extend(shared(inputs::TYPES, "Inputs", inputs::tables));
     groups.extend(shared(outputs::NAMES, "Outputs", |name| outputs::tables(name).unwrap_or_default()));
     groups.push(group("`ssl` of every output", &outputs::SSL.iter().collect::<Vec<_>>()));
     groups.push(group("Pillion's own", &own));

@@ -40,6 +40,9 @@ pub trait Shares: Send + Sync {
     /// # Errors
     /// As [`Shares::refresh`].
     fn find(&self, key: &str) -> io::Result<Option<Entry>>;
+
+    /// A file with this key was renamed, and is another process' now, which finds it by its entry in the registry.
+    fn handed_over(&self, key: &Arc<str>);
 }
 
 /// How many files are taken up in one piece.
@@ -124,6 +127,7 @@ impl Harvester {
         self.ready.retain(|other| other != id);
         self.let_go(id);
         if let (Some(key), Some(sharing)) = (key, &mut self.sharing) {
+            sharing.shares.handed_over(&key);
             sharing.kept.push_back((now, key));
         }
     }

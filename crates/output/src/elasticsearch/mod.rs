@@ -92,7 +92,7 @@ impl Elasticsearch {
             sink,
             pool: Pool::new(requests, s.bulk_max_size.clamp(1, MOST_EVENTS)),
             template,
-            judge: Judge { compat: s.compat, exactly_once: self.context.exactly_once },
+            judge: Judge { compat: s.compat, exactly_once: self.context.exactly_once, shared: self.context.shared },
             non_indexable: s.non_indexable.clone(),
             dead_letters,
             said: Mutex::new(HashSet::new()),

@@ -41,6 +41,8 @@ pub(super) struct Rest {
 pub(super) struct Judge {
     pub(super) compat: Compat,
     pub(super) exactly_once: bool,
+    /// Other replicas ship the same files: see [`crate::OutputContext::shared`].
+    pub(super) shared: bool,
 }
 
 impl Judge {
@@ -78,7 +80,7 @@ impl Judge {
     /// ids of the event's own (`json.document_id`), or from an ingest pipeline: as Filebeat, 5.6 drops, later ones
     /// take it for a duplicate.
     fn conflict(&self, work: &Work, batch: &Batch, event: &Event) -> bool {
-        let sent_before = work.resent || batch.replayed;
+        let sent_before = work.resent || batch.replayed || self.shared;
         match self.exactly_once && own_id(event).is_none() {
             true => sent_before,
             false => sent_before && self.exactly_once || self.compat != Compat::V5,

@@ -12,10 +12,10 @@
 //! Tested below, with crashes in `registry/tests/handover.rs`, and by the command line's tests (`tests/run/replicas.rs`).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pillion_event::Incarnation;
 use pillion_registry::foreign::Bounds;
 use pillion_registry::note::{self, Wrote};
 use pillion_registry::{Entry, Error, Options, Registry, beside, live};
@@ -48,9 +48,33 @@ pub(crate) struct Disk {
     pub(crate) ours: Arc<Ours>,
     /// One at a time: several takings of one registry would each read it whole.
     pub(crate) busy: Mutex<()>,
+    /// Under which epoch each shard is to be taken now: a taking that waited too long is none any more.
+    pub(crate) current: Mutex<BTreeMap<Shard, u64>>,
+}
+
+/// Nothing that holds one of these locks leaves a half-made change behind when it panics.
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Disk {
+    /// A shard is to be taken under this epoch, or not at all.
+    pub(crate) fn is_to_take(&self, shard: Shard, epoch: Option<u64>) {
+        let mut current = lock(&self.current);
+        match epoch {
+            Some(epoch) => drop(current.insert(shard, epoch)),
+            None => drop(current.remove(&shard)),
+        }
+    }
+
+    /// Somebody has removed the own registry, which never comes again: why this replica must end.
+    pub(crate) fn is_gone(&self) -> Option<String> {
+        let data = note::data_path(&self.root, &self.member)?;
+        let looked = self.world.fs.stat(&data, false);
+        matches!(&looked, Err(e) if e.kind() == io::ErrorKind::NotFound)
+            .then(|| format!("{} was removed: the registry of this replica isn't there any more", data.display()))
+    }
+
     /// The highest epoch of each shard that the notes have, 0 = none; `None`: one can't be read.
     pub(crate) fn probe(&self, shards: &[Shard]) -> Option<BTreeMap<Shard, u64>> {
         let mut found = BTreeMap::new();
@@ -68,9 +92,11 @@ impl Disk {
 
     /// Takes over what the registries hold of these shards. For each shard, in the same order: the own registry's name.
     pub(crate) fn adopt(&self, takings: &[Taking]) -> Vec<Option<String>> {
-        let _one = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = lock(&self.busy);
+        let is_current = |taking: &&Taking| lock(&self.current).get(&taking.shard) == Some(&taking.epoch);
+        let current: Vec<Taking> = takings.iter().filter(is_current).cloned().collect();
         let mut copied = BTreeSet::new();
-        for (from, shards) in self.sources(takings) {
+        for (from, shards) in self.sources(&current) {
             match self.copy(from.as_deref(), &shards) {
                 Ok(()) => copied.extend(shards),
                 Err(why) => {
@@ -87,7 +113,7 @@ impl Disk {
             tracing::warn!("the own registry can't be written, so that no shard is taken: {e}");
         }
         let note = |taking: &Taking| {
-            if synced.is_err() || !copied.contains(&taking.shard) {
+            if synced.is_err() || !copied.contains(&taking.shard) || !is_current(&taking) {
                 return None;
             }
             self.note(taking)
@@ -125,15 +151,9 @@ impl Disk {
             Some(member) if member == self.member => return Ok(()),
             Some(member) => self.read(member, &part).map_err(|e| e.to_string())?,
         };
-        let mut lives: BTreeMap<Shard, HashSet<Incarnation>> = BTreeMap::new();
-        for entry in &entries {
-            if let Some(shard) = self.ours.shard(Path::new(&*entry.source)) {
-                lives.entry(shard).or_default().insert(entry.incarnation);
-            }
-        }
-        for shard in shards {
-            self.ours.believe(*shard, lives.remove(shard).unwrap_or_default());
-        }
+        // A file that was renamed out of a shard of ours has its cursor here until whoever has it now has found it.
+        let theirs: HashSet<Arc<str>> = entries.iter().map(|entry| Arc::clone(&entry.key)).collect();
+        let part = |entry: &Entry| part(entry) && (theirs.contains(&entry.key) || !self.ours.is_handed(&entry.key));
         let took = self.registry.take_part(&part, entries);
         tracing::info!(
             shards = shards.len(),
@@ -177,13 +197,24 @@ impl Disk {
                 Taking { shard: *shard, epoch, from: None }
             })
             .collect();
+        *lock(&self.current) = takings.iter().map(|taking| (taking.shard, taking.epoch)).collect();
         for member in self.sources(&takings).into_keys().flatten().filter(|member| *member != self.member) {
             let data = note::data_path(&self.root, &member).unwrap_or_default();
             if let Err(e @ Error::Locked { .. }) = beside::lock(&self.world, &data) {
                 return Err(format!("{member} has files of this part and is still running: {e}"));
             }
         }
+        let noted = |taking: &Taking| {
+            let note = note::read(&self.world, &self.root, taking.shard.0).ok().flatten();
+            note.is_some_and(|note| note::member_of(&note.registry) == Some(&self.member))
+        };
         if self.adopt(&takings).iter().all(Option::is_some) {
+            // Another division may have begun in the same moment.
+            if !takings.iter().all(noted) {
+                return Err(
+                    "another replica has taken files of this part in this moment; its parts are others".to_owned()
+                );
+            }
             shards.iter().for_each(|shard| self.ours.open(*shard));
             return Ok(());
         }
@@ -199,6 +230,7 @@ fn epoch_of(name: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pillion_event::Incarnation;
     use pillion_registry::{FilestreamState, Identifier, Kind};
     use pillion_shards::shard_of;
 
@@ -219,7 +251,15 @@ mod tests {
             let (registry, _) = Registry::open(&world, &data, &Options::default()).unwrap();
             registry.sync().unwrap();
             let ours = Ours::new(&world, &root, member, COUNT, None);
-            Disk { world, root, member: member.into(), registry: Arc::new(registry), ours, busy: Mutex::default() }
+            Disk {
+                world,
+                root,
+                member: member.into(),
+                registry: Arc::new(registry),
+                ours,
+                busy: Mutex::default(),
+                current: Mutex::default(),
+            }
         }
 
         /// A file whose name is one of this shard.
@@ -247,32 +287,39 @@ mod tests {
         Taking { shard: Shard(shard), epoch, from: from.map(str::to_owned) }
     }
 
+    /// These takings are what the driver wants.
+    fn adopt(disk: &Disk, takings: &[Taking]) -> Vec<Option<String>> {
+        lock(&disk.current).extend(takings.iter().map(|taking| (taking.shard, taking.epoch)));
+        disk.adopt(takings)
+    }
+
     #[test]
     fn cursors_come_from_the_registry_that_is_named_and_are_noted() {
         let rig = rig();
         let (a, b) = (rig.disk("a"), rig.disk("b"));
         assert_eq!(
-            a.adopt(&[taking(0, 1, None), taking(1, 1, None)]),
+            adopt(&a, &[taking(0, 1, None), taking(1, 1, None)]),
             [Some("a/1".to_owned()), Some("a/1".to_owned())]
         );
         a.registry.upsert(rig.entry(0, 10));
         a.registry.upsert(rig.entry(1, 20));
         a.registry.sync().unwrap();
         // One of its shards; the other one stays.
-        assert_eq!(b.adopt(&[taking(0, 2, Some("a/1"))]), [Some("b/2".to_owned())]);
+        assert_eq!(adopt(&b, &[taking(0, 2, Some("a/1"))]), [Some("b/2".to_owned())]);
         let offset = |disk: &Disk, shard| disk.registry.get(&rig.entry(shard, 0).key).map(|entry| entry.offset);
         assert_eq!((offset(&b, 0), offset(&b, 1)), (Some(10), None));
-        assert!(b.ours.may_have_been_sent(&rig.file(0), rig.entry(0, 0).incarnation));
         assert_eq!(b.probe(&[Shard(0), Shard(1), Shard(3)]).unwrap().into_values().collect::<Vec<_>>(), [2, 1, 0]);
         // The board is older than the note, or is gone: the note counts.
         a.registry.upsert(rig.entry(0, 11));
         b.registry.upsert(rig.entry(0, 30));
         b.registry.sync().unwrap();
         let c = rig.disk("c");
-        assert_eq!(c.adopt(&[taking(0, 3, Some("a/1"))]), [Some("c/3".to_owned())]);
+        assert_eq!(adopt(&c, &[taking(0, 3, Some("a/1"))]), [Some("c/3".to_owned())]);
         assert_eq!(offset(&c, 0), Some(30));
+        // One that waited too long is none any more.
+        assert_eq!(c.adopt(&[taking(0, 2, Some("a/1"))]), [None]);
         // Somebody else was faster: it isn't ours.
-        assert_eq!(b.adopt(&[taking(0, 2, Some("a/1"))]), [None]);
+        assert_eq!(adopt(&b, &[taking(0, 2, Some("a/1"))]), [None]);
     }
 
     #[test]
@@ -280,11 +327,11 @@ mod tests {
         let rig = rig();
         let a = rig.disk("a");
         for from in ["gone/1", "../../etc/1", "nonsense"] {
-            assert_eq!(a.adopt(&[taking(0, 2, Some(from))]), [None], "{from}");
+            assert_eq!(adopt(&a, &[taking(0, 2, Some(from))]), [None], "{from}");
         }
         note::write(&a.world, &a.root, 1, 5, "a/5").unwrap();
-        std::fs::write(rig.root().join(".pillion/shards/01.json"), "{").unwrap();
-        assert_eq!(a.adopt(&[taking(1, 6, None), taking(2, 1, None)]), [None, Some("a/1".to_owned())]);
+        World::real().fs.replace(&rig.root().join(".pillion/shards/01.json"), b"{", 0o600).unwrap();
+        assert_eq!(adopt(&a, &[taking(1, 6, None), taking(2, 1, None)]), [None, Some("a/1".to_owned())]);
         assert_eq!(a.probe(&[Shard(1)]), None);
     }
 

@@ -19,10 +19,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pillion_engine::ledger::Ledger;
+use pillion_engine::run::Ending;
 use pillion_registry::note;
 use pillion_shards::{Backend, Board, Member, Order, Report, Shard, Stage, Wrote};
 use pillion_world::{Clock, Mono};
@@ -34,8 +35,7 @@ use crate::harvesting::Harvesting;
 
 /// How often it is looked whether what was read of a shard that is given back is acknowledged.
 const CLOSING: Duration = Duration::from_millis(20);
-/// How long the reading threads may take to let go of what somebody else has; they do it later otherwise, and what they
-/// read of it until then is not taken from them.
+/// How long the reading threads may take to let go of everything when the board is away.
 const LET_GO: Duration = Duration::from_secs(5);
 /// Reports that wait at most: each order gives one.
 const REPORTS: usize = 256;
@@ -45,6 +45,8 @@ const REPORTS: usize = 256;
 pub(crate) struct Stand {
     /// Shards whose files are read here.
     pub(crate) shards: usize,
+    /// Nothing here is still to be read, acknowledged or copied.
+    pub(crate) idle: bool,
     /// It was told to leave, and has nothing any more.
     pub(crate) gone: bool,
 }
@@ -70,6 +72,9 @@ pub(super) struct Hands {
     pub(super) harvesting: Arc<Harvesting>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) tell: mpsc::Sender<Told>,
+    pub(super) endings: mpsc::Sender<Ending>,
+    /// Closings under way, each by its number: one that somebody else's taking has ended isn't the next one's.
+    pub(super) closing: Mutex<BTreeMap<Shard, u64>>,
 }
 
 /// See the module.
@@ -79,11 +84,10 @@ pub(super) struct Driver {
     told: mpsc::Receiver<Told>,
     stand: watch::Sender<Stand>,
     tidy: Tidy,
-    /// The reading threads haven't let go of these yet; a taking of them waits.
-    letting_go: BTreeSet<Shard>,
+    /// How often the reading threads were told to let go of these and haven't yet; a taking of them waits, since what they
+    /// have read of the shard's former time must not be taken for its next one's.
+    letting_go: BTreeMap<Shard, usize>,
     waiting: Vec<Taking>,
-    /// Closings under way, each by its number: one that somebody else's taking has ended isn't the next one's.
-    closing: BTreeMap<Shard, u64>,
     closings: u64,
     held: bool,
     /// The board couldn't be reached, and that was said.
@@ -110,9 +114,8 @@ impl Driver {
             told,
             stand,
             tidy,
-            letting_go: BTreeSet::new(),
+            letting_go: BTreeMap::new(),
             waiting: Vec::new(),
-            closing: BTreeMap::new(),
             closings: 0,
             held: false,
             away: false,
@@ -154,14 +157,19 @@ impl Driver {
                 }
                 self.member.report(Report::Looked(board), now);
             }
-            Told::Closed(shard, number) if self.closing.get(&shard) == Some(&number) => {
-                self.closing.remove(&shard);
-                self.hands.disk.ours.forget(shard);
+            Told::Closed(shard, number) if self.hands.is_closing(shard, number) => {
+                self.hands.closings().remove(&shard);
                 self.member.report(Report::Closed { shard }, now);
             }
             Told::Closed(..) => {}
             Told::LetGo(shards) => {
-                self.letting_go.retain(|shard| !shards.contains(shard));
+                for shard in &shards {
+                    let left = self.letting_go.get(shard).map_or(0, |n| n.saturating_sub(1));
+                    match left {
+                        0 => drop(self.letting_go.remove(shard)),
+                        left => drop(self.letting_go.insert(*shard, left)),
+                    }
+                }
                 let waiting = std::mem::take(&mut self.waiting);
                 self.adopt(waiting);
             }
@@ -197,7 +205,8 @@ impl Driver {
             self.said = Some(shards);
             tracing::info!(shards, "ships the files of its shards");
         }
-        let stand = Stand { shards, gone: self.member.is_gone() };
+        let idle = self.member.shards().all(|(_, stage)| stage == Stage::Closed);
+        let stand = Stand { shards, idle, gone: self.member.is_gone() };
         self.stand.send_if_modified(|was| std::mem::replace(was, stand) != stand);
     }
 
@@ -207,10 +216,13 @@ impl Driver {
         let mut opened = false;
         for order in orders {
             match order {
-                Order::Adopt { shard, epoch, from } => takings.push(Taking { shard, epoch, from }),
+                Order::Adopt { shard, epoch, from } => {
+                    self.hands.disk.is_to_take(shard, Some(epoch));
+                    self.tidy.took(shard);
+                    takings.push(Taking { shard, epoch, from });
+                }
                 Order::Open { shard, .. } => {
                     self.hands.disk.ours.open(shard);
-                    self.tidy.took(shard);
                     opened = true;
                 }
                 Order::Close { shard } => drop(close.insert(shard)),
@@ -224,18 +236,24 @@ impl Driver {
         }
         // Before anything is taken: a shard may be abandoned and claimed anew in one breath.
         if !abandon.is_empty() {
-            self.letting_go.extend(&abandon);
             for shard in &abandon {
                 self.hands.disk.ours.shut(*shard);
-                self.closing.remove(shard);
+                self.hands.disk.is_to_take(*shard, None);
+                self.hands.closings().remove(shard);
+                *self.letting_go.entry(*shard).or_default() += 1;
             }
+            // What is taken in this very breath isn't what was abandoned.
+            for taking in &takings {
+                self.hands.disk.is_to_take(taking.shard, Some(taking.epoch));
+            }
+            self.waiting.retain(|taking| !abandon.contains(&taking.shard));
             tokio::spawn(Arc::clone(&self.hands).abandon(abandon));
         }
         if !close.is_empty() {
             self.closings += 1;
             for shard in &close {
                 self.hands.disk.ours.shut(*shard);
-                self.closing.insert(*shard, self.closings);
+                self.hands.closings().insert(*shard, self.closings);
             }
             tokio::spawn(Arc::clone(&self.hands).close(close, self.closings));
         }
@@ -284,14 +302,18 @@ impl Driver {
 
     fn adopt(&mut self, takings: Vec<Taking>) {
         let (wait, now): (Vec<_>, Vec<_>) =
-            takings.into_iter().partition(|taking| self.letting_go.contains(&taking.shard));
+            takings.into_iter().partition(|taking| self.letting_go.contains_key(&taking.shard));
         self.waiting.extend(wait);
         if now.is_empty() {
             return;
         }
         let (disk, tell) = (Arc::clone(&self.hands.disk), self.hands.tell.clone());
+        let endings = self.hands.endings.clone();
         tokio::task::spawn_blocking(move || {
             let names = disk.adopt(&now);
+            if let Some(why) = disk.is_gone() {
+                let _ = endings.blocking_send(Ending::Failed(why));
+            }
             for (taking, registry) in now.into_iter().zip(names) {
                 let report = Report::Adopted { shard: taking.shard, epoch: taking.epoch, registry };
                 let _ = tell.blocking_send(Told::Report(report));
@@ -305,23 +327,48 @@ impl Hands {
         |path| self.disk.ours.shard(Path::new(path)).is_some_and(|shard| shards.contains(&shard))
     }
 
-    /// Nothing of these is read any more; says so when all that was read is acknowledged and durable.
-    async fn close(self: Arc<Self>, shards: BTreeSet<Shard>, number: u64) {
+    fn closings(&self) -> MutexGuard<'_, BTreeMap<Shard, u64>> {
+        // Nothing that holds it leaves a half-made change behind when it panics.
+        self.closing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_closing(&self, shard: Shard, number: u64) -> bool {
+        self.closings().get(&shard) == Some(&number)
+    }
+
+    /// Nothing of these is read any more; says of each when all that was read of it is acknowledged and durable.
+    async fn close(self: Arc<Self>, mut shards: BTreeSet<Shard>, number: u64) {
         self.let_go(&shards, None).await;
-        while self.ledger.open_at(&self.is_of(&shards)) > 0 {
+        loop {
+            shards.retain(|shard| self.is_closing(*shard, number));
+            let mut open = BTreeSet::new();
+            self.ledger.visit_open(&mut |path| open.extend(self.disk.ours.shard(Path::new(path))));
+            let done: BTreeSet<Shard> = shards.difference(&open).copied().collect();
+            if shards.is_empty() {
+                return;
+            }
+            if !done.is_empty() && self.synced().await {
+                shards.retain(|shard| !done.contains(shard));
+                for shard in done {
+                    let _ = self.tell.send(Told::Closed(shard, number)).await;
+                }
+                continue;
+            }
             tokio::time::sleep(CLOSING).await;
         }
-        loop {
-            let registry = Arc::clone(&self.disk.registry);
-            match tokio::task::spawn_blocking(move || registry.sync()).await {
-                Ok(Ok(())) => break,
-                Ok(Err(e)) => tracing::warn!("the registry can't be written, so that no shard is given back: {e}"),
-                Err(_) => return,
+    }
+
+    /// Makes the own registry durable; whether it is.
+    async fn synced(&self) -> bool {
+        let registry = Arc::clone(&self.disk.registry);
+        match tokio::task::spawn_blocking(move || registry.sync()).await {
+            Ok(Ok(())) => true,
+            Ok(Err(e)) => {
+                tracing::warn!("the registry can't be written, so that no shard is given back: {e}");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                false
             }
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-        for shard in shards {
-            let _ = self.tell.send(Told::Closed(shard, number)).await;
+            Err(_) => false,
         }
     }
 
@@ -336,12 +383,9 @@ impl Hands {
                  of them that were on their way may arrive twice (once, with pillion.exactly_once)"
             );
         }
-        self.let_go(&shards, Some(LET_GO)).await;
+        self.let_go(&shards, None).await;
         // What was read in between.
         self.ledger.hand_over(&self.is_of(&shards));
-        for shard in &shards {
-            self.disk.ours.forget(*shard);
-        }
         let _ = self.tell.send(Told::LetGo(shards)).await;
     }
 

@@ -32,6 +32,7 @@ pub(crate) struct Helm {
     pub(super) hands: Arc<Hands>,
     pub(super) tell: mpsc::Sender<Told>,
     pub(super) stand: watch::Receiver<Stand>,
+    pub(super) lease: Duration,
 }
 
 /// See the module.
@@ -56,10 +57,21 @@ impl Helm {
     /// Gives everything back; gives it up when the board is away.
     async fn leave(mut self) {
         let _ = self.tell.send(Told::Leave).await;
-        let mut lapsed = Duration::ZERO;
-        while !self.stand.borrow_and_update().gone {
-            if tokio::time::timeout(LOOK, self.stand.changed()).await.is_ok() {
-                continue;
+        let (mut lapsed, mut idle) = (Duration::ZERO, Duration::ZERO);
+        loop {
+            let stand = *self.stand.borrow_and_update();
+            if stand.gone {
+                return;
+            }
+            match tokio::time::timeout(LOOK, self.stand.changed()).await {
+                Ok(Ok(())) => continue,
+                Ok(Err(_)) => return,
+                Err(_) => {}
+            }
+            // All is durable, only the board can't be written: others take the shards after the lease as well.
+            idle = if stand.idle { idle + LOOK } else { Duration::ZERO };
+            if idle >= self.lease {
+                return;
             }
             lapsed = if self.hands.disk.ours.holds() { Duration::ZERO } else { lapsed + LOOK };
             if lapsed >= AWAY {

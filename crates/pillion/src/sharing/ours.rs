@@ -4,26 +4,30 @@
 //! out: yes or no for a path, and the entry of a file that another replica has read before.
 //!
 //! Always holds: a path has one shard, the same in all replicas; one that isn't beneath the shared root is nobody's. Nothing
-//! is read or sent while the fence has lapsed. What is kept for each file is 16 bytes, and only of shards that are read here.
+//! is read or sent while the fence has lapsed.
 //! Tested below, and by the command line's tests (`tests/run/replicas.rs`).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use pillion_event::Incarnation;
 use pillion_input::Shares;
 use pillion_registry::others::{Found, Others};
 use pillion_registry::{Entry, Options, STORE, note};
 use pillion_shards::{Fence, Shard, shard_of};
-use pillion_world::World;
+use pillion_world::{Mono, World};
 use tokio::sync::Notify;
 
 /// Replicas whose registries are followed at most: as many as a board knows.
 const MAX_MEMBERS: usize = 1024;
+
+/// How long a file that went to another replica is remembered, and how many of them.
+const HANDED: Duration = Duration::from_secs(3600);
+const MAX_HANDED: usize = 65_536;
 
 /// Nothing that holds one of these locks leaves a half-made change behind when it panics.
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -42,8 +46,8 @@ pub(crate) struct Ours {
     fence: Option<Fence>,
     regained: Notify,
     others: Mutex<Others>,
-    /// Lives of files that another replica has read before: it may have sent more of them than it wrote down.
-    believed: RwLock<HashMap<Shard, HashSet<Incarnation>>>,
+    /// Files that went to another replica by a rename, and when: it finds them by their entries here.
+    handed: Mutex<HashMap<Arc<str>, Mono>>,
 }
 
 impl Ours {
@@ -56,7 +60,7 @@ impl Ours {
             fence,
             regained: Notify::new(),
             others: Mutex::new(Others::new(world, &replicas(root))),
-            believed: RwLock::default(),
+            handed: Mutex::default(),
         })
     }
 
@@ -85,21 +89,9 @@ impl Ours {
         self.open.len() as u16
     }
 
-    /// Another replica may have sent more of these files than it wrote down.
-    pub(crate) fn believe(&self, shard: Shard, lives: HashSet<Incarnation>) {
-        self.believed.write().unwrap_or_else(PoisonError::into_inner).insert(shard, lives);
-    }
-
-    /// The files of this shard are another's: nothing need be known of them.
-    pub(crate) fn forget(&self, shard: Shard) {
-        self.believed.write().unwrap_or_else(PoisonError::into_inner).remove(&shard);
-    }
-
-    /// Whether the target may have got events of this file from another replica.
-    pub(crate) fn may_have_been_sent(&self, path: &Path, life: Incarnation) -> bool {
-        let believed = self.believed.read().unwrap_or_else(PoisonError::into_inner);
-        let lives = self.shard(path).and_then(|shard| believed.get(&shard));
-        lives.is_some_and(|lives| lives.contains(&life))
+    /// Whether this is the key of a file that went to another replica by a rename a while ago.
+    pub(crate) fn is_handed(&self, key: &str) -> bool {
+        lock(&self.handed).contains_key(key)
     }
 
     /// Whether reading and sending is allowed now.
@@ -167,15 +159,18 @@ impl Shares for Ours {
         }
     }
 
+    fn handed_over(&self, key: &Arc<str>) {
+        let now = self.world.clock.mono();
+        let mut handed = lock(&self.handed);
+        handed.retain(|_, since| now.since(*since) < HANDED);
+        if handed.len() < MAX_HANDED {
+            handed.insert(Arc::clone(key), now);
+        }
+    }
+
     fn find(&self, key: &str) -> io::Result<Option<Entry>> {
         match lock(&self.others).find(key) {
-            Ok(Found::At(_, entry)) => {
-                if let Some(shard) = self.shard(Path::new(&*entry.source)) {
-                    let mut believed = self.believed.write().unwrap_or_else(PoisonError::into_inner);
-                    believed.entry(shard).or_default().insert(entry.incarnation);
-                }
-                Ok(Some(*entry))
-            }
+            Ok(Found::At(_, entry)) => Ok(Some(*entry)),
             Ok(Found::Nowhere) => Ok(None),
             Ok(Found::Unknown) => Err(io::Error::other("what other replicas have isn't known yet")),
             Err(e) => Err(io::Error::other(e.to_string())),
@@ -186,6 +181,7 @@ impl Shares for Ours {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pillion_event::Incarnation;
     use pillion_registry::{FilestreamState, Identifier, Kind, Registry};
 
     fn entry(ino: u64, source: &Path) -> Entry {
@@ -207,10 +203,8 @@ mod tests {
         assert!(!ours.is_ours(other) && !ours.is_ours(Path::new("/elsewhere/app.log")));
         ours.shut(Shard(31));
         assert!(!ours.is_ours(app) && ours.holds(), "without a board there is no fence");
-        ours.believe(Shard(31), HashSet::from([Incarnation(7)]));
-        assert!(ours.may_have_been_sent(app, Incarnation(7)) && !ours.may_have_been_sent(other, Incarnation(7)));
-        ours.forget(Shard(31));
-        assert!(!ours.may_have_been_sent(app, Incarnation(7)));
+        ours.handed_over(&"key".into());
+        assert!(ours.is_handed("key") && !ours.is_handed("another"));
         // A shard that there isn't is nobody's.
         ours.open(Shard(64));
     }
@@ -232,7 +226,6 @@ mod tests {
         ours.refresh().unwrap();
         let key = |ino| entry(ino, Path::new("/")).key;
         assert_eq!(ours.find(&key(1)).unwrap(), None, "the own registry isn't another's");
-        let found = ours.find(&key(2)).unwrap().unwrap();
-        assert!(ours.may_have_been_sent(&root.join("a.log"), found.incarnation));
+        assert_eq!(ours.find(&key(2)).unwrap().unwrap().source, entry(2, &root.join("a.log")).source);
     }
 }

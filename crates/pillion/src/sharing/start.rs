@@ -10,7 +10,9 @@
 use std::sync::{Arc, Mutex};
 
 use pillion_engine::ledger::Ledger;
+use pillion_engine::run::Ending;
 use pillion_event::InputKind;
+use pillion_input::Identity;
 use pillion_kube::client::{Target, own_namespace};
 use pillion_kube::shards::{Leases, Settings as LeaseSettings};
 use pillion_output::Requests;
@@ -19,7 +21,7 @@ use pillion_registry::{Options, Registry, note};
 use pillion_shards::files::Files;
 use pillion_shards::{Backend, Member, Settings, Shard};
 use pillion_world::{Beneath, Home, World};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::adopt::Disk;
 use super::blocking::Threads;
@@ -72,6 +74,13 @@ pub(crate) fn check(sharing: &Sharing, parts: &Assembled, flags: &RunFlags) -> R
         let (id, kind) = (&input.desc.id, input.desc.kind);
         if kind == InputKind::Stdin {
             return Err("pillion.shards: standard input can't be shared; remove the input stdin".into());
+        }
+        if matches!(input.identity, Identity::Fingerprint { .. }) {
+            return Err(format!(
+                "pillion.shards: the input {id:?} tells files apart by their beginnings, and files of different replicas that begin \
+                 alike would be taken for one; set `file_identity.native: ~` (inodes are the same for all clients of NFS, EFS and \
+                 CephFS), or `file_identity.path: ~` where files are never renamed"
+            ));
         }
         if let Some(outside) =
             input.paths.iter().map(pillion_input::Glob::folder).find(|f| !f.starts_with(&sharing.root))
@@ -137,6 +146,7 @@ impl Replica {
             registry: Arc::clone(&registry),
             ours,
             busy: Mutex::default(),
+            current: Mutex::default(),
         };
         let replica = Replica { sharing: sharing.clone(), disk: Arc::new(disk), backend, member: Mutex::new(member) };
         Ok((replica, Seat::shared(home, data, registry, parts.engine.receipt.clone())))
@@ -163,7 +173,12 @@ impl Replica {
     }
 
     /// Takes part, from now until the process ends; `None`: parts are fixed.
-    pub(crate) fn begin(&self, harvesting: &Arc<Harvesting>, ledger: &Arc<Ledger>) -> Option<Helm> {
+    pub(crate) fn begin(
+        &self,
+        harvesting: &Arc<Harvesting>,
+        ledger: &Arc<Ledger>,
+        endings: &mpsc::Sender<Ending>,
+    ) -> Option<Helm> {
         let member = self.member.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         member.zip(self.backend.clone()).map(|(member, backend)| {
             let (tell, told) = mailbox();
@@ -175,10 +190,12 @@ impl Replica {
                 harvesting: Arc::clone(harvesting),
                 ledger: Arc::clone(ledger),
                 tell: tell.clone(),
+                endings: endings.clone(),
+                closing: Mutex::default(),
             });
             let driver = Driver::new(member, Arc::clone(&hands), told, stand, Tidy::default());
             tokio::spawn(driver.run());
-            Helm { hands, tell, stand: stands }
+            Helm { hands, tell, stand: stands, lease: self.sharing.lease }
         })
     }
 }

@@ -129,6 +129,7 @@ fn there(disk: &Disk) -> BTreeSet<String> {
 
 fn forget(disk: &Disk, shards: &BTreeSet<Shard>) {
     let part = |entry: &Entry| disk.ours.shard(Path::new(&*entry.source)).is_some_and(|s| shards.contains(&s));
+    let part = |entry: &Entry| part(entry) && !disk.ours.is_handed(&entry.key);
     let files = disk.registry.drop_part(&part);
     tracing::debug!(shards = shards.len(), files, "forgot files that other replicas have");
 }

@@ -259,4 +259,10 @@ fn what_cant_be_shared_is_refused() {
         refused.ends_with(2);
         assert!(refused.err().contains(why), "{args:?}: {}", refused.err());
     }
+    // Files that begin alike would be taken for one.
+    let config = share.job.read("filebeat.yml").replace("  id: jobs", "  id: jobs\n  file_identity.fingerprint: ~");
+    share.job.write("filebeat.yml", &config);
+    let mut refused = share.start(&[]);
+    refused.ends_with(2);
+    assert!(refused.err().contains("file_identity.native"), "{}", refused.err());
 }

@@ -65,6 +65,8 @@ struct Disk {
     /// The note beside them: which is the newest whole one.
     current: HashMap<Shard, (u64, String)>,
     highest: HashMap<Shard, u64>,
+    /// From which registry each was served last.
+    served: HashMap<Shard, String>,
 }
 
 /// Whose registry a name on the board means: `pillion-N/EPOCH` is that of the Nth process.
@@ -74,6 +76,16 @@ fn keeper(name: &str) -> usize {
 }
 
 impl Disk {
+    /// Whoever takes a shard has at least what was committed where it was served last.
+    fn copied(&self, shard: Shard, cursor: &Cursor, name: &str) -> Result<(), String> {
+        let served = self.served.get(&shard).and_then(|served| self.of(served, shard));
+        let enough = served.is_none_or(|s| s.incarnation == cursor.incarnation && s.committed <= cursor.committed);
+        match enough {
+            true => Ok(()),
+            false => Err(format!("{name} takes {cursor:?} of shard {shard}, and {served:?} was committed")),
+        }
+    }
+
     fn of(&self, name: &str, shard: Shard) -> Option<Cursor> {
         self.registries.get(keeper(name))?.get(&shard).copied()
     }
@@ -155,6 +167,7 @@ pub(crate) struct Cluster {
     moves: usize,
     joined: u64,
     story: Vec<String>,
+    broken: Option<String>,
 }
 
 impl Cluster {
@@ -175,6 +188,7 @@ impl Cluster {
             moves: 0,
             joined: 0,
             story: Vec::new(),
+            broken: None,
         };
         (0..members).for_each(|_| cluster.join());
         cluster
@@ -213,10 +227,15 @@ impl Cluster {
     }
 
     pub(crate) fn story(&self) -> String {
-        self.story.iter().rev().take(150).rev().fold(String::new(), |mut all, line| {
-            let _ = writeln!(all, "{line}");
-            all
-        })
+        self.story
+            .iter()
+            .rev()
+            .take(if std::env::var_os("PILLION_STORY").is_some() { usize::MAX } else { 150 })
+            .rev()
+            .fold(String::new(), |mut all, line| {
+                let _ = writeln!(all, "{line}");
+                all
+            })
     }
 
     /// Nothing goes wrong from now on, and nobody writes.
@@ -400,6 +419,8 @@ impl Cluster {
                 self.flights.push((self.now + 10, Flight::Local(i, report)));
             }
             Order::Adopt { shard, epoch, from } => {
+                let name = self.processes[i].name.clone();
+                self.tell(&format!("{name} takes {shard} under {epoch} from {from:?}"));
                 let takes = 10 + if self.faults.on { self.rng.below(2000) } else { 50 };
                 self.flights.push((self.now + takes, Flight::Copy(i, shard, epoch, from)));
             }
@@ -408,6 +429,7 @@ impl Cluster {
                 let cursor = self.disk.of(&registry, shard).unwrap();
                 let (read, acked) = (cursor.committed, cursor.committed);
                 let open = Open { registry, incarnation: cursor.incarnation, read, acked, closing: false };
+                self.disk.served.insert(shard, open.registry.clone());
                 self.tell(&format!("{} opens {shard} at {read} from {}", self.processes[i].name, open.registry));
                 assert!(self.processes[i].open.insert(shard, open).is_none(), "{shard} is open");
             }
@@ -447,7 +469,9 @@ impl Cluster {
     }
 
     fn copy(&mut self, i: usize, shard: Shard, epoch: u64, from: Option<String>) {
-        if !self.processes[i].alive {
+        // A taking that was abandoned is looked at before its note is written.
+        let process = &self.processes[i];
+        if !process.alive || !process.member.shards().any(|local| local == (shard, Stage::Adopting)) {
             return;
         }
         // What is newer counts: the board's, or the disk's own note.
@@ -467,6 +491,10 @@ impl Cluster {
             (None, Some(own)) => own,
             (None, None) => Cursor { incarnation: self.rng.draw(), committed: 0 },
         };
+        if let Err(why) = self.disk.copied(shard, &cursor, &name) {
+            self.tell(&why);
+            self.broken.get_or_insert(why);
+        }
         self.disk.highest.entry(shard).and_modify(|h| *h = (*h).max(epoch)).or_insert(epoch);
         self.disk.registries[i].insert(shard, cursor);
         if self.disk.current.get(&shard).is_none_or(|(known, _)| *known < epoch) {
@@ -570,6 +598,7 @@ impl Cluster {
 
     /// All promises; how many lines came again.
     pub(crate) fn check(&self) -> Result<u64, String> {
+        self.broken.clone().map_or(Ok(()), Err)?;
         self.check_spread()?;
         for shard in 0..SHARDS {
             let at = usize::from(shard);
