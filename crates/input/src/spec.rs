@@ -206,7 +206,7 @@ impl Default for Limits {
             chunk: 128 * 1024,
             events: 4096,
             descriptors: 4096,
-            deleted: 1024,
+            deleted: 2048,
             files: 1_000_000,
             accounts: 10_000,
             order: Order::Fair,

@@ -2,7 +2,7 @@
 //!
 //! Comes in: hints. Goes out: the same, the first one first. Ten thousand files that are written at once give as many
 //! hints at once: a hint shares its path's text with the file that is known there, so that it costs some 40 bytes, and
-//! what can't be remembered any more is rare enough to search everything for it.
+//! for what can't be remembered any more everything is searched.
 //!
 //! Always holds: a path waits once at most; no more than [`MAX_HINTS`] wait. Tested below.
 
@@ -58,14 +58,9 @@ impl Hints {
             found.remove();
         }
         if self.queue.is_empty() && self.queue.capacity() > SPARE {
-            self.clear();
+            *self = Hints::default();
         }
         Some(path)
-    }
-
-    /// Forgets all of them.
-    pub(crate) fn clear(&mut self) {
-        *self = Hints::default();
     }
 }
 

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use pillion_world::{FileKind, Meta, Mono};
 
-use crate::harvest::Harvester;
 use crate::harvest::account::LossCause;
 use crate::harvest::file::{Drain, FileState};
 use crate::harvest::identity::{Former, replays_of};
 use crate::harvest::rules::{Verdict, judge};
 use crate::harvest::table::FileId;
 use crate::harvest::trust::{Seen, holds};
+use crate::harvest::{Harvester, Hint};
 use crate::spec::Identity;
 
 /// When what a search didn't see, or couldn't, is looked for again.
@@ -57,7 +57,11 @@ impl Harvester {
 
     /// Looks at a path that a walk of this input found.
     pub(crate) fn look(&mut self, input: u16, path: PathBuf, listed_ino: u64, now: Mono) {
-        if !self.is_wanted(input, &path, listed_ino, now) || self.is_quiet(input, &path) {
+        let alone = self.sharing.is_none();
+        if alone && self.is_quiet(input, &path)
+            || !self.is_wanted(input, &path, listed_ino, now)
+            || !alone && self.is_quiet(input, &path)
+        {
             return;
         }
         let Some(i) = self.inputs.get(usize::from(input)) else { return };
@@ -120,15 +124,16 @@ impl Harvester {
         own || self.own.files.iter().any(|f| real.as_os_str().as_bytes().starts_with(f.as_os_str().as_bytes()))
     }
 
-    /// Whether the file at a path is a quiet one to which nothing has happened: most looks of a search end here.
+    /// Whether the file at a path is a quiet one to which nothing has happened: most looks of a search end here. One that
+    /// is known was wanted when it was found; what has changed since can only be whose it is (`shared.rs`).
     fn is_quiet(&mut self, input: u16, path: &Path) -> bool {
         let Some(i) = self.inputs.get(usize::from(input)) else { return false };
         let (group, number, symlinks) = (i.group, i.tour.number, i.spec.symlinks);
-        if self.table.quiet_at(group, path).is_none_or(|cold| cold.input != input) {
+        let Some((id, _)) = self.table.quiet_at(group, path).filter(|(_, cold)| cold.input == input) else {
             return false;
-        }
+        };
         let Ok(Some(meta)) = self.stat_file(path, symlinks) else { return false };
-        let unchanged = self.table.quiet_at(group, path).filter(|cold| cold.is_unchanged(&meta));
+        let unchanged = self.table.quiet_mut(id).filter(|cold| cold.is_unchanged(&meta));
         unchanged.map(|cold| cold.seen = number).is_some()
     }
 
@@ -245,6 +250,11 @@ impl Harvester {
 
     fn renamed(&mut self, id: FileId, input: u16, path: PathBuf) {
         let group = self.group(input);
+        if let Some(f) = self.table.get_mut(id).filter(|f| f.look_at.is_some()) {
+            // What it was to be looked at for may be what took its place.
+            let old = f.path.to_path_buf();
+            self.hint(Hint::Path(old));
+        }
         self.table.relocate(group, id, |f| {
             tracing::debug!(from = %f.path.display(), to = %path.display(), "a file was renamed");
             f.path = path.into();
@@ -502,6 +512,21 @@ impl Harvester {
         Ok(same)
     }
 
+    /// Whether a file that was read a moment ago rests (`pace.rs`): then it is looked at after that.
+    fn rests(&mut self, id: FileId, now: Mono) -> bool {
+        let rest = self.pace.rest(now);
+        if rest.is_zero() || self.is_file_draining(id) {
+            return false;
+        }
+        let Some(f) = self.table.get_mut(id).filter(|f| f.pos > 0 && !f.gone && f.active.plus(rest) > now) else {
+            return false;
+        };
+        let at = f.active.plus(rest);
+        f.look_at = Some(f.look_at.map_or(at, |set| set.min(at)));
+        self.schedule(id, now);
+        true
+    }
+
     /// Something may have happened at this path.
     pub(crate) fn look_at_hint(&mut self, path: &Path, now: Mono) {
         self.at.set(path);
@@ -514,7 +539,7 @@ impl Harvester {
             }
             matched = true;
             let symlinks = i.spec.symlinks;
-            if !self.is_wanted(input as u16, path, 0, now) {
+            if known.is_some_and(|id| self.rests(id, now)) || !self.is_wanted(input as u16, path, 0, now) {
                 continue;
             }
             match self.look_up(path, symlinks, known) {

@@ -31,6 +31,7 @@ mod hints;
 mod identity;
 mod live;
 mod look;
+mod pace;
 mod path;
 mod read;
 mod ready;
@@ -62,6 +63,7 @@ use crate::harvest::account::Books;
 use crate::harvest::hints::Hints;
 use crate::harvest::identity::Former;
 use crate::harvest::live::Life;
+use crate::harvest::pace::Pace;
 use crate::harvest::ready::Ready;
 use crate::harvest::shared::Sharing;
 pub(crate) use crate::harvest::table::FileId;
@@ -216,6 +218,7 @@ pub struct Harvester {
     former: HashMap<Arc<str>, Former>,
     ready: Ready,
     timers: Timers,
+    pace: Pace,
     hints: Hints,
     books: Books,
     open: usize,
@@ -231,6 +234,8 @@ pub struct Harvester {
     started_ms: i64,
     /// How many steps in a row weren't reading while there was something to read.
     owed: u8,
+    /// Counts what was done beside reading.
+    turns: u8,
     draining: bool,
     /// Some files are compressed: what the world's file system is told of them.
     unzip: Option<Arc<unzip::Shared>>,
@@ -293,6 +298,7 @@ impl Harvester {
             former: HashMap::new(),
             ready: Ready::new(limits.order),
             timers: Timers::default(),
+            pace: Pace::default(),
             hints: Hints::default(),
             books: Books::new(limits.accounts),
             open: 0,
@@ -303,6 +309,7 @@ impl Harvester {
             refused: 0,
             started_ms,
             owed: 0,
+            turns: 0,
             draining: false,
             unzip: None,
             unzipping: Vec::new(),
@@ -361,9 +368,15 @@ impl Harvester {
         if self.ready.is_empty() { Step::Idle { until } } else { Step::Full { until } }
     }
 
-    /// Follows one hint or timer, or searches for a bit; false: there is nothing of that kind to do.
+    /// Follows one hint or timer, or searches for a bit; false: there is nothing of that kind to do. Hints that never end
+    /// don't hold up the search: it finds what they don't tell.
     fn look_around(&mut self, now: Mono) -> bool {
-        if let Some(path) = self.hints.pop() {
+        self.turns = self.turns.wrapping_add(1);
+        if self.turns.is_multiple_of(OWED)
+            && let Some(input) = self.search_due(now).filter(|_| self.may_search())
+        {
+            self.search(input, now);
+        } else if let Some(path) = self.hints.pop() {
             self.owed = self.owed.saturating_add(1);
             self.look_at_hint(&path, now);
         } else if let Some(id) = self.timers.pop(now, &mut self.table) {
@@ -385,7 +398,6 @@ impl Harvester {
             Hint::All => true,
         };
         if all {
-            self.hints.clear();
             self.search_all_now();
         }
     }

@@ -66,6 +66,7 @@ impl Harvester {
     pub(crate) fn read_chunk(&mut self, id: FileId, budget: Budget, now: Mono) -> Option<Batch> {
         if let Some(f) = self.table.get_mut(id) {
             f.queued = false;
+            self.pace.reads(now, (f.pos > 0).then_some(f.active));
         }
         let batch = match self.try_read(id, budget, now) {
             Ok(batch) => batch,

@@ -221,9 +221,17 @@ impl Table {
         cold.thaw(&self.prefixes)
     }
 
-    /// A quiet file that was last seen at this path.
-    pub(crate) fn quiet_at(&mut self, group: u16, path: &Path) -> Option<&mut Cold> {
+    /// The quiet file that was last seen at this path.
+    pub(crate) fn quiet_at(&self, group: u16, path: &Path) -> Option<(FileId, &Cold)> {
         let id = self.find_path(group, path)?;
+        match self.files.place(id)? {
+            Place::Cold(cold) => Some((id, cold)),
+            _ => None,
+        }
+    }
+
+    /// A quiet file by its place.
+    pub(crate) fn quiet_mut(&mut self, id: FileId) -> Option<&mut Cold> {
         match self.files.place_mut(id)? {
             Place::Cold(cold) => Some(cold),
             _ => None,
