@@ -57,6 +57,7 @@ pub fn end_on_panic() {
 
 /// Does what the command line asks for, and returns the exit code.
 pub fn run(process: Process) -> u8 {
+    rest::one_heap();
     if sh::is_shell(process.name()) {
         return sh::run(&process);
     }
