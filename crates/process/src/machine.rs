@@ -277,7 +277,7 @@ mod tests {
     use crate::pipeline::testing::on_event;
     use serde_json::json;
 
-    fn machine(observer: bool, replace: bool, known: Value) -> Machine {
+    fn machine(observer: bool, replace: bool, known: &Value) -> Machine {
         let known = known.as_object().cloned().unwrap_or_default();
         let (netinfo, geo, name) = (true, Map::new(), None);
         Machine { observer, netinfo, geo, name, replace, colons: false, known: OnceLock::from(known) }
@@ -297,7 +297,7 @@ mod tests {
         let host = json!({"host": {"hostname": "h", "os": {"type": "linux"}}});
         let facts = host["host"].clone();
         for (replace, own, want) in [
-            (true, Value::Null, facts.clone()),
+            (true, Value::Null, facts),
             (
                 true,
                 json!({"name": "n", "os": {"type": "x"}}),
@@ -307,12 +307,12 @@ mod tests {
             (false, json!({"name": "n", "id": 1}), json!({"name": "n", "id": 1})),
         ] {
             let event = if own.is_null() { json!({"message": "m"}) } else { json!({"message": "m", "host": own}) };
-            assert_eq!(after(&machine(false, replace, host.clone()), event), want);
+            assert_eq!(after(&machine(false, replace, &host), event), want);
         }
         let observer = json!({"observer": {"hostname": "h"}});
         for (replace, want) in [(true, json!({"hostname": "h"})), (false, json!({"type": "x"}))] {
             let event = json!({"message": "m", "observer": {"type": "x"}});
-            assert_eq!(after(&machine(true, replace, observer.clone()), event), want);
+            assert_eq!(after(&machine(true, replace, &observer), event), want);
         }
     }
 
@@ -337,7 +337,7 @@ mod tests {
     /// The real machine, whatever it is: its name and kernel are known, and no address of loopback is told.
     #[test]
     fn the_machine_itself() {
-        let machine = Machine { known: OnceLock::new(), ..machine(false, true, Value::Null) };
+        let machine = Machine { known: OnceLock::new(), ..machine(false, true, &Value::Null) };
         machine.look(&World::real());
         let facts = Value::Object(machine.known.get().cloned().unwrap_or_default());
         let text = |path: &str| facts.pointer(path).and_then(Value::as_str).is_some_and(|t| !t.is_empty());
