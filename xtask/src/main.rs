@@ -59,6 +59,9 @@ usage: cargo xtask CHORE
   bench …              the figures of Pillion and its peers: --only ROW, --shipper NAME, --lines N, --repeat N, --out FOLDER
   bench surge          a KEDA ScaledJob from 0 to 200 pods on a real node: --pods N, --out FILE, --only NAME,NAME of none,
                        pillion, filebeat-loop, filebeat-native
+  bench shared …       200 pods of a ScaledJob write 5,000 files into one shared folder of a real node, one shipper is killed
+                       midway, a real Elasticsearch counts: --pods N, --files N, --lines N, --only NAME,NAME of nobody,
+                       sidecars, central, replicas-1, replicas-2, replicas-4, filebeat, filebeat-killed, --out FILE
   bench files …        very many files at once: --writers N, --rate N, --quiet N, --new N, --seconds N, --rotate N,
                        --descriptors N, --stop SECONDS, --config LINE, --shipper NAME
   bench files backlog … an hour of lines gathers while the target is silent: --files N, --lines N, --order fair|oldest
@@ -99,6 +102,7 @@ fn main() -> ExitCode {
         ["image", rest @ ..] => image::run(rest),
         ["tidy"] => tidy::run(),
         ["bench", "surge", rest @ ..] => kubernetes::surge::run(rest),
+        ["bench", "shared", rest @ ..] => kubernetes::shared::run(rest),
         ["bench", "files", rest @ ..] => bench::files::run(rest),
         ["bench", rest @ ..] => bench::run(rest),
         ["e2e", rest @ ..] => e2e::run(rest),

@@ -32,6 +32,7 @@ fn collection(namespace: &str, object: &Value) -> Outcome<String> {
     let group = if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
     let name = match kind.as_str() {
         "Namespace" => return Ok(format!("{group}/namespaces")),
+        "PersistentVolume" => return Ok(format!("{group}/persistentvolumes")),
         "CustomResourceDefinition" => return Ok(format!("{group}/customresourcedefinitions")),
         "" => return Err(format!("no kind: {object}")),
         kind => format!("{}s", kind.to_lowercase()),

@@ -37,6 +37,11 @@ impl Example {
         &mut self.objects[at]
     }
 
+    /// Takes the objects of these kinds away.
+    pub(crate) fn leave_out(&mut self, kinds: &[&str]) {
+        self.objects.retain(|object| !kinds.iter().any(|kind| object["kind"] == *kind));
+    }
+
     /// Adds an object.
     pub(crate) fn add(&mut self, object: Value) {
         self.objects.push(object);

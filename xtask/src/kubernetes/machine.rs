@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::Outcome;
 
 /// Commands, and the Debian package that has them.
-const COMMANDS: [(&str, &str); 11] = [
+const COMMANDS: [(&str, &str); 12] = [
     ("etcd", "etcd-server"),
     ("containerd", "containerd"),
     ("ctr", "containerd"),
@@ -20,6 +20,7 @@ const COMMANDS: [(&str, &str); 11] = [
     ("cc", "gcc"),
     ("unshare", "util-linux"),
     ("sysctl", "procps"),
+    ("bindfs", "bindfs"),
 ];
 
 /// What is missing; `built` = the node's own executables are there already.

@@ -16,6 +16,7 @@ pub(crate) mod look;
 mod machine;
 pub(crate) mod node;
 pub(crate) mod pods;
+pub(crate) mod shared;
 pub(crate) mod surge;
 
 use std::collections::{HashMap, VecDeque};
@@ -30,6 +31,7 @@ use example::Example;
 use injected::Plain;
 pub(crate) use machine::has;
 use node::Node;
+use shared::Shared;
 
 use crate::args::Args;
 use crate::shipper::Shipper;
@@ -59,6 +61,7 @@ enum Try {
     Case(Case),
     Injected(Plain),
     Board(Board),
+    Shared(Shared),
     /// For this time.
     Hundred(usize),
 }
@@ -69,6 +72,7 @@ impl Try {
             Try::Case(case) => case.name,
             Try::Injected(plain) => plain.name,
             Try::Board(board) => board.name(),
+            Try::Shared(shared) => shared.name(),
             Try::Hundred(_) => "a-hundred",
         }
     }
@@ -92,7 +96,8 @@ impl Try {
 fn everything(times: usize) -> Vec<Try> {
     let cases = cases::all().into_iter().map(Try::Case);
     let plain = injected::all().into_iter().map(Try::Injected);
-    let all = cases.chain(plain).chain(Board::ALL.map(Try::Board)).chain((1..=times).map(Try::Hundred));
+    let replicas = Board::ALL.map(Try::Board).into_iter().chain(Shared::ALL.map(Try::Shared));
+    let all = cases.chain(plain).chain(replicas).chain((1..=times).map(Try::Hundred));
     let (alone, together): (Vec<Try>, Vec<Try>) = all.partition(Try::alone);
     together.into_iter().chain(alone).collect()
 }
@@ -128,6 +133,10 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
     }
     ready()?;
     let (lacking, chosen): (Vec<Try>, Vec<Try>) = chosen.into_iter().partition(|t| t.missing().is_some());
+    if chosen.iter().any(|t| matches!(t, Try::Board(Board::Manifests))) {
+        // Asked for now: the node's network leads nowhere.
+        surge::keda::schema("scaledobjects")?;
+    }
     let verdict = Rig::up(keep)?.try_all(&chosen, at_a_time);
     for t in &lacking {
         println!("SKIPPED {}: {}", t.name(), t.missing().unwrap_or_default());
@@ -215,6 +224,7 @@ impl Rig {
             Try::Case(case) => self.case(case, index, examples),
             Try::Injected(plain) => plain.run(self),
             Try::Board(board) => board.run(self),
+            Try::Shared(shared) => shared.run(self),
             Try::Hundred(nth) => hundred::run(&self.node, &self.endpoint, *nth),
         }
     }

@@ -180,6 +180,21 @@ impl Node {
         alive(&self.run)
     }
 
+    /// A command among the node's mounts and processes: it ends with the node.
+    pub(crate) fn inside(&self, program: &str) -> Outcome<Command> {
+        let pid = self.first().ok_or("the node has ended")?;
+        let mut nsenter = Command::new("nsenter");
+        nsenter.args(["--target", &pid.to_string(), "--mount", "--pid", "--", program]);
+        Ok(nsenter)
+    }
+
+    /// Whether something is mounted at this path within the node.
+    pub(crate) fn has_mounted(&self, path: &Path) -> bool {
+        let pid = self.first().unwrap_or_default();
+        let mounts = fs::read_to_string(format!("/proc/{pid}/mounts")).unwrap_or_default();
+        mounts.lines().any(|line| line.split(' ').nth(1) == path.to_str())
+    }
+
     /// `kubectl` as the cluster's administrator; from a thread that has entered the node's network.
     pub(crate) fn kubectl(&self) -> Command {
         let mut kubectl = Command::new(self.bin.join("kubectl"));

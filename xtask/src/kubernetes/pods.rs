@@ -76,8 +76,23 @@ pub(crate) fn kill(pod: &Value, container: &str) -> Outcome {
     if pids.is_empty() {
         return Err(format!("{} has no process in {container}", name(pod)));
     }
-    for pid in pids.into_iter().filter_map(Pid::from_raw) {
-        let _ = kill_process(pid, Signal::KILL);
-    }
+    signal(&pids, Signal::KILL);
     Ok(())
+}
+
+/// Kills all processes of a pod that has this container, those of its sandbox too.
+pub(crate) fn kill_all(pod: &Value, container: &str) -> Outcome {
+    let own = cgroup(pod, container, "pids").ok_or_else(|| format!("{} has no {container}", name(pod)))?;
+    let all = fs::read_dir(own.parent().unwrap_or(&own)).map_err(|e| e.to_string())?;
+    let of = |path: PathBuf| fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+    let text: String = all.flatten().map(|entry| of(entry.path())).collect();
+    signal(&text.lines().filter_map(|l| l.parse().ok()).collect::<Vec<_>>(), Signal::KILL);
+    Ok(())
+}
+
+/// Sends a signal to processes; to one that has ended, nothing.
+pub(crate) fn signal(pids: &[i32], signal: Signal) {
+    for pid in pids.iter().filter_map(|pid| Pid::from_raw(*pid)) {
+        let _ = kill_process(pid, signal);
+    }
 }

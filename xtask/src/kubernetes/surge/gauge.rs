@@ -11,29 +11,29 @@ use crate::kubernetes::Rig;
 
 /// The most memory that was seen.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Memory {
+pub(in crate::kubernetes) struct Memory {
     /// Of all sidecars at one time, in bytes, and how many they were.
-    pub(super) all: (u64, usize),
+    pub(in crate::kubernetes) all: (u64, usize),
     /// Of one sidecar at any time, in bytes.
-    pub(super) one: u64,
+    pub(in crate::kubernetes) one: u64,
 }
 
 /// Watches the sidecars' memory. Nobody is asked where they are: the kernel's cgroups tell at once, and an API server that is
 /// busy with a surge has other things to do.
-pub(super) struct Gauge {
+pub(in crate::kubernetes) struct Gauge {
     program: &'static str,
     groups: HashSet<PathBuf>,
-    pub(super) most: Memory,
+    pub(in crate::kubernetes) most: Memory,
 }
 
 impl Gauge {
     /// For the containers in which this program runs.
-    pub(super) fn new(program: &'static str) -> Gauge {
+    pub(in crate::kubernetes) fn new(program: &'static str) -> Gauge {
         Gauge { program, groups: HashSet::new(), most: Memory::default() }
     }
 
     /// Looks at all of them now.
-    pub(super) fn look(&mut self) {
+    pub(in crate::kubernetes) fn look(&mut self) {
         for group in containers() {
             if !self.groups.contains(&group) && runs(&group, self.program) {
                 self.groups.insert(group);
@@ -79,7 +79,7 @@ fn working_set(group: &Path) -> Option<u64> {
 }
 
 /// Processor time of all pods since the node's start, those that are gone included, in seconds.
-pub(super) fn cpu() -> f64 {
+pub(in crate::kubernetes) fn cpu() -> f64 {
     let top = Path::new("/sys/fs/cgroup");
     if let Ok(text) = fs::read_to_string(top.join("cpuacct/kubepods/cpuacct.usage")) {
         return text.trim().parse::<u64>().unwrap_or(0) as f64 / 1e9;
@@ -90,7 +90,7 @@ pub(super) fn cpu() -> f64 {
 }
 
 /// Requests to the API server with a service account of this namespace or without any, by the audit log.
-pub(super) fn requests(rig: &Rig, namespace: &str) -> usize {
+pub(in crate::kubernetes) fn requests(rig: &Rig, namespace: &str) -> usize {
     let log = fs::read_to_string(rig.node.folder("logs").join("audit.log")).unwrap_or_default();
     let user = format!("system:serviceaccount:{namespace}:");
     log.lines().filter(|l| l.contains(&user) || l.contains("\"system:anonymous\"")).count()

@@ -15,7 +15,7 @@ use crate::kubernetes::api;
 use crate::{Outcome, cache, child};
 
 const MODULE: &str = "github.com/kedacore/keda/v2";
-pub(super) const VERSION: &str = "v2.21.0";
+pub(in crate::kubernetes) const VERSION: &str = "v2.21.0";
 /// Of the module, as the Go checksum database has it.
 const SUM: &str = "h1:R6z2HZvstK4RLUMxroNACzBj74xGxt3kG59b5Xc+Xps=";
 const FOLDER: &str = "config/crd/bases";

@@ -7,9 +7,9 @@
 //! of Pillion, a lost line, an incomplete receipt, a request to the API server, or fewer that say they go without inotify
 //! than the kernel's limit leaves, is an error. Filebeat's losses are only told.
 
-mod gauge;
+pub(in crate::kubernetes) mod gauge;
 pub(in crate::kubernetes) mod keda;
-mod ride;
+pub(in crate::kubernetes) mod ride;
 
 use std::collections::HashMap;
 use std::fs;
@@ -29,7 +29,7 @@ const LIMIT: Duration = Duration::from_secs(400);
 /// Lines that each pod writes, half of them before the others are there.
 const LINES: usize = 1000;
 /// Where the work waits for the other pods.
-const GATE: u16 = 7300;
+pub(in crate::kubernetes) const GATE: u16 = 7300;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What a sidecar's log says when the kernel has refused it an inotify instance.
 const POLLS: &str = "inotify has nothing left";
@@ -64,8 +64,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
     let schema = keda::schema("scaledjobs")?;
     let peer = if rides.iter().any(|r| r.is_filebeat()) { vec![image::filebeat(ride::FILEBEAT)?] } else { Vec::new() };
     let rig = Rig::with(false, &peer)?;
-    child::run(rig.node.kubectl().args(["create", "-f"]).arg(&schema))?;
-    wait::until("KEDA's API", LIMIT, || Ok(api::get("/apis/keda.sh/v1alpha1/scaledjobs").is_ok().then_some(())))?;
+    know(&rig, &schema)?;
     let mut table = head(pods);
     print!("{table}");
     let mut before = None;
@@ -79,6 +78,12 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
     }
     let text = format!("# A surge\n\nMeasured by `cargo xtask bench surge`. {table}");
     fs::write(&out, text).map_err(|e| format!("{}: {e}", out.display()))
+}
+
+/// Has the API server know the kind ScaledJob.
+pub(in crate::kubernetes) fn know(rig: &Rig, schema: &Path) -> Outcome {
+    child::run(rig.node.kubectl().args(["create", "-f"]).arg(schema))?;
+    wait::until("KEDA's API", LIMIT, || Ok(api::get("/apis/keda.sh/v1alpha1/scaledjobs").is_ok().then_some(())))
 }
 
 fn chosen(only: Option<&str>) -> Outcome<Vec<Ride>> {
@@ -106,7 +111,7 @@ fn head(pods: usize) -> String {
 }
 
 /// The load of the last minute.
-fn load() -> String {
+pub(in crate::kubernetes) fn load() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().unwrap_or_default().to_owned()
 }
@@ -160,19 +165,29 @@ fn work(word: &str) -> String {
 /// Makes a row's namespace with its objects; nothing of it runs yet.
 fn prepare(rig: &Rig, ride: Ride, namespace: &str) -> Outcome {
     example::namespace(namespace, "restricted")?;
+    apply(rig, namespace, &ride.manifest(rig)?, &work(namespace))
+}
+
+/// Applies a manifest that has a ConfigMap `work`, and puts this script into that.
+pub(in crate::kubernetes) fn apply(rig: &Rig, namespace: &str, manifest: &str, work: &str) -> Outcome {
     let path = rig.node.folder(&format!("{namespace}.yml"));
-    fs::write(&path, ride.manifest(rig)?).map_err(|e| e.to_string())?;
+    fs::write(&path, manifest).map_err(|e| e.to_string())?;
     let mut apply = rig.node.kubectl();
     apply.args(["-n", namespace, "apply", "--server-side", "--validate=strict", "-f"]).arg(&path);
     child::run(&mut apply)?;
-    let patch = json!({"data": {"work.sh": work(namespace)}}).to_string();
+    let patch = json!({"data": {"work.sh": work}}).to_string();
     let mut kubectl = rig.node.kubectl();
     child::run(kubectl.args(["-n", namespace, "patch", "configmap", "work", "--type=merge", "-p", &patch])).map(drop)
 }
 
 /// Deletes what a row has left behind.
 fn clear(ride: Ride) -> Outcome {
-    let path = format!("/api/v1/namespaces/{}", namespace(ride));
+    delete(&namespace(ride))
+}
+
+/// Deletes a namespace and waits until it is gone, with all pods.
+pub(in crate::kubernetes) fn delete(namespace: &str) -> Outcome {
+    let path = format!("/api/v1/namespaces/{namespace}");
     api::delete(&path)?;
     wait::until("the namespace's end", LIMIT, || {
         std::thread::sleep(LOOK_EVERY);
@@ -207,6 +222,19 @@ fn surge(rig: &Rig, ride: Ride, pods: usize) -> Outcome<Row> {
 
 /// From no Job to all complete. Gives the seconds until all worked at once.
 fn run_all(rig: &Rig, namespace: &str, n: usize, gauge: &mut Gauge, begin: Instant) -> Outcome<f64> {
+    gather(rig, namespace, n, || gauge.look())?;
+    let together = begin.elapsed().as_secs_f64();
+    wait::until("all Jobs of the surge", LIMIT, || {
+        gauge.look();
+        std::thread::sleep(LOOK_EVERY);
+        Ok((completed(namespace)? == n).then_some(()))
+    })
+    .map_err(|why| format!("{why}; {}", super::look::look(&rig.node, namespace)))?;
+    Ok(together)
+}
+
+/// Makes `n` Jobs of the ScaledJob `ride` and waits until the work of each asks at the gate; then lets them all go on.
+pub(in crate::kubernetes) fn gather(rig: &Rig, namespace: &str, n: usize, mut look: impl FnMut()) -> Outcome {
     let gate = TcpListener::bind((Node::ADDRESS, GATE)).map_err(|e| format!("port {GATE}: {e}"))?;
     gate.set_nonblocking(true).map_err(|e| e.to_string())?;
     let made = keda::scale(namespace, "ride", n)?;
@@ -214,30 +242,20 @@ fn run_all(rig: &Rig, namespace: &str, n: usize, gauge: &mut Gauge, begin: Insta
         return Err(format!("the ScaledJob allows {made} Jobs, not {n}"));
     }
     let mut waiting = Vec::new();
-    let said = |why: String| format!("{why}; {}", super::look::look(&rig.node, namespace));
     wait::until("all pods to work at once", LIMIT, || {
         while let Ok((stream, _)) = gate.accept() {
             waiting.push(stream);
         }
         completed(namespace)?;
-        gauge.look();
+        look();
         std::thread::sleep(LOOK_EVERY);
         Ok((waiting.len() == n).then_some(()))
     })
-    .map_err(|why| said(format!("{why}: {} of {n} are there", waiting.len())))?;
-    let together = begin.elapsed().as_secs_f64();
-    drop(waiting);
-    wait::until("all Jobs of the surge", LIMIT, || {
-        gauge.look();
-        std::thread::sleep(LOOK_EVERY);
-        Ok((completed(namespace)? == n).then_some(()))
-    })
-    .map_err(said)?;
-    Ok(together)
+    .map_err(|why| format!("{why}: {} of {n} are there; {}", waiting.len(), super::look::look(&rig.node, namespace)))
 }
 
 /// How many Jobs are complete; a failed one is an error.
-fn completed(namespace: &str) -> Outcome<usize> {
+pub(in crate::kubernetes) fn completed(namespace: &str) -> Outcome<usize> {
     let jobs = api::items(&format!("/apis/batch/v1/namespaces/{namespace}/jobs"))?;
     if let Some(job) = jobs.iter().find(|j| j["status"]["failed"].as_u64().unwrap_or(0) > 0) {
         return Err(format!("{} has failed", job["metadata"]["name"]));

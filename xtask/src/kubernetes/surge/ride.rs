@@ -16,9 +16,9 @@ use crate::{Outcome, child, root};
 /// The plain manifest, under `deploy/examples`.
 const PLAIN: &str = "scaledjob";
 /// The name of Filebeat's image on the node.
-pub(super) const FILEBEAT: &str = "localhost/filebeat:7.17.29";
+pub(in crate::kubernetes) const FILEBEAT: &str = "localhost/filebeat:7.17.29";
 /// What each container requests: with the usual 10m a node of two processors takes only a hundred pods.
-const CPU: &str = "1m";
+pub(in crate::kubernetes) const CPU: &str = "1m";
 /// The usual workaround, as in `deploy/examples/a-shell-loop.yml`.
 const LOOP: &str = "filebeat -e -c /etc/filebeat/filebeat.yml & \
     while [ ! -f /data/completion-flag ]; do sleep 1; done && exit 0";
