@@ -112,6 +112,9 @@ fn restarts(stage: &mut Stage<'_>, hard: bool) -> Outcome<String> {
         let before = server.length("filebeat")?;
         stage.write(LINES)?;
         wait::until("a part of it", LIMIT, || Ok((server.length("filebeat")? > before + 100).then_some(())))?;
+        // What is written from here on waits at the server when it goes away.
+        server.tell(&["CLIENT", "PAUSE", "60000", "WRITE"])?;
+        stage.write(LINES)?;
         server.stop(hard)?;
         server.start_again()?;
         missing += stage.lines.len().saturating_sub(server.length("filebeat")?);
