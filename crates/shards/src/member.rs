@@ -39,6 +39,8 @@ use crate::spread::spread;
 pub const LOOKS: u32 = 15;
 /// Signs of life in the time of a lease.
 pub const BEATS: u32 = 5;
+/// Signs of life that may be missed until nothing is kept for somebody; what it has stays its own for the whole lease.
+const MISSED: u32 = 2;
 /// What of a lease the owner itself may use: clocks may differ by the rest.
 const OWN_PART: f64 = 0.9;
 /// Leases after which a dead member's sign of life is removed.
@@ -439,7 +441,9 @@ impl Member {
     fn members(&self) -> Vec<String> {
         let there = |(name, life): (&String, &Life)| {
             let wants = life.beat.as_ref().is_some_and(|beat| !beat.leaving);
-            (wants && *name != self.settings.member && !self.is_dead(name)).then(|| name.clone())
+            // Whoever came after another's death and whoever knows of it soon divide the shards in the same way.
+            let moves = self.as_of.since(life.changed) < self.settings.lease * MISSED / BEATS;
+            (wants && moves && *name != self.settings.member).then(|| name.clone())
         };
         let mut members: BTreeSet<String> = self.lives.iter().filter_map(there).collect();
         if !self.leaving {
@@ -510,7 +514,10 @@ impl Member {
             }
         }
         for (shard, record) in self.table.iter().flat_map(|(_, table)| table) {
-            if self.is_me(record) && !self.locals.contains_key(shard) && !wanted.contains(shard) {
+            // What a dead one had is free for all as soon as one knows it: somebody who came after its death would watch it
+            // for a lease of its own first.
+            let is_dead = record.owner.as_ref().is_some_and(|owner| self.is_dead(owner));
+            if (self.is_me(record) || is_dead) && !self.locals.contains_key(shard) && !wanted.contains(shard) {
                 edits.insert(*shard, Record { owner: None, ..record.clone() });
             }
         }

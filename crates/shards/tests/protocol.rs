@@ -67,6 +67,19 @@ fn a_dead_members_shards_are_served_within_a_lease_and_two_seconds() {
 }
 
 #[test]
+fn one_that_comes_while_another_is_dying_holds_nothing_up() {
+    for seed in 0..10 {
+        let mut cluster = Cluster::new(seed, 3, LEASE, Faults::none());
+        cluster.run(LEASE * 3);
+        let victim = cluster.kill_one();
+        cluster.run(LEASE / 2);
+        cluster.join();
+        let took = cluster.until_served(LEASE * 4).expect("all shards are served again") + LEASE / 2;
+        assert!(took <= LEASE + Duration::from_secs(2), "seed {seed}: {took:?} after the end of {victim}");
+    }
+}
+
+#[test]
 fn a_newcomer_and_a_leaver_move_no_more_than_their_part() {
     for seed in 0..5 {
         let mut cluster = Cluster::new(seed, 2, LEASE, Faults::none());
