@@ -564,12 +564,12 @@ mod tests {
             (limits.descriptors, limits.deleted, limits.order, config.warnings().len())
         };
         for (yaml, files, want) in [
-            ("a: 1", 20_000, (4096, 2048, Order::Fair, 0)),
+            ("a: 1", 20_000, (10_000, 5000, Order::Fair, 0)),
             ("a: 1", 1024, (512, 256, Order::Fair, 0)),
             ("a: 1", 16, (16, 8, Order::Fair, 0)),
-            ("a: 1", u64::MAX, (4096, 2048, Order::Fair, 0)),
+            ("a: 1", u64::MAX, (16_384, 8192, Order::Fair, 0)),
             ("pillion.files.open: 20", 1024, (20, 10, Order::Fair, 0)),
-            ("pillion.files.open: 10000", 20_000, (10_000, 2048, Order::Fair, 0)),
+            ("pillion.files.open: 10000", 20_000, (10_000, 5000, Order::Fair, 0)),
             ("pillion.files: {open: 10000, order: oldest}", 64, (32, 16, Order::Oldest, 1)),
         ] {
             assert_eq!(read(yaml, files), want, "{yaml} {files}");

@@ -205,8 +205,8 @@ impl Default for Limits {
         Limits {
             chunk: 128 * 1024,
             events: 4096,
-            descriptors: 4096,
-            deleted: 2048,
+            descriptors: 16_384,
+            deleted: 8192,
             files: 1_000_000,
             accounts: 10_000,
             order: Order::Fair,

@@ -1,9 +1,8 @@
 //! How soon a file that is written to all the time is read again.
 //!
 //! Comes in: each reading of a chunk. Goes out: how long a file that was just read rests before a hint makes it be read
-//! once more. To open, look at and read a file, and to send and settle what it had, costs much more than a line does: ten
-//! thousand files with ten lines a second each cost a fraction when each is read once a second, ten lines at once, of what
-//! they cost line by line. So the more files are read within a second, the longer each rests, up to [`MOST`]; with few
+//! once more. To open, look at and read a file, and to send and settle what it had, costs more than a line does, so that
+//! lines that gather are meant to be cheaper; what it gives by itself wasn't measured (bench/results/2026-11-28.md). So the more files are read within a second, the longer each rests, up to [`MOST`]; with few
 //! there is no rest, and a line is read at once.
 //!
 //! Always holds: what is draining, and a file that is found for the first time, never rests. How long files rest doesn't
