@@ -24,7 +24,7 @@ pub use backend::{Backend, Later};
 pub use board::{Beat, Board, Record, Table, Version};
 pub use fence::Fence;
 pub use member::{BEATS, LOOKS, Member, Stage};
-pub use order::{Order, Report, Settings, Wrote};
+pub use order::{Adopted, Order, Report, Settings, Wrote};
 pub use path::{Shard, shard_of};
 pub use spread::spread;
 pub use text::{EPOCH_LIMIT, NAME_LIMIT, TABLE_LIMIT, is_name, read_table, table_text};

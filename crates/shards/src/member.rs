@@ -31,7 +31,7 @@ use pillion_world::Mono;
 
 use crate::board::{Beat, Board, Record, Table, Version};
 use crate::fence::Fence;
-use crate::order::{Order, Report, Settings, Wrote};
+use crate::order::{Adopted, Order, Report, Settings, Wrote};
 use crate::path::Shard;
 use crate::spread::spread;
 
@@ -72,6 +72,8 @@ struct Local {
     registry: Option<String>,
     /// Adopting failed, and is tried again then.
     again: Option<Mono>,
+    /// The disk has a newer epoch than this one: it is to be claimed anew.
+    outdone: bool,
 }
 
 impl Local {
@@ -208,13 +210,14 @@ impl Member {
                 self.under.probe = false;
                 self.probed = found;
             }
-            Report::Adopted { shard, epoch, registry } => {
+            Report::Adopted { shard, epoch, adopted } => {
                 if let Some(local) = self.locals.get_mut(&shard)
                     && (local.stage, local.epoch) == (Stage::Adopting, epoch)
                 {
-                    match registry {
-                        Some(name) => (local.stage, local.registry) = (Stage::Adopted, Some(name)),
-                        None => local.again = Some(now.plus(self.settings.lease / BEATS)),
+                    match adopted {
+                        Adopted::Into(name) => (local.stage, local.registry) = (Stage::Adopted, Some(name)),
+                        Adopted::Not => local.again = Some(now.plus(self.settings.lease / BEATS)),
+                        Adopted::Outdone => local.outdone = true,
                     }
                 }
             }
@@ -383,7 +386,7 @@ impl Member {
                 && !self.locals.contains_key(&shard)
             {
                 orders.push(Order::Adopt { shard, epoch, from: from.clone() });
-                let local = Local { stage: Stage::Adopting, epoch, registry: from, again: None };
+                let local = Local { stage: Stage::Adopting, epoch, registry: from, again: None, outdone: false };
                 self.locals.insert(shard, local);
             }
         }
@@ -458,9 +461,10 @@ impl Member {
             return;
         }
         let wanted = self.wanted();
-        // What isn't read yet and is another's part by now: the record is given back as it was found.
+        // What isn't read yet and is another's part by now: the record is given back as it was found. What the disk knows
+        // under a newer epoch (the table was deleted while somebody took it) is claimed above that one.
         self.locals.retain(|shard, local| {
-            let kept = local.holds() || wanted.contains(shard);
+            let kept = local.holds() || wanted.contains(shard) && !local.outdone;
             if !kept {
                 orders.push(Order::Abandon { shard: *shard });
             }

@@ -88,6 +88,17 @@ pub enum Wrote {
     Unknown,
 }
 
+/// How taking over a shard's cursors ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Adopted {
+    /// They are whole and durable in the registry of this name, and the note says so.
+    Into(String),
+    /// It failed, and may be tried again.
+    Not,
+    /// The note has a newer epoch: under this one the shard can't be taken any more.
+    Outdone,
+}
+
 /// What became of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
@@ -104,14 +115,14 @@ pub enum Report {
     Wrote(Wrote),
     /// Of [`Order::Probe`]: the highest epoch of each shard, 0 = none; `None`: it failed.
     Probed(Option<BTreeMap<Shard, u64>>),
-    /// Of [`Order::Adopt`]: the registry's name when it is whole and durable; `None`: it failed.
+    /// Of [`Order::Adopt`].
     Adopted {
         /// Which shard.
         shard: Shard,
         /// The epoch of the order.
         epoch: u64,
-        /// The new registry.
-        registry: Option<String>,
+        /// What came of it.
+        adopted: Adopted,
     },
     /// Of [`Order::Close`].
     Closed {

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use pillion_shards::files::{Blocking, Files, Job};
 use pillion_shards::{
-    Backend, Later, Member, Order, Record, Report, Settings, Shard, Stage, Table, Version, Wrote, read_table,
+    Adopted, Backend, Later, Member, Order, Record, Report, Settings, Shard, Stage, Table, Version, Wrote, read_table,
 };
 use pillion_world::{DirEntry, File, Fs, FsKind, Lock, Meta, Mono, OpenHow, World};
 
@@ -417,7 +417,7 @@ impl Replica {
                 Order::Write { over, table } => Report::Wrote(now(self.files.write(over, table))),
                 Order::Probe { shards } => Report::Probed(Some(shards.into_iter().map(|s| (s, 0)).collect())),
                 Order::Adopt { shard, epoch, .. } => {
-                    Report::Adopted { shard, epoch, registry: Some(format!("r/{epoch}")) }
+                    Report::Adopted { shard, epoch, adopted: Adopted::Into(format!("r/{epoch}")) }
                 }
                 Order::Close { shard } => Report::Closed { shard },
                 Order::Bury { beat } => {

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use pillion_registry::foreign::Bounds;
 use pillion_registry::note::{self, Wrote};
 use pillion_registry::{Entry, Error, Options, Registry, beside, live};
-use pillion_shards::Shard;
+use pillion_shards::{Adopted, Shard};
 use pillion_world::World;
 
 use super::ours::Ours;
@@ -90,8 +90,8 @@ impl Disk {
         Some(found)
     }
 
-    /// Takes over what the registries hold of these shards. For each shard, in the same order: the own registry's name.
-    pub(crate) fn adopt(&self, takings: &[Taking]) -> Vec<Option<String>> {
+    /// Takes over what the registries hold of these shards. For each shard, in the same order: what came of it.
+    pub(crate) fn adopt(&self, takings: &[Taking]) -> Vec<Adopted> {
         let _one = lock(&self.busy);
         let is_current = |taking: &&Taking| lock(&self.current).get(&taking.shard) == Some(&taking.epoch);
         let current: Vec<Taking> = takings.iter().filter(is_current).cloned().collect();
@@ -114,7 +114,7 @@ impl Disk {
         }
         let note = |taking: &Taking| {
             if synced.is_err() || !copied.contains(&taking.shard) || !is_current(&taking) {
-                return None;
+                return Adopted::Not;
             }
             self.note(taking)
         };
@@ -169,17 +169,17 @@ impl Disk {
         Ok(live::read(&self.world, &data, &Options::default(), &bounds, part)?.entries)
     }
 
-    fn note(&self, taking: &Taking) -> Option<String> {
-        let name = note::name(&self.member, taking.epoch)?;
+    fn note(&self, taking: &Taking) -> Adopted {
+        let Some(name) = note::name(&self.member, taking.epoch) else { return Adopted::Not };
         match note::write(&self.world, &self.root, taking.shard.0, taking.epoch, &name) {
-            Ok(Wrote::Done) => Some(name),
+            Ok(Wrote::Done) => Adopted::Into(name),
             Ok(Wrote::Newer(newer)) => {
                 tracing::warn!(shard = %taking.shard, epoch = newer.epoch, "somebody else has taken the shard meanwhile");
-                None
+                Adopted::Outdone
             }
             Err(e) => {
                 tracing::warn!(shard = %taking.shard, "the shard's note can't be written: {e}; trying again");
-                None
+                Adopted::Not
             }
         }
     }
@@ -208,7 +208,7 @@ impl Disk {
             let note = note::read(&self.world, &self.root, taking.shard.0).ok().flatten();
             note.is_some_and(|note| note::member_of(&note.registry) == Some(&self.member))
         };
-        if self.adopt(&takings).iter().all(Option::is_some) {
+        if self.adopt(&takings).iter().all(|adopted| matches!(adopted, Adopted::Into(_))) {
             // Another division may have begun in the same moment.
             if !takings.iter().all(noted) {
                 return Err(
@@ -288,7 +288,7 @@ mod tests {
     }
 
     /// These takings are what the driver wants.
-    fn adopt(disk: &Disk, takings: &[Taking]) -> Vec<Option<String>> {
+    fn adopt(disk: &Disk, takings: &[Taking]) -> Vec<Adopted> {
         lock(&disk.current).extend(takings.iter().map(|taking| (taking.shard, taking.epoch)));
         disk.adopt(takings)
     }
@@ -299,13 +299,13 @@ mod tests {
         let (a, b) = (rig.disk("a"), rig.disk("b"));
         assert_eq!(
             adopt(&a, &[taking(0, 1, None), taking(1, 1, None)]),
-            [Some("a/1".to_owned()), Some("a/1".to_owned())]
+            [Adopted::Into("a/1".to_owned()), Adopted::Into("a/1".to_owned())]
         );
         a.registry.upsert(rig.entry(0, 10));
         a.registry.upsert(rig.entry(1, 20));
         a.registry.sync().unwrap();
         // One of its shards; the other one stays.
-        assert_eq!(adopt(&b, &[taking(0, 2, Some("a/1"))]), [Some("b/2".to_owned())]);
+        assert_eq!(adopt(&b, &[taking(0, 2, Some("a/1"))]), [Adopted::Into("b/2".to_owned())]);
         let offset = |disk: &Disk, shard| disk.registry.get(&rig.entry(shard, 0).key).map(|entry| entry.offset);
         assert_eq!((offset(&b, 0), offset(&b, 1)), (Some(10), None));
         assert_eq!(b.probe(&[Shard(0), Shard(1), Shard(3)]).unwrap().into_values().collect::<Vec<_>>(), [2, 1, 0]);
@@ -314,12 +314,12 @@ mod tests {
         b.registry.upsert(rig.entry(0, 30));
         b.registry.sync().unwrap();
         let c = rig.disk("c");
-        assert_eq!(adopt(&c, &[taking(0, 3, Some("a/1"))]), [Some("c/3".to_owned())]);
+        assert_eq!(adopt(&c, &[taking(0, 3, Some("a/1"))]), [Adopted::Into("c/3".to_owned())]);
         assert_eq!(offset(&c, 0), Some(30));
         // One that waited too long is none any more.
-        assert_eq!(c.adopt(&[taking(0, 2, Some("a/1"))]), [None]);
+        assert_eq!(c.adopt(&[taking(0, 2, Some("a/1"))]), [Adopted::Not]);
         // Somebody else was faster: it isn't ours.
-        assert_eq!(adopt(&b, &[taking(0, 2, Some("a/1"))]), [None]);
+        assert_eq!(adopt(&b, &[taking(0, 2, Some("a/1"))]), [Adopted::Outdone]);
     }
 
     #[test]
@@ -327,11 +327,14 @@ mod tests {
         let rig = rig();
         let a = rig.disk("a");
         for from in ["gone/1", "../../etc/1", "nonsense"] {
-            assert_eq!(adopt(&a, &[taking(0, 2, Some(from))]), [None], "{from}");
+            assert_eq!(adopt(&a, &[taking(0, 2, Some(from))]), [Adopted::Not], "{from}");
         }
         note::write(&a.world, &a.root, 1, 5, "a/5").unwrap();
         World::real().fs.replace(&rig.root().join(".pillion/shards/01.json"), b"{", 0o600).unwrap();
-        assert_eq!(adopt(&a, &[taking(1, 6, None), taking(2, 1, None)]), [None, Some("a/1".to_owned())]);
+        assert_eq!(
+            adopt(&a, &[taking(1, 6, None), taking(2, 1, None)]),
+            [Adopted::Not, Adopted::Into("a/1".to_owned())]
+        );
         assert_eq!(a.probe(&[Shard(1)]), None);
     }
 

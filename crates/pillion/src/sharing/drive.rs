@@ -310,12 +310,12 @@ impl Driver {
         let (disk, tell) = (Arc::clone(&self.hands.disk), self.hands.tell.clone());
         let endings = self.hands.endings.clone();
         tokio::task::spawn_blocking(move || {
-            let names = disk.adopt(&now);
+            let adopted = disk.adopt(&now);
             if let Some(why) = disk.is_gone() {
                 let _ = endings.blocking_send(Ending::Failed(why));
             }
-            for (taking, registry) in now.into_iter().zip(names) {
-                let report = Report::Adopted { shard: taking.shard, epoch: taking.epoch, registry };
+            for (taking, adopted) in now.into_iter().zip(adopted) {
+                let report = Report::Adopted { shard: taking.shard, epoch: taking.epoch, adopted };
                 let _ = tell.blocking_send(Told::Report(report));
             }
         });

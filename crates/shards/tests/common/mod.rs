@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use pillion_shards::{Beat, Board, Fence, Member, Order, Report, Settings, Shard, Stage, Table, Version, Wrote};
+use pillion_shards::{
+    Adopted, Beat, Board, Fence, Member, Order, Report, Settings, Shard, Stage, Table, Version, Wrote,
+};
 use pillion_world::Mono;
 
 const SHARDS: u16 = 64;
@@ -64,7 +66,6 @@ struct Disk {
     registries: Vec<BTreeMap<Shard, Cursor>>,
     /// The note beside them: which is the newest whole one.
     current: HashMap<Shard, (u64, String)>,
-    highest: HashMap<Shard, u64>,
     /// From which registry each was served last.
     served: HashMap<Shard, String>,
 }
@@ -414,7 +415,8 @@ impl Cluster {
         match order {
             Order::Beat { .. } | Order::Look | Order::Write { .. } | Order::Bury { .. } => self.send(i, order, now),
             Order::Probe { shards } => {
-                let found = shards.iter().map(|s| (*s, self.disk.highest.get(s).copied().unwrap_or(0))).collect();
+                let noted = |shard| self.disk.current.get(shard).map_or(0, |(epoch, _)| *epoch);
+                let found = shards.iter().map(|shard| (*shard, noted(shard))).collect();
                 let report = Report::Probed((!self.faults.on || !self.rng.chance(500)).then_some(found));
                 self.flights.push((self.now + 10, Flight::Local(i, report)));
             }
@@ -491,16 +493,20 @@ impl Cluster {
             (None, Some(own)) => own,
             (None, None) => Cursor { incarnation: self.rng.draw(), committed: 0 },
         };
-        if let Err(why) = self.disk.copied(shard, &cursor, &name) {
-            self.tell(&why);
-            self.broken.get_or_insert(why);
-        }
-        self.disk.highest.entry(shard).and_modify(|h| *h = (*h).max(epoch)).or_insert(epoch);
         self.disk.registries[i].insert(shard, cursor);
-        if self.disk.current.get(&shard).is_none_or(|(known, _)| *known < epoch) {
+        // The note is never written over a newer one.
+        let outdone = self.disk.current.get(&shard).is_some_and(|(known, _)| *known > epoch);
+        let adopted = if outdone {
+            Adopted::Outdone
+        } else {
+            if let Err(why) = self.disk.copied(shard, &cursor, &name) {
+                self.tell(&why);
+                self.broken.get_or_insert(why);
+            }
             self.disk.current.insert(shard, (epoch, name.clone()));
-        }
-        self.report(i, Report::Adopted { shard, epoch, registry: Some(name) });
+            Adopted::Into(name)
+        };
+        self.report(i, Report::Adopted { shard, epoch, adopted });
     }
 
     /// Reads, sends, gets acknowledgements and commits.
