@@ -57,6 +57,27 @@ fn a_drain_of_deleted_and_quiet_files() {
     assert_eq!(lines, ["half", "two", "unfinished"]);
 }
 
+/// Quiet files aren't taken up one by one when a drain begins: its search finds what has changed.
+#[test]
+fn a_drain_reads_what_came_to_files_that_are_closed() {
+    let mut rig = Rig::log();
+    for n in 0..200 {
+        rig.append(&format!("{n}.log"), "one\n");
+    }
+    assert_eq!(rig.settle().len(), 200);
+    rig.advance(Duration::from_secs(3600));
+    rig.settle();
+    assert_eq!(rig.harvester.stats().open, 0);
+    rig.append("7.log", "two\nhalf");
+    rig.rename("8.log", "8.log.1");
+    rig.append("8.log", "new\n");
+    rig.remove("9.log");
+    let mut lines = rig.drain();
+    lines.sort();
+    assert_eq!(lines, ["half", "new", "two"]);
+    assert_eq!((rig.harvester.stats().unread, rig.harvester.losses().len()), (0, 0));
+}
+
 #[test]
 fn an_open_group_goes_out_after_its_timeout() {
     let mut rig = Rig::with(|spec| spec.chain = multiline());

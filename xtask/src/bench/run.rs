@@ -133,6 +133,21 @@ impl Running {
         self.child.wait(LIMIT)
     }
 
+    /// [`Running::stop`]; also says the largest resident size until it was seen last, in MB.
+    pub(super) fn stop_watched(mut self) -> Outcome<(Ended, f64)> {
+        self.child.signal(Signal::TERM);
+        let begin = Instant::now();
+        let mut most = 0.0;
+        while begin.elapsed() < LIMIT {
+            most = f64::max(most, self.resident_mb()[1]);
+            if let Some(ended) = self.child.ended()? {
+                return Ok((ended, most));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Err(format!("the shipper didn't end within {LIMIT:?}"))
+    }
+
     /// Waits until it ends by itself; also says when that was.
     pub(super) fn wait(mut self) -> Outcome<(Ended, Instant)> {
         let ended = self.child.wait(LIMIT)?;

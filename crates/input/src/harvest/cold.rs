@@ -19,7 +19,6 @@ use pillion_world::{FileKind, Meta, Mono};
 use crate::harvest::file::{Drain, FileState, differ, ns};
 use crate::harvest::path::FilePath;
 
-const BY_PATH: u8 = 32;
 const LINK: u8 = 64;
 const RENAMED: u8 = 128;
 /// The bits of the looks without anything new: more of them than this make no difference.
@@ -47,6 +46,8 @@ pub(crate) struct Cold {
     guard_len: u8,
     /// The flags, and in the bits of [`QUIET`] the looks without anything new.
     flags: u8,
+    /// Not among the flags: what a `bool` never is tells the table's places apart without a word of its own.
+    by_path: bool,
 }
 
 impl Cold {
@@ -84,7 +85,8 @@ impl Cold {
             group: f.group,
             prefix,
             guard_len: f.guard.len,
-            flags: flag(f.by_path, BY_PATH) | flag(f.link, LINK) | flag(f.renamed, RENAMED) | f.quiet.min(QUIET),
+            by_path: f.by_path,
+            flags: flag(f.link, LINK) | flag(f.renamed, RENAMED) | f.quiet.min(QUIET),
         })
     }
 
@@ -144,7 +146,7 @@ impl Cold {
     }
 
     pub(crate) fn is_by_path(&self) -> bool {
-        self.flags & BY_PATH != 0
+        self.by_path
     }
 
     /// Whether a look shows just what is known: the same file, not written to since.

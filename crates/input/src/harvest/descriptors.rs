@@ -12,6 +12,7 @@ use std::time::Duration;
 use pillion_world::{FileKind, Meta, Mono};
 
 use crate::harvest::Harvester;
+use crate::harvest::file::Drain;
 use crate::harvest::look::missing;
 use crate::harvest::table::FileId;
 
@@ -21,7 +22,12 @@ const SPARE: usize = 64;
 impl Harvester {
     /// A call failed: try again later, never give up.
     pub(crate) fn failed(&mut self, id: FileId, what: &'static str, e: &io::Error, now: Mono) {
+        let draining = self.is_file_draining(id);
         let Some(f) = self.table.get_mut(id) else { return };
+        if draining && f.drain == Drain::No {
+            // It was quiet when the drain began; now it isn't known to be read.
+            f.drain = Drain::Pending;
+        }
         let path = f.path.clone();
         if missing(e) && f.fd.is_none() {
             let input = usize::from(f.input);

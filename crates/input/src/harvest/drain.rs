@@ -33,10 +33,14 @@ impl Harvester {
         self.search_all_now();
     }
 
-    /// The files of these inputs are to be read to their end.
+    /// The files of these inputs are to be read to their end. Of quiet ones everything is read that was seen: the search
+    /// that follows looks at each, and only what it finds changed is more than that. An input that ends alone forgets
+    /// its files one by one, the quiet ones too.
     pub(crate) fn drain_files(&mut self, of: impl Fn(u16) -> bool) {
         for id in 0..self.table.end() {
-            self.table.thaw_if(id, |cold| of(cold.input));
+            if !self.draining {
+                self.table.thaw_if(id, |cold| of(cold.input));
+            }
             let Some(f) = self.table.get_mut(id).filter(|f| of(f.input)) else { continue };
             f.drain = Drain::Pending;
             f.look_at = None;
@@ -53,7 +57,7 @@ impl Harvester {
             // What they still had is taken up by a copy or counted at the end of the next search.
             && self.former.is_empty()
             && self.inputs.iter().all(|i| i.searched_at_drain || i.life == Life::Over)
-            && self.table.iter().all(|(_, f)| f.drain == Drain::Done)
+            && self.table.iter().all(|(_, f)| f.drain != Drain::Pending)
     }
 
     /// A search that began after the drain did has ended: what has nothing to read is done.

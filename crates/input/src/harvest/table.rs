@@ -406,6 +406,11 @@ pub(super) mod tests {
     use std::collections::BTreeMap;
     use std::path::PathBuf;
 
+    #[test]
+    fn a_place_is_no_larger_than_a_quiet_file() {
+        assert_eq!(size_of::<super::Place>(), size_of::<Cold>());
+    }
+
     pub(crate) fn file(path: &str, ino: u64, by_path: bool) -> FileState {
         let meta = Meta {
             kind: FileKind::File,

@@ -174,9 +174,10 @@ fn measure(shipper: &Shipper, plan: &Plan) -> Outcome {
         watched.running.resident_mb()[0],
         watched.running.resident_mb()[2]
     );
-    let ended = watched.running.stop()?;
+    let (ended, most_ever) = watched.running.stop_watched()?;
     let wrong = arrived.compare(plan.quiet, &written.lines);
     println!("missing {}, doubled {}, in {} files; exit {}", wrong.missing, wrong.doubled, wrong.files, ended.status);
+    println!("resident: at most {most_ever:.1} MB from its start to its end");
     let fair = u64::from(delays.p99.saturating_sub(delays.median)) <= 3 * SCAN.as_millis() as u64;
     let within = most_mb <= RESIDENT && scan <= SCAN_CPU && fair;
     if wrong.missing + wrong.odd > 0 || wrong.files > 0 && shipper.pillion || plan.usual && !within {
