@@ -24,8 +24,8 @@ impl Harvester {
     pub(crate) fn failed(&mut self, id: FileId, what: &'static str, e: &io::Error, now: Mono) {
         let draining = self.is_file_draining(id);
         let Some(f) = self.table.get_mut(id) else { return };
-        if draining && f.drain == Drain::No {
-            // It was quiet when the drain began; now it isn't known to be read.
+        if draining && !f.denied && (f.drain == Drain::No || f.len > f.pos) {
+            // It was quiet, or seemed empty; now it isn't known to be read.
             f.drain = Drain::Pending;
         }
         let path = f.path.clone();

@@ -13,6 +13,7 @@ use pillion_world::Mono;
 use crate::harvest::Harvester;
 use crate::harvest::file::{Drain, FileState};
 use crate::harvest::live::Life;
+use crate::harvest::look::DOUBT;
 use crate::harvest::table::FileId;
 use crate::harvest::trust::Seen;
 
@@ -98,6 +99,15 @@ impl Harvester {
             (f.drain, f.look_at) = (Drain::Done, None);
         }
         f.denied
+    }
+
+    /// A file has a size, but no bytes yet, or an old size: only opening it anew tells, whatever the drain was done with.
+    pub(crate) fn doubt_at_drain(&mut self, id: FileId, now: Mono) {
+        let draining = self.is_file_draining(id);
+        if let Some(f) = self.table.get_mut(id).filter(|f| draining && f.network && f.len > f.pos) {
+            (f.drain, f.look_at) = (Drain::Pending, Some(now.plus(DOUBT)));
+            self.schedule(id, now);
+        }
     }
 
     /// Brings a file nearer to its end: has it read, or notes that there is nothing left.

@@ -69,11 +69,16 @@ impl Stage {
             return Err(format!("all is delivered, but the accounts say {totals:?}, not acknowledged {unacked:?}"));
         }
         let (reading, (_, on_way)) = (self.process.harvester.standing(), self.process.ledger.standing());
-        // On a network file system a file can be seen to have grown right after the drain was done with it: the receipt names
-        // what it shows then as unread.
-        let unread = if self.plan.network { 0 } else { reading.unread_bytes + reading.unread_files };
-        if unread + on_way.bytes + on_way.read_files > 0 {
-            return Err(format!("all is delivered, but the backlog is {reading:?}, {on_way:?}"));
+        if reading.unread_bytes + reading.unread_files + on_way.bytes + on_way.read_files > 0 {
+            let behind: Vec<_> = self
+                .process
+                .harvester
+                .accounts()
+                .into_iter()
+                .filter(|a| a.len > a.pos)
+                .map(|a| (a.path, a.pos..a.len))
+                .collect();
+            return Err(format!("all is delivered, but the backlog is {reading:?}, {on_way:?}: {behind:?}"));
         }
         let (read, said) = (self.process.harvester.stats().tally.events, totals.events);
         if read != said {

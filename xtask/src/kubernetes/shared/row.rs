@@ -148,7 +148,9 @@ impl Row {
         let namespace = self.shippers();
         example::namespace(&namespace, "restricted")?;
         folder.claim(&namespace, Side::Readers)?;
-        let config = format!("filebeat.inputs:\n- type: log\n  paths: [/logs/*.log]\n{}", self.output(port));
+        // It refuses servers that are older than itself.
+        let output = self.output(port).replace("  index:", "  allow_older_versions: true\n  index:");
+        let config = format!("filebeat.inputs:\n- type: log\n  paths: [/logs/*.log]\n{output}");
         api::create(
             &namespace,
             &json!({
