@@ -143,6 +143,11 @@ impl Ledger {
         lock(&self.books).visit_open(show);
     }
 
+    /// Whether another replica ships what isn't settled of this by now.
+    pub fn is_handed_over(&self, slice: &Slice) -> bool {
+        lock(&self.books).is_handed_over(slice.batch.id)
+    }
+
     /// Takes out of a request what another replica ships by now, before it is sent.
     pub fn without_handed_over(&self, request: &mut Request) {
         let gone: Vec<Slice> = {

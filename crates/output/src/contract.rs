@@ -1,6 +1,6 @@
 //! What all outputs have in common: where their work comes from, and whom they tell what became of it.
 //!
-//! Always holds: see [`Requests::take`] and [`pillion_queue::AckSink::settled`], the two promises that queue and outputs
+//! Always holds: see [`Requests::take`], [`Gate`] and [`pillion_queue::AckSink::settled`], the promises that queue and outputs
 //! make each other. Tested by each output's own tests, which stand on both sides.
 
 use std::future::Future;
@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use pillion_event::Slice;
 use pillion_queue::{Queue, Request};
 use pillion_world::World;
 
@@ -24,6 +25,27 @@ pub trait Requests: Send + Sync {
     /// when no other part-filled request of this output is in flight. `None`: closed, and nothing is left to take; it
     /// stays so. A future that is dropped before it is ready has taken nothing.
     fn take(&self, max_events: usize) -> Taking<'_>;
+
+    /// What is asked before each attempt at what was taken; `None`: it may always be sent.
+    fn gate(&self) -> Option<&dyn Gate> {
+        None
+    }
+}
+
+/// Whether what was taken may be sent now, for the first time or again: files that several replicas share may be another's
+/// by the next attempt.
+pub trait Gate: Send + Sync {
+    /// Whether anything may be sent.
+    fn is_open(&self) -> bool;
+
+    /// Waits until this, or what somebody else sends, may have changed since the call.
+    fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+
+    /// Whether somebody else sends these events by now.
+    fn is_gone(&self, slice: &Slice) -> bool;
+
+    /// They are gone, and nothing more is said of them: their space is free.
+    fn forget(&self, slice: &Slice);
 }
 
 impl Requests for Arc<Queue> {

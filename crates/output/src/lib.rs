@@ -35,7 +35,7 @@ mod testing;
 pub mod tls;
 mod work;
 
-pub use contract::{Agent, Counter, OutputContext, Requests, Stats, Taking};
+pub use contract::{Agent, Counter, Gate, OutputContext, Requests, Stats, Taking};
 pub use hurry::Hurry;
 pub use pillion_queue::{AckSink, Fates, Request};
 pub use problem::Problem;

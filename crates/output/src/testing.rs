@@ -1,13 +1,19 @@
 //! What the outputs' tests have in common: work from a list, and books of what was settled.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use pillion_event::{Batch, Fate, InputKind, Slice};
 use pillion_queue::{AckSink, Fates, Request};
 use pillion_world::World;
+use tokio::sync::Notify;
 
-use crate::contract::{OutputContext, Requests, Taking};
+use crate::contract::{Gate, OutputContext, Requests, Stats, Taking};
 use crate::render::tests::{agent, batch, input};
 
 /// A context on the real world.
@@ -54,6 +60,92 @@ impl Requests for List {
             }
             Some(Request { slices: vec![Slice { batch: slice.batch, events: begin..cut }], in_flight: None })
         })
+    }
+}
+
+/// Requests of a list, behind a gate that is the test's.
+pub(crate) struct Gated {
+    list: Arc<List>,
+    open: AtomicBool,
+    gone: Mutex<Range<usize>>,
+    forgotten: AtomicUsize,
+    changed: Notify,
+}
+
+impl Gated {
+    /// Open.
+    pub(crate) fn of(batch: Arc<Batch>) -> Arc<Gated> {
+        let (open, gone, forgotten) = (AtomicBool::new(true), Mutex::new(0..0), AtomicUsize::new(0));
+        Arc::new(Gated { list: List::of(batch), open, gone, forgotten, changed: Notify::new() })
+    }
+
+    pub(crate) fn open(&self, open: bool) {
+        self.open.store(open, Ordering::SeqCst);
+        self.changed.notify_waiters();
+    }
+
+    /// Somebody else sends these events.
+    pub(crate) fn take_away(&self, events: Range<usize>) {
+        *self.gone.lock().unwrap() = events;
+        self.changed.notify_waiters();
+    }
+
+    /// How many events were forgotten.
+    pub(crate) fn forgotten(&self) -> usize {
+        self.forgotten.load(Ordering::SeqCst)
+    }
+
+    /// Waits until an output that runs is where `then` says, and closes the gate for two hours: nothing may be sent in that
+    /// time. In the middle of it `gone` is taken away.
+    pub(crate) async fn closes(&self, stats: &Stats, then: impl Fn(&Stats) -> bool, gone: Range<usize>) {
+        let hour = Duration::from_secs(3600);
+        while !then(stats) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        self.open(false);
+        let before = stats.requests.get();
+        tokio::time::sleep(hour).await;
+        self.take_away(gone.clone());
+        tokio::time::sleep(hour).await;
+        assert_eq!((stats.requests.get(), self.forgotten()), (before, gone.len()));
+        self.open(true);
+    }
+}
+
+impl Requests for Gated {
+    fn take(&self, max_events: usize) -> Taking<'_> {
+        Box::pin(async move {
+            loop {
+                let changed = self.changed.notified();
+                if self.is_open() {
+                    return self.list.take(max_events).await;
+                }
+                changed.await;
+            }
+        })
+    }
+
+    fn gate(&self) -> Option<&dyn Gate> {
+        Some(self)
+    }
+}
+
+impl Gate for Gated {
+    fn is_open(&self) -> bool {
+        self.open.load(Ordering::SeqCst)
+    }
+
+    fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.changed.notified())
+    }
+
+    fn is_gone(&self, slice: &Slice) -> bool {
+        let gone = self.gone.lock().unwrap();
+        gone.start <= slice.events.start && slice.events.end <= gone.end
+    }
+
+    fn forget(&self, slice: &Slice) {
+        self.forgotten.fetch_add(slice.len(), Ordering::SeqCst);
     }
 }
 

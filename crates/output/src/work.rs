@@ -4,18 +4,28 @@
 //! it gives back, and any other takes it. An output that remembers more of a piece wraps it in a type of its own.
 //!
 //! Always holds: every event taken from the queue is in exactly one piece until it is settled; [`Pool::next`] says
-//! `None`, and [`Pool::ended`] returns, only when the queue is closed and no piece is left with anybody. Bounded: what
-//! workers hold, what they gave back of it, and one request more. Tested below and in the tests of the outputs.
+//! `None`, and [`Pool::ended`] returns, only when the queue is closed and no piece is left with anybody. What was given back
+//! goes out again only while the [`Gate`] is open, and without what somebody else sends by then. Bounded: what workers
+//! hold, what they gave back of it, and one request more. Tested below and in the tests of the outputs.
 
 use std::collections::VecDeque;
-use std::pin::pin;
+use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pillion_event::{Batch, Event, Slice};
 use pillion_queue::Request;
 use tokio::sync::Notify;
 
-use crate::contract::Requests;
+use crate::contract::{Gate, Requests};
+
+/// A piece, and what an output remembers of it.
+pub(crate) trait Carried: From<Piece> + AsRef<Piece> {
+    /// Takes slices out, each with what is remembered of it.
+    fn leave_out(&mut self, gone: &dyn Fn(&Slice) -> bool);
+}
+
+type Later<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// Where workers take work from: [`Piece`]s, or what an output makes of them.
 pub(crate) struct Pool<W> {
@@ -79,7 +89,7 @@ pub(crate) struct Piece {
     in_flight: Arc<InFlight>,
 }
 
-impl<W: From<Piece> + AsRef<Piece>> Pool<W> {
+impl<W: Carried> Pool<W> {
     pub(crate) fn new(requests: Arc<dyn Requests>, max_events: usize) -> Arc<Pool<W>> {
         Arc::new(Pool { requests, max_events, back: Mutex::default(), held: Arc::default() })
     }
@@ -90,9 +100,12 @@ impl<W: From<Piece> + AsRef<Piece>> Pool<W> {
         loop {
             let mut changed = pin!(self.held.changed.notified());
             changed.as_mut().enable();
-            if let Some(work) = lock(&self.back).pop_front() {
-                return Some(work);
+            let (open, moved) = self.look_at_gate();
+            let back = open.then(|| lock(&self.back).pop_front()).flatten();
+            if back.is_some() {
+                return back;
             }
+            let waits = !open && !lock(&self.back).is_empty();
             let closed = {
                 let state = self.held.lock();
                 if state.ended() {
@@ -102,7 +115,9 @@ impl<W: From<Piece> + AsRef<Piece>> Pool<W> {
             };
             tokio::select! {
                 () = changed => {}
-                taken = self.requests.take(self.max_events), if !closed => match taken {
+                () = moved, if waits => {}
+                // What was given back comes first.
+                taken = self.requests.take(self.max_events), if !closed && !waits => match taken {
                     Some(request) => return Some(self.hold(request)),
                     None => self.close(),
                 },
@@ -116,6 +131,7 @@ impl<W: From<Piece> + AsRef<Piece>> Pool<W> {
         loop {
             let mut changed = pin!(self.held.changed.notified());
             changed.as_mut().enable();
+            let (open, moved) = self.look_at_gate();
             let may_take = {
                 let state = self.held.lock();
                 if state.ended() {
@@ -125,12 +141,48 @@ impl<W: From<Piece> + AsRef<Piece>> Pool<W> {
             };
             tokio::select! {
                 () = changed => {}
+                () = moved, if !open => {}
                 taken = self.requests.take(self.max_events), if may_take => match taken {
                     Some(request) => self.put(self.hold(request)),
                     None => self.close(),
                 },
             }
         }
+    }
+
+    /// Whether work may be sent, and what to wait for when it mayn't. What somebody else sends by now is let go.
+    fn look_at_gate(&self) -> (bool, Later<'_>) {
+        let Some(gate) = self.requests.gate() else { return (true, Box::pin(std::future::pending())) };
+        let changed = gate.changed();
+        let empty: VecDeque<W> = {
+            let mut back = lock(&self.back);
+            back.iter_mut().for_each(|work| work.leave_out(&|slice| let_go(gate, slice)));
+            let (empty, rest) = back.drain(..).partition(|work: &W| work.as_ref().is_empty());
+            *back = rest;
+            empty
+        };
+        // The end of a request is told once the lock is free.
+        drop(empty);
+        (gate.is_open(), changed)
+    }
+
+    /// Waits until work that a worker holds may be sent, before each attempt; what somebody else sends by then leaves it. Work
+    /// is lost with a future that is dropped before.
+    pub(crate) async fn admit(&self, mut work: W) -> W {
+        let Some(gate) = self.requests.gate() else { return work };
+        loop {
+            let changed = gate.changed();
+            work.leave_out(&|slice| let_go(gate, slice));
+            if gate.is_open() || work.as_ref().is_empty() {
+                return work;
+            }
+            changed.await;
+        }
+    }
+
+    /// Whether anything may be sent now.
+    pub(crate) fn is_open(&self) -> bool {
+        self.requests.gate().is_none_or(Gate::is_open)
     }
 
     /// Gives work back, to be taken before all other; nothing is done with work that has no events.
@@ -159,6 +211,15 @@ impl<W: From<Piece> + AsRef<Piece>> Pool<W> {
         self.held.lock().closed = true;
         self.held.changed.notify_waiters();
     }
+}
+
+/// Whether somebody else sends this by now; then it is out of the books.
+fn let_go(gate: &dyn Gate, slice: &Slice) -> bool {
+    let gone = gate.is_gone(slice);
+    if gone {
+        gate.forget(slice);
+    }
+    gone
 }
 
 impl Piece {
@@ -208,6 +269,12 @@ impl Piece {
     }
 }
 
+impl Carried for Piece {
+    fn leave_out(&mut self, gone: &dyn Fn(&Slice) -> bool) {
+        self.slices.retain(|slice| slice.is_empty() || !gone(slice));
+    }
+}
+
 impl AsRef<Piece> for Piece {
     fn as_ref(&self) -> &Piece {
         self
@@ -222,11 +289,10 @@ impl Clone for Piece {
 
 #[cfg(test)]
 mod tests {
-    use std::future::Future;
     use std::task::{Context, Poll, Waker};
 
     use super::*;
-    use crate::testing::{List, lines};
+    use crate::testing::{Gated, List, lines};
 
     /// Whether a future has ended when it is looked at once.
     fn is_over(future: impl Future<Output = ()>) -> bool {
@@ -261,5 +327,38 @@ mod tests {
             assert_eq!((piece.events().next().map(|(_, at, _)| at), piece.len()), (Some(first), 10));
         }
         assert!(pool.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_was_given_back_goes_out_again_only_through_an_open_gate_and_without_what_is_gone() {
+        let gated = Gated::of(lines(30));
+        let pool: Arc<Pool<Piece>> = Pool::new(Arc::clone(&gated) as _, 10);
+        let pieces = [pool.next().await.unwrap(), pool.next().await.unwrap()];
+        gated.open(false);
+        pool.put_all(&mut pieces.into_iter().collect());
+        let mut next = pin!(pool.next());
+        let mut poll =
+            || next.as_mut().poll(&mut Context::from_waker(Waker::noop())).map(|piece| piece.map(|p| p.len()));
+        assert_eq!((poll(), pool.is_open()), (Poll::Pending, false));
+        gated.take_away(0..10);
+        assert_eq!((poll(), gated.forgotten()), (Poll::Pending, 10), "nor anything newer");
+        gated.open(true);
+        assert_eq!(poll(), Poll::Ready(Some(10)));
+        // What only one worker has: the part that is gone leaves it, and the end needn't wait for the gate.
+        gated.take_away(20..25);
+        let mut piece = pool.next().await.unwrap();
+        assert_eq!(piece.events().next().map(|(_, at, _)| at), Some(20));
+        let front = piece.take_front(5);
+        let parts = piece.with(front.slices().chain(piece.slices()).cloned().collect());
+        drop((front, piece));
+        let admitted = pool.admit(parts).await;
+        assert_eq!((admitted.len(), gated.forgotten()), (5, 15));
+        gated.open(false);
+        pool.put(admitted);
+        assert!(!is_over(pool.ended()));
+        gated.take_away(25..30);
+        gated.open(true);
+        pool.ended().await;
+        assert_eq!(gated.forgotten(), 20);
     }
 }

@@ -131,7 +131,7 @@ impl Worker {
             match result {
                 Err(failure) => {
                     work.resent |= failure.maybe_received;
-                    if failure.was_idle {
+                    if failure.was_idle && self.shared.pool.is_open() {
                         self.shared.context.stats.retried.add(events);
                         continue;
                     }

@@ -144,7 +144,7 @@ impl FileOutput {
     pub async fn run(self, requests: Arc<dyn Requests>, acks: Arc<dyn AckSink>) -> Result<(), Problem> {
         let FileOutput { context, mut writer, folder } = self;
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
-        while let Some(request) = requests.take(BULK).await {
+        'requests: while let Some(request) = requests.take(BULK).await {
             let mut job = Job { writer, request, progress: Progress::default(), bytes: 0 };
             let mut failures = 0u32;
             loop {
@@ -163,6 +163,10 @@ impl FileOutput {
                     tracing::debug!(folder = %folder.display(), failures, "writing failed again: {e}");
                 }
                 context.hurry.pause(wait, &*context.world.random).await;
+                if is_gone(&*requests, &job.request).await {
+                    writer = job.writer;
+                    continue 'requests;
+                }
                 context.stats.retried.add(job.request.len());
             }
             if failures > 0 {
@@ -174,6 +178,23 @@ impl FileOutput {
             writer = job.writer;
         }
         Ok(())
+    }
+}
+
+/// Waits until a request may be tried again; whether somebody else ships all of it by now. Where that is a part, it is
+/// written all the same: what of it stands in the file already isn't known here.
+async fn is_gone(requests: &dyn Requests, request: &Request) -> bool {
+    let Some(gate) = requests.gate() else { return false };
+    loop {
+        let changed = gate.changed();
+        if request.slices.iter().all(|slice| gate.is_gone(slice)) {
+            request.slices.iter().for_each(|slice| gate.forget(slice));
+            return true;
+        }
+        if gate.is_open() {
+            return false;
+        }
+        changed.await;
     }
 }
 

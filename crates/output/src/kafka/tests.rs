@@ -1,6 +1,6 @@
 //! Workers against a scripted cluster: real connections in memory, a paused clock.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Mutex;
 
 use pillion_config::Config;
@@ -12,7 +12,7 @@ use super::records::tests::read;
 use super::wire::Reader;
 use super::*;
 use crate::dial::Stream;
-use crate::testing::{Books, List, context, lines};
+use crate::testing::{Books, Gated, List, context, lines};
 
 /// What becomes of a request with records.
 #[derive(Clone, Copy, Debug)]
@@ -274,6 +274,22 @@ async fn a_producer_that_was_forgotten_begins_anew() {
     let (books, _) = ship(&fake, " idempotent: true\n bulk_max_size: 50", 500).await;
     assert_eq!((books.acked(), fake.values()), (500, want(500)));
     assert!(fake.0.lock().unwrap().producers > 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_anothers_by_the_next_attempt_is_not_sent_again_and_numbers_begin_anew() {
+    // The broker has the first ten and never says so.
+    let fake = scripted(&[Act::Lost]);
+    let yaml = " topic: t\n hosts: [a]\n compression: none\n codec.format.string: '%{[message]}'\n idempotent: true\n bulk_max_size: 10\n key: '%{[agent.type]}'";
+    let kafka = Kafka { options: options(yaml).unwrap(), context: context(), reach: Arc::new(fake.clone()) };
+    let (books, stats, gated) = (Arc::new(Books::default()), Arc::clone(&kafka.context.stats), Gated::of(lines(30)));
+    let run = kafka.run(Arc::clone(&gated) as _, Arc::clone(&books) as _);
+    let lost = |_: &crate::Stats| !fake.values().is_empty();
+    let (ended, ()) = tokio::join!(run, gated.closes(&stats, lost, 0..10));
+    ended.unwrap();
+    assert_eq!((books.acked(), fake.values()), (20, want(30)));
+    let producers: BTreeSet<i64> = fake.0.lock().unwrap().log.values().flatten().map(|(p, _, _)| p.id).collect();
+    assert_eq!(producers.len(), 2, "a new one counts anew");
 }
 
 #[tokio::test(start_paused = true)]

@@ -277,6 +277,7 @@ impl Worker {
                 self.context.stats.retried.add(batches.iter().map(|b| b.events).sum());
             }
             again = true;
+            batches = self.admit(batches).await;
             self.number(&mut batches);
             let (answers, mut trouble) = self.send(&batches).await;
             let (mut new_producer, mut any_taken) = (false, false);
@@ -329,6 +330,24 @@ impl Worker {
         if !any_refused {
             self.limit = (self.limit + self.settings.max_bytes / 64).min(self.settings.max_bytes);
         }
+    }
+
+    /// Waits until batches may be sent. Of which somebody else sends a part by now, the rest is made into another one later.
+    async fn admit(&mut self, batches: Vec<Batch>) -> Vec<Batch> {
+        let mut left = Vec::new();
+        for mut batch in batches {
+            batch.piece = self.pool.admit(batch.piece).await;
+            if batch.piece.len() == batch.events {
+                left.push(batch);
+                continue;
+            }
+            if batch.sequence.is_some() {
+                // A broker may have it or not: who counts on could leave a gap.
+                self.producer = None;
+            }
+            self.pool.put(batch.piece);
+        }
+        left
     }
 
     /// The broker doesn't take the batch as it is: smaller ones are tried, down to one event, which is dropped.

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::dial::{Dialing, Stream};
-use crate::testing::{Books, List, context, lines};
+use crate::testing::{Books, Gated, List, context, lines};
 use crate::work::Piece;
 
 /// What the other side does with a connection.
@@ -208,6 +208,24 @@ async fn a_slow_server_is_waited_for_and_windows_are_pipelined() {
         assert_eq!(run.twice(60), [0; 0]);
         assert_eq!(run.log.lock().unwrap().most_waiting, waiting, "pipelining {pipelining}");
         assert_eq!(run.log.lock().unwrap().dialed[&0], 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_anothers_by_the_next_attempt_is_not_sent_again() {
+    // With answers before it broke, and without any.
+    for (act, taken) in [(Act::Die(3), 3), (Act::Close, 0)] {
+        let hosts = Hosts::new(&[&[act, Act::Serve]]);
+        let (context, books, gated) = (context(), Arc::new(Books::default()), Gated::of(lines(30)));
+        let options = LogstashOptions { pipelining: 1, ..options(1) };
+        let output = Logstash { options, context: context.clone(), dial: Arc::clone(&hosts) as _ };
+        let run = output.run(Arc::clone(&gated) as _, Arc::clone(&books) as _);
+        let broke = |stats: &crate::Stats| stats.failed.get() > 0 || stats.acked.get() == 3;
+        let (ended, ()) = tokio::join!(run, gated.closes(&context.stats, broke, taken..10));
+        ended.unwrap();
+        assert_eq!(books.acked(), 20 + taken, "{act:?}");
+        let windows = hosts.log.lock().unwrap().windows.split_off(usize::from(taken > 0));
+        assert_eq!(windows.iter().map(|(_, texts)| texts.len()).collect::<Vec<_>>(), [10, 10], "{act:?}");
     }
 }
 

@@ -123,8 +123,9 @@ impl Worker {
                 },
             };
             connect_first = failed.is_some();
+            // It comes back before anything newer, if it may still be sent.
+            pool.put_all(&mut todo);
             if let Some(problem) = failed {
-                pool.put_all(&mut todo);
                 let wait = self.failed(&problem);
                 tokio::select! {
                     () = self.context.hurry.pause(wait, &*self.context.world.random) => {}

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
 use crate::dial::{Dialing, Stream};
-use crate::testing::{Books, List, context, lines};
+use crate::testing::{Books, Gated, List, context, lines};
 
 /// What the other side does with a connection.
 #[derive(Clone, Copy, Debug)]
@@ -226,6 +226,18 @@ async fn what_a_lost_connection_left_unanswered_is_sent_again() {
     got.sort();
     got.dedup();
     assert_eq!(got.len(), 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_anothers_by_the_next_attempt_is_not_sent_again() {
+    let hosts = Hosts::new(&[&[Act::Errors(1, "OOM x"), Act::Serve]]);
+    let options = options(" codec.format.string: '%{[message]}'\n bulk_max_size: 10\n hosts: [h]").unwrap();
+    let redis = Redis { options, context: context(), dial: Arc::clone(&hosts) as _ };
+    let (books, stats, gated) = (Arc::new(Books::default()), Arc::clone(&redis.context.stats), Gated::of(lines(30)));
+    let run = redis.run(Arc::clone(&gated) as _, Arc::clone(&books) as _);
+    let (ended, ()) = tokio::join!(run, gated.closes(&stats, |stats| stats.failed.get() > 0, 0..10));
+    ended.unwrap();
+    assert_eq!((books.acked(), hosts.values()), (20, want(30).split_off(10)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -293,7 +293,11 @@ impl Worker {
                 },
                 () = line.closed() => return Ended::Idle,
             };
-            while !piece.is_empty() {
+            loop {
+                piece = pool.admit(piece).await;
+                if piece.is_empty() {
+                    break;
+                }
                 let mut back = VecDeque::new();
                 if let Err(problem) = self.deliver(&mut line, &mut piece, &mut back).await {
                     self.context.stats.retried.add(back.iter().map(Piece::len).sum());

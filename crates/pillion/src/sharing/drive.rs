@@ -43,8 +43,6 @@ const REPORTS: usize = 256;
 /// Where a replica stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stand {
-    /// Shards whose files are read here.
-    pub(crate) shards: usize,
     /// Nothing here is still to be read, acknowledged or copied.
     pub(crate) idle: bool,
     /// It was told to leave, and has nothing any more.
@@ -180,8 +178,6 @@ impl Driver {
     fn say_reach(&mut self, reached: bool) {
         if !std::mem::replace(&mut self.away, !reached) && self.away {
             tracing::warn!("the board of replicas can't be read: without it this one pauses within a lease");
-        } else if reached && self.said.is_none() {
-            tracing::debug!("the board of replicas was read");
         }
     }
 
@@ -190,7 +186,7 @@ impl Driver {
         let holds = self.hands.disk.ours.holds();
         if std::mem::replace(&mut self.held, holds) != holds {
             if holds {
-                self.hands.disk.ours.regain();
+                self.hands.disk.ours.wake();
                 self.hands.harvesting.shares_grew();
                 tracing::info!("this replica's sign of life is on the board: it reads and ships its part");
             } else {
@@ -206,7 +202,7 @@ impl Driver {
             tracing::info!(shards, "ships the files of its shards");
         }
         let idle = self.member.shards().all(|(_, stage)| stage == Stage::Closed);
-        let stand = Stand { shards, idle, gone: self.member.is_gone() };
+        let stand = Stand { idle, gone: self.member.is_gone() };
         self.stand.send_if_modified(|was| std::mem::replace(was, stand) != stand);
     }
 
@@ -217,7 +213,6 @@ impl Driver {
         for order in orders {
             match order {
                 Order::Adopt { shard, epoch, from } => {
-                    self.hands.disk.is_to_take(shard, Some(epoch));
                     self.tidy.took(shard);
                     takings.push(Taking { shard, epoch, from });
                 }
@@ -242,12 +237,12 @@ impl Driver {
                 self.hands.closings().remove(shard);
                 *self.letting_go.entry(*shard).or_default() += 1;
             }
-            // What is taken in this very breath isn't what was abandoned.
-            for taking in &takings {
-                self.hands.disk.is_to_take(taking.shard, Some(taking.epoch));
-            }
             self.waiting.retain(|taking| !abandon.contains(&taking.shard));
             tokio::spawn(Arc::clone(&self.hands).abandon(abandon));
+        }
+        // What is taken in this very breath isn't what was abandoned.
+        for taking in &takings {
+            self.hands.disk.is_to_take(taking.shard, Some(taking.epoch));
         }
         if !close.is_empty() {
             self.closings += 1;
@@ -374,7 +369,7 @@ impl Hands {
 
     /// Somebody else has these.
     async fn abandon(self: Arc<Self>, shards: BTreeSet<Shard>) {
-        let events = self.ledger.hand_over(&self.is_of(&shards));
+        let events = self.hand_over(&shards);
         if events > 0 {
             tracing::warn!(
                 shards = shards.len(),
@@ -385,8 +380,15 @@ impl Hands {
         }
         self.let_go(&shards, None).await;
         // What was read in between.
-        self.ledger.hand_over(&self.is_of(&shards));
+        self.hand_over(&shards);
         let _ = self.tell.send(Told::LetGo(shards)).await;
+    }
+
+    /// What isn't acknowledged of these leaves the books, also what workers hold and want to send again; how many events.
+    fn hand_over(&self, shards: &BTreeSet<Shard>) -> u64 {
+        let events = self.ledger.hand_over(&self.is_of(shards));
+        self.disk.ours.wake();
+        events
     }
 
     /// Waits until the reading threads have let go of the shards' files.
@@ -401,7 +403,7 @@ impl Hands {
         let all: BTreeSet<Shard> = (0..self.disk.ours.shards()).map(Shard).collect();
         all.iter().for_each(|shard| self.disk.ours.shut(*shard));
         self.let_go(&all, Some(LET_GO)).await;
-        let events = self.ledger.hand_over(&self.is_of(&all));
+        let events = self.hand_over(&all);
         tracing::warn!(
             events,
             "the board of replicas can't be reached: whoever takes these shards ships what wasn't acknowledged"

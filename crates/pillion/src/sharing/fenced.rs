@@ -1,14 +1,18 @@
-//! What outputs take from the queue while files are shared: nothing while the fence has lapsed, and nothing that another
-//! replica ships by now.
+//! What outputs send while files are shared: nothing while the fence has lapsed, and nothing that another replica ships by
+//! now, neither for the first time nor again.
 //!
-//! Comes in: requests of the queue. Goes out: the same, without what was handed over. Always holds: what was taken from the
+//! Comes in: requests of the queue. Goes out: the same, without what was handed over; and whether what a worker has may be
+//! tried again. Always holds: what was taken from the
 //! queue is given out or settled, also when whoever waits for it goes away. Tested below.
 
 use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pillion_engine::ledger::Ledger;
-use pillion_output::{Requests, Taking};
+use pillion_event::{Fate, Slice};
+use pillion_output::{AckSink, Fates, Gate, Requests, Taking};
 use pillion_queue::{Queue, Request};
 
 use super::ours::Ours;
@@ -53,6 +57,29 @@ impl Requests for Fenced {
                 }
             }
         })
+    }
+
+    fn gate(&self) -> Option<&dyn Gate> {
+        Some(self)
+    }
+}
+
+impl Gate for Fenced {
+    fn is_open(&self) -> bool {
+        self.ours.holds()
+    }
+
+    fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.ours.moved())
+    }
+
+    fn is_gone(&self, slice: &Slice) -> bool {
+        self.ledger.is_handed_over(slice)
+    }
+
+    fn forget(&self, slice: &Slice) {
+        // What is said of it counts for nothing.
+        self.ledger.settled(slice, Fates::All(Fate::Acked));
     }
 }
 
@@ -150,7 +177,7 @@ mod tests {
         let mut taking = pin!(rig.fenced.take(10));
         assert_eq!(taken(&mut taking), None, "it never held");
         rig.fence.extend(Mono(100));
-        rig.ours.regain();
+        rig.ours.wake();
         assert_eq!(taken(&mut taking), Some(vec![1]));
         // One waits for an event while the fence lapses, then goes away.
         let mut waits = rig.fenced.take(10);
@@ -174,5 +201,31 @@ mod tests {
         assert_eq!(taken(&mut rig.fenced.take(10)), Some(vec![2]));
         assert_eq!(rig.ledger.totals().handed_over, 2);
         assert!(!rig.ledger.is_settled());
+    }
+
+    #[tokio::test]
+    async fn what_a_worker_has_waits_for_the_fence_or_for_another_replica_to_take_it() {
+        let rig = rig();
+        rig.fence.extend(Mono(100));
+        rig.ledger.accept(batch(1, "/logs/theirs"));
+        rig.ledger.accept(batch(2, "/logs/ours"));
+        let request = rig.fenced.take(10).await.unwrap();
+        let gate = rig.fenced.gate().unwrap();
+        assert!(gate.is_open() && !request.slices.iter().any(|slice| gate.is_gone(slice)));
+        rig.now.store(100, Ordering::SeqCst);
+        assert!(!gate.is_open());
+        let mut changed = gate.changed();
+        let mut poll = || changed.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(poll(), Poll::Pending);
+        assert_eq!(rig.ledger.hand_over(&|path| path.ends_with("theirs")), 1);
+        rig.ours.wake();
+        assert_eq!(poll(), Poll::Ready(()));
+        let gone: Vec<bool> = request.slices.iter().map(|slice| gate.is_gone(slice)).collect();
+        assert_eq!(gone, [true, false]);
+        gate.forget(&request.slices[0]);
+        assert!(!gate.is_gone(&request.slices[0]), "the books are done with it");
+        gate.forget(&request.slices[1]);
+        let totals = rig.ledger.totals();
+        assert_eq!((totals.handed_over, totals.acked, rig.ledger.is_settled()), (1, 1, true));
     }
 }

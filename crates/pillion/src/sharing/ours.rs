@@ -21,6 +21,7 @@ use pillion_registry::{Entry, Options, STORE, note};
 use pillion_shards::{Fence, Shard, shard_of};
 use pillion_world::{Mono, World};
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 /// Replicas whose registries are followed at most: as many as a board knows.
 const MAX_MEMBERS: usize = 1024;
@@ -112,8 +113,13 @@ impl Ours {
         }
     }
 
-    /// The fence holds again.
-    pub(crate) fn regain(&self) {
+    /// The next [`Ours::wake`] since the call.
+    pub(crate) fn moved(&self) -> Notified<'_> {
+        self.regained.notified()
+    }
+
+    /// The fence holds again, or what waits for it is another's by now.
+    pub(crate) fn wake(&self) {
         self.regained.notify_waiters();
     }
 
