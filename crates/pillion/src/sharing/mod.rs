@@ -8,6 +8,7 @@
 //! | `ours.rs` | which files are read here |
 //! | `adopt.rs` | taking over cursors on the shared file system |
 //! | `fenced.rs` | what outputs may send |
+//! | `rooted.rs` | no sign of life while the shared root doesn't answer |
 //! | `leave.rs` | how a run ends that shares files |
 //! | `tidy.rs` | what is forgotten |
 //! | [`blocking`] | how a board of files is asked |
@@ -18,6 +19,7 @@ mod drive;
 mod fenced;
 mod leave;
 mod ours;
+mod rooted;
 pub mod settings;
 mod start;
 mod tidy;

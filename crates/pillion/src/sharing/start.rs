@@ -27,6 +27,7 @@ use super::adopt::Disk;
 use super::blocking::Threads;
 use super::drive::{Driver, Hands, mailbox};
 use super::leave::Helm;
+use super::rooted::Rooted;
 use super::settings::{Board, Sharing};
 use super::tidy::Tidy;
 use super::{Fenced, Ours};
@@ -217,7 +218,11 @@ fn backend(sharing: &Sharing, beneath: &World, member: &str) -> Result<Option<Ar
             };
             let settings =
                 LeaseSettings { namespace, group: group.clone(), member: member.to_owned(), lease: sharing.lease };
-            Some(Arc::new(Leases::new(World::real(), target, &settings)))
+            let leases = Arc::new(Leases::new(World::real(), target, &settings));
+            // A board of files says by itself that the root hangs; this one doesn't.
+            let (world, root) = (beneath.clone(), sharing.root.clone());
+            let ask = Arc::new(move || world.fs.stat(&root, true).map(drop));
+            Some(Arc::new(Rooted::new(leases, &beneath.clock, sharing.lease, Box::new(Threads), ask)))
         }
     })
 }
