@@ -24,7 +24,7 @@ mod watch;
 
 pub use handle::Handle;
 pub use harvest::{
-    Behind, FileAccount, Harvester, Hint, InputId, Loss, LossCause, Numbers, Shares, Stats, Step, Tally,
+    Behind, Beside, FileAccount, Harvester, Hint, InputId, Known, Loss, LossCause, Numbers, Shares, Stats, Step, Tally,
 };
 pub use mount::Mounts;
 pub use mount::divide::{Division, MAX_SHARES, Share};

@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::Rig;
-use pillion_input::{Harvester, Own, Shares};
-use pillion_registry::{Entry, Options, Registry};
+use pillion_event::{Guard, Incarnation};
+use pillion_input::{Harvester, Known, Own, Shares};
+use pillion_registry::{Entry, Identifier, Intent, Kind, Options, Registry, untied};
 
 const NONE: [&str; 0] = [];
 
@@ -21,13 +23,16 @@ struct ByName {
     other: Mutex<Option<Arc<Registry>>>,
     /// What the other one had when it was asked last.
     known: Mutex<Vec<Arc<Entry>>>,
+    /// What a third one has.
+    more: Mutex<Vec<Entry>>,
     broken: AtomicBool,
 }
 
 impl ByName {
     fn new(letters: &str) -> Arc<ByName> {
         let letters = Mutex::new(letters.to_owned());
-        Arc::new(ByName { letters, other: Mutex::default(), known: Mutex::default(), broken: AtomicBool::new(false) })
+        let (other, known, more) = Default::default();
+        Arc::new(ByName { letters, other, known, more, broken: AtomicBool::new(false) })
     }
 
     fn now(&self, letters: &str) {
@@ -51,9 +56,20 @@ impl Shares for ByName {
         *self.known.lock().unwrap() = other.as_ref().map_or_else(Vec::new, |registry| registry.entries());
         Ok(())
     }
+    fn lengths(&self) -> BTreeSet<u32> {
+        let length = |e: &Arc<Entry>| match &e.kind {
+            Kind::Filestream(state) => state.fingerprint_len.map(|len| len as u32),
+            Kind::Log(_) => None,
+        };
+        self.known.lock().unwrap().iter().filter_map(length).collect()
+    }
     fn handed_over(&self, _: &Arc<str>) {}
-    fn find(&self, key: &str) -> io::Result<Option<Entry>> {
-        Ok(self.known.lock().unwrap().iter().find(|e| &*e.key == key).map(|e| (**e).clone()))
+    fn find(&self, keys: &[&str]) -> io::Result<Known> {
+        let known = self.known.lock().unwrap();
+        let more = self.more.lock().unwrap();
+        let all = known.iter().map(|e| (**e).clone()).chain(more.iter().cloned());
+        let is_wanted = |e: &Entry| keys.iter().any(|key| untied(key) == untied(&e.key));
+        Ok(Known { entries: all.filter(is_wanted).collect(), whole: true })
     }
 }
 
@@ -73,7 +89,10 @@ struct Second {
 
 /// Both, and the first one's shares.
 fn two(first: &str, second: &str) -> (Rig, Arc<ByName>, Second) {
-    let mut rig = Rig::log();
+    two_on(Rig::log(), first, second)
+}
+
+fn two_on(mut rig: Rig, first: &str, second: &str) -> (Rig, Arc<ByName>, Second) {
     let (one, two) = (ByName::new(first), ByName::new(second));
     rig.harvester = harvester(&rig, &rig.registry, &one);
     let (registry, _) = Registry::open(&rig.world, &rig.tmp.path().join("second"), &Options::default()).unwrap();
@@ -234,4 +253,159 @@ fn the_entry_of_a_file_that_went_away_is_forgotten_in_time() {
     rig.advance(Duration::from_secs(3601));
     rig.settle();
     assert!(rig.registry.entries().is_empty());
+}
+
+/// The lives in a registry.
+fn lives(registry: &Registry) -> BTreeSet<u128> {
+    registry.entries().iter().map(|e| e.incarnation.0).collect()
+}
+
+#[test]
+fn files_that_begin_alike_are_told_apart_by_what_is_still_there() {
+    for growing in [true, false] {
+        let (mut rig, _, mut second) = two_on(Rig::fingerprint(growing), "a", "b");
+        // The whole of a fingerprint's length.
+        let start = format!("{}\n", "s".repeat(63));
+        let begin = |name: &str, more: &str| rig.append(name, format!("{start}{more}"));
+        begin("a.log", "a1\n");
+        assert_eq!(rig.search().len(), 2);
+        rig.ack();
+        // It isn't a.log's next life: that is there, at the other one's.
+        rig.append("b.log", format!("{start}b1\n"));
+        assert_eq!(search(&mut rig, &mut second).1.len(), 2, "growing: {growing}");
+        rig.append("a2.log", format!("{start}a2\n"));
+        assert_eq!(search(&mut rig, &mut second), (vec![start.trim().to_owned(), "a2".into()], vec![]));
+        rig.ack();
+        assert!(lives(&rig.registry).is_disjoint(&lives(&second.registry)));
+        // Into the other's part, both: that whose key has its path in it, too.
+        for (from, to, line) in [("a2.log", "b2.log", "a22"), ("a.log", "b3.log", "a11")] {
+            rig.rename(from, to);
+            rig.append(to, format!("{line}\n"));
+            let mut got = (Vec::new(), Vec::new());
+            for _ in 0..3 {
+                let (ours, theirs) = search(&mut rig, &mut second);
+                got.0.extend(ours);
+                got.1.extend(theirs);
+            }
+            assert_eq!(got, (vec![], vec![line.to_owned()]), "growing: {growing}");
+        }
+        // And back.
+        rig.rename("b2.log", "a4.log");
+        rig.append("a4.log", "a44\n");
+        let mut got = Vec::new();
+        for _ in 0..3 {
+            let (ours, theirs) = search(&mut rig, &mut second);
+            got.extend(ours);
+            assert_eq!(theirs, NONE);
+        }
+        assert_eq!(got, ["a44"], "growing: {growing}");
+        assert!(rig.harvester.losses().is_empty() && second.harvester.losses().is_empty());
+        // One life each, whatever is kept for the other one.
+        let keys = rig.registry.entries().len();
+        assert_eq!(lives(&rig.registry).len(), keys);
+    }
+}
+
+#[test]
+fn who_takes_files_that_begin_like_its_own_goes_on_with_each() {
+    let (mut rig, one, mut second) = two_on(Rig::fingerprint(true), "a", "b");
+    for name in ["a.log", "b.log"] {
+        rig.append(name, "Starting\n");
+    }
+    let both = vec!["Starting".to_owned()];
+    assert_eq!(search(&mut rig, &mut second), (both.clone(), both));
+    rig.ack();
+    one.now("");
+    rig.harvester.release(&|_| true);
+    let entries = rig.registry.entries().iter().map(|e| (**e).clone()).collect();
+    second.registry.take_part(&|e| e.source.ends_with("a.log"), entries);
+    second.shares.now("ab");
+    second.harvester.shares_grew();
+    assert_eq!(settle(&mut rig, &mut second), NONE);
+    // Their fingerprints part them from here on.
+    for (name, line) in [("a.log", "of a"), ("b.log", "of b")] {
+        rig.append(name, format!("{line}, and so long that it is beyond all that is hashed of a file\n"));
+    }
+    assert_eq!(search(&mut rig, &mut second).1.len(), 2);
+    assert_eq!(lives(&second.registry).len(), 2);
+    assert!(second.harvester.losses().is_empty());
+}
+
+#[test]
+fn of_several_lives_the_one_that_is_in_the_file_counts_whatever_clocks_say() {
+    let (mut rig, one, mut second) = two("a", "b");
+    rig.append("a.log", "one\ntwo\n");
+    assert_eq!(search(&mut rig, &mut second).0, ["one", "two"]);
+    rig.ack();
+    let known = (*rig.registry.entries()[0]).clone();
+    drop(one);
+    // Lives before this one: another content of the same length, one that was read further, and one of another birth.
+    let life = |n: u128, change: &dyn Fn(&mut Entry)| {
+        let mut entry = Entry { incarnation: Incarnation(n), updated_ns: i128::MAX / 4, ..known.clone() };
+        change(&mut entry);
+        entry
+    };
+    *second.shares.more.lock().unwrap() = vec![
+        life(1, &|e| e.guard = Guard::of(b"other\n.")),
+        life(2, &|e| e.offset = 4000),
+        life(3, &|e| e.birth_ns = std::num::NonZeroI64::new(17)),
+        life(4, &|e| (e.offset, e.guard) = (4, Guard::of(b"one\n"))),
+    ];
+    rig.rename("a.log", "b.log");
+    rig.append("b.log", "three\n");
+    assert_eq!(search(&mut rig, &mut second), (vec![], vec!["three".into()]));
+    assert_eq!(lives(&second.registry), [known.incarnation.0].into());
+    assert!(second.harvester.losses().is_empty());
+}
+
+#[test]
+fn an_inode_that_was_anothers_before_is_nobodys_loss() {
+    let (mut rig, _, mut second) = two("a", "b");
+    rig.append("a.log", "one\n");
+    assert_eq!(search(&mut rig, &mut second).0, ["one"]);
+    rig.ack();
+    // Somebody had a file with this inode number, which was deleted with a range on its way.
+    let mut old = (*rig.registry.entries()[0]).clone();
+    (old.offset, old.guard, old.incarnation) = (7000, Guard::of(b"gone"), Incarnation(1));
+    old.birth_ns = None;
+    old.intents = vec![Intent { from: 7000, to: 7100, read_ms: 1_795_459_239_000, guard: Guard::default() }];
+    rig.append("b.log", "new\n");
+    let ino = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(rig.path("b.log")).unwrap());
+    let dev = std::os::unix::fs::MetadataExt::dev(&std::fs::metadata(rig.path("b.log")).unwrap());
+    old.key = pillion_registry::log_key(&Identifier::Native { ino, dev }, &[]).into();
+    old.source = rig.path("a9.log").to_str().unwrap().into();
+    // Once in another registry, once in the own one, of a shard that it doesn't have any more.
+    for own in [false, true] {
+        if own {
+            second.registry.upsert(old.clone());
+            second.shares.now("c");
+            rig.append("c.log", "own\n");
+            let ino = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(rig.path("c.log")).unwrap());
+            let key = pillion_registry::log_key(&Identifier::Native { ino, dev }, &[]).into();
+            second.registry.upsert(Entry { key, incarnation: Incarnation(2), ..old.clone() });
+        } else {
+            *second.shares.more.lock().unwrap() = vec![old.clone()];
+        }
+        let line = if own { "own" } else { "new" };
+        assert_eq!(search(&mut rig, &mut second).1, [line]);
+        assert!(second.harvester.losses().is_empty());
+    }
+}
+
+#[test]
+fn a_file_that_was_taken_up_short_is_known_by_what_it_was_then() {
+    let (mut rig, _, mut second) = two_on(Rig::fingerprint(true), "a", "b");
+    rig.append("a.log", "a\n");
+    rig.append("b.log", "another length\n");
+    assert_eq!(search(&mut rig, &mut second), (vec!["a".into()], vec!["another length".into()]));
+    rig.append("a.log", "and\n");
+    assert_eq!(rig.search(), ["and"]);
+    rig.ack();
+    rig.rename("a.log", "b2.log");
+    rig.append("b2.log", "on\n");
+    let mut got = Vec::new();
+    for _ in 0..3 {
+        got.extend(search(&mut rig, &mut second).1);
+    }
+    assert_eq!(got, ["on"]);
 }

@@ -6,6 +6,7 @@
 //! - `log` and `container`: `filebeat::logs::IDENTIFIER`; with `meta` (a container input that reads one stream alone)
 //!   `filebeat::logs::HASH-IDENTIFIER`, HASH as `hashstructure` of Go makes it.
 //! - `filestream`: `filestream::ID::IDENTIFIER`, ID `.global` where the input has none.
+//! - Of two files that are there together with one fingerprint, the second one's has `~` and a hash of its path behind it.
 //!
 //! Tested below with keys that real Filebeats wrote.
 
@@ -107,6 +108,33 @@ pub fn filestream_key(input_id: &str, identifier: &Identifier) -> String {
     format!("{FILESTREAM_PREFIX}{id}::{identifier}")
 }
 
+/// What parts a file from another one with its fingerprint that is there too: the fingerprint, and a hash of the path.
+pub fn tied(fingerprint: &str, path: &[u8]) -> Identifier {
+    let plain = fingerprint.split('~').next().unwrap_or_default();
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, path);
+    let tie = digest.as_ref().iter().take(8).fold(String::new(), |mut text, byte| {
+        use fmt::Write as _;
+        let _ = write!(text, "{byte:02x}");
+        text
+    });
+    Identifier::Fingerprint(format!("{plain}~{tie}"))
+}
+
+/// The key of the same file, tied to this path; `None`: it isn't told apart by a fingerprint.
+pub fn tied_key(key: &str, path: &[u8]) -> Option<String> {
+    let Some(Identifier::Fingerprint(value)) = identifier_of(key) else { return None };
+    let Identifier::Fingerprint(tied) = tied(&value, path) else { return None };
+    Some(format!("{}{tied}", key.strip_suffix(&*value)?))
+}
+
+/// A key without what [`tied`] has added.
+pub fn untied(key: &str) -> &str {
+    const NAME: &str = "::fingerprint::";
+    let value = key.rfind(NAME).map_or(key.len(), |at| at + NAME.len());
+    let tie = key.get(value..).and_then(|rest| rest.find('~'));
+    key.get(..tie.map_or(key.len(), |at| value + at)).unwrap_or(key)
+}
+
 /// The identifier at the end of a key; `None` for a key of another form.
 ///
 /// An input's id may hold `::` itself: the last place where a known name begins is taken for the identifier, except
@@ -175,6 +203,20 @@ mod tests {
         for key in ["", "winlogbeat::x", "filebeat::logs::", "filestream::", "filestream::jobs"] {
             assert_eq!(identifier_of(key), None, "{key}");
         }
+    }
+
+    #[test]
+    fn a_fingerprint_is_tied_to_one_path_at_a_time() {
+        let plain = filestream_key("jobs", &Identifier::Fingerprint("31a8".into()));
+        let one = tied_key(&plain, b"/x/a.log").unwrap();
+        assert_eq!(one, "filestream::jobs::fingerprint::31a8~7a49475f5def362e");
+        let other = tied_key(&one, b"/x/b.log").unwrap();
+        assert_ne!(one, other);
+        assert_eq!((untied(&one), untied(&plain)), (&*plain, &*plain));
+        assert_eq!(tied_key(&other, b"/x/a.log"), Some(one));
+        let path = log_key(&Identifier::Path("/x/a~b".into()), &[]);
+        assert_eq!(untied(&path), path);
+        assert_eq!(tied_key(&log_key(&Identifier::Path("/x".into()), &[]), b"/x"), None);
     }
 
     #[test]

@@ -63,7 +63,10 @@ mod value;
 pub use compact::{CompactKey, Prefixes, hash_of};
 pub use entry::{Entry, FilestreamState, Intent, Kind, LogState, LogWords};
 pub use error::Error;
-pub use key::{FILESTREAM_PREFIX, GLOBAL_ID, Identifier, LOG_PREFIX, filestream_key, identifier_of, log_key};
+pub use key::{
+    FILESTREAM_PREFIX, GLOBAL_ID, Identifier, LOG_PREFIX, filestream_key, identifier_of, log_key, tied, tied_key,
+    untied,
+};
 pub use load::fuzz;
 pub use open::{Opened, Options, STORE, TakenOver, hold};
 pub use part::TookPart;

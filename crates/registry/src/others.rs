@@ -1,14 +1,16 @@
 //! Which other replica's registry knows a file: for one that was renamed into a shard of ours, with its cursor elsewhere.
 //!
-//! Comes in: the folder of the replicas' data paths and who is in it. Goes out: for a key, the entry of another replica.
+//! Comes in: the folder of the replicas' data paths and who is in it. Goes out: for keys, what other replicas have under
+//! them: of a file that went from one to the next, of another one that had its inode or begins alike. Which of these is the
+//! file's is decided by whoever sees it: by what is in it, not by when something was written.
 //!
 //! Each registry is followed: its newest checkpoint is read once, then what is appended to its log. Kept is a hash of each
 //! key and whose it is, 16 bytes; the entry itself is read at a hit ([`live::read`]), so that an index that is old and
 //! hashes that are the same cost a read and nothing else.
 //!
 //! Always holds:
-//! - [`Found::Nowhere`] is said only when every registry was followed to what was durable when the last refresh began, and
-//!   every key had room. Otherwise it is [`Found::Unknown`].
+//! - [`Found::whole`] is said only when every registry was followed to what was durable when the last refresh began, and
+//!   every key had room.
 //! - A registry without any checkpoint has nothing that was durable: its owner writes one at its start.
 //! - One refresh reads a bounded number of bytes, in turns, and goes on the next time; memory is bounded by the number of
 //!   keys. As in [`crate::foreign`], nothing is written there.
@@ -16,38 +18,44 @@
 //!
 //! Tested in `tests/others.rs`: against a model, with the owners' calls between any two, and with real files.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use hashbrown::HashTable;
 use pillion_world::{File, World};
+use serde_json::Value;
 
 use crate::chunks::{Bytes, Element, Line};
 use crate::disk::LOG;
 use crate::entry::Entry;
 use crate::error::Error;
 use crate::foreign::Bounds;
+use crate::key::untied;
 use crate::live;
 use crate::load::{self, MAX_FILE};
 use crate::note::is_member;
-use crate::open::{Options, STORE, age};
+use crate::open::{Options, STORE};
 
 /// Keys that are kept, unless it is set: 40 MB, when there are so many.
 const KEYS: usize = 2_000_000;
+/// Entries of one registry that are looked at together: files that begin alike.
+const ALIKE: usize = 100_000;
+/// Lengths of growing fingerprints that are kept: as many as a fingerprint has bytes, and more.
+const LENGTHS: usize = 4096;
+/// Entries that are remembered until the next refresh: many new files may begin alike.
+const REMEMBERED: usize = 10_000;
 /// Bytes that one refresh reads, unless it is set.
 const BYTES: u64 = 16 << 20;
 
-/// Where a key is.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Found {
-    /// In the registry of this member. When there are several, the one that was changed last.
-    At(String, Box<Entry>),
-    /// In none.
-    Nowhere,
-    /// It can't be told: something wasn't read yet or can't be read, or there were more keys than are kept.
-    Unknown,
+/// What others have under some keys.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Found {
+    /// Each with the member whose registry has it.
+    pub entries: Vec<(String, Entry)>,
+    /// Nobody has more: otherwise something wasn't read yet or can't be read, or there were more keys than are kept.
+    pub whole: bool,
 }
 
 /// How far a refresh came.
@@ -69,6 +77,9 @@ pub struct Others {
     bytes: u64,
     index: HashTable<Slot>,
     followed: BTreeMap<String, Followed>,
+    lengths: BTreeSet<u32>,
+    /// What was found since the last refresh.
+    remembered: HashMap<String, Vec<(String, Entry)>>,
     /// Who comes first in the next refresh.
     turn: String,
 }
@@ -108,8 +119,9 @@ struct Rebuilding {
 
 type ReadAt = Box<dyn FnMut(&mut [u8], u64) -> io::Result<usize> + Send>;
 
+/// Of a key, whatever path it is tied to: the file may have another one by now.
 fn hash(key: &str) -> u64 {
-    BuildHasherDefault::<DefaultHasher>::default().hash_one(key)
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(untied(key))
 }
 
 fn no_checkpoint(home: &Path) -> Error {
@@ -132,11 +144,13 @@ impl Others {
             world: world.clone(),
             folder: folder.to_owned(),
             options: Options::default(),
-            bounds: Bounds { file: MAX_FILE, entries: 1, ..Bounds::default() },
+            bounds: Bounds { file: MAX_FILE, entries: ALIKE, ..Bounds::default() },
             keys: KEYS,
             bytes: BYTES,
             index: HashTable::new(),
             followed: BTreeMap::new(),
+            lengths: BTreeSet::new(),
+            remembered: HashMap::new(),
             turn: String::new(),
         }
     }
@@ -150,6 +164,7 @@ impl Others {
 
     /// Follows the registries of these members, and forgets all others. The own one isn't among them.
     pub fn refresh(&mut self, members: &[String]) -> Progress {
+        self.remembered.clear();
         let names: BTreeSet<&str> = members.iter().map(String::as_str).collect();
         self.followed.retain(|member, _| names.contains(&**member));
         self.forget_strangers();
@@ -281,7 +296,10 @@ impl Others {
         loop {
             match now.elements.element(!now.begun, &mut out) {
                 Ok(Element::Value) => match key_of(&out) {
-                    Some(key) => now.partial |= !self.put(&key, now.number),
+                    Some((key, length)) => {
+                        now.partial |= !self.put(&key, now.number);
+                        self.note_length(length);
+                    }
                     None => now.partial = true,
                 },
                 Ok(Element::TooLong) => now.partial = true,
@@ -337,10 +355,11 @@ impl Others {
                 // counts as read.
                 Some(op) if op.id <= followed.checkpoint && followed.last == followed.checkpoint => {}
                 Some(op) if op.id == followed.last + 1 => {
-                    if op.value.is_none() {
-                        self.take_out(&op.key, followed.number);
-                    } else {
+                    if let Some(value) = &op.value {
                         followed.partial |= !self.put(&op.key, followed.number);
+                        self.note_length(value.get("meta").and_then(length_in));
+                    } else {
+                        self.take_out(&op.key, followed.number);
                     }
                     (followed.last, followed.at) = (op.id, lines.position());
                 }
@@ -358,17 +377,37 @@ impl Others {
         }
     }
 
-    /// Where a key is, as it was at the last refresh or later: entries that have come since need not be found.
-    ///
-    /// # Errors
-    /// As [`live::read`] of a registry that should have the key.
-    pub fn find(&self, key: &str) -> Result<Found, Error> {
-        let all = self.find_all(&[key])?;
-        Ok(all.into_iter().next().unwrap_or(Found::Unknown))
+    fn note_length(&mut self, length: Option<u32>) {
+        if self.lengths.len() < LENGTHS {
+            self.lengths.extend(length);
+        }
     }
 
-    /// The same for several keys: each registry that has some of them is read once.
-    pub fn find_all(&self, keys: &[&str]) -> Result<Vec<Found>, Error> {
+    /// Of how many bytes fingerprints are made that grow: what a file's earlier keys may be.
+    pub fn lengths(&self) -> &BTreeSet<u32> {
+        &self.lengths
+    }
+
+    /// What others have under these keys, in the order of the keys and of the members, whatever path one is tied to ([`crate::tied`]), as it was at the last refresh or later: entries that have come since need not be
+    /// found. Each registry that has some of them is read once.
+    ///
+    /// # Errors
+    /// As [`live::read`] of a registry that should have a key.
+    pub fn find(&mut self, keys: &[&str]) -> Result<Found, Error> {
+        let keys: BTreeSet<&str> = keys.iter().map(|key| untied(key)).collect();
+        let fresh = self.read(&keys.iter().copied().filter(|key| !self.remembered.contains_key(*key)).collect())?;
+        let found = keys.iter().filter_map(|key| fresh.get(*key).or_else(|| self.remembered.get(*key)));
+        let entries = found.flatten().cloned().collect();
+        if self.remembered.values().map(|of| 1 + of.len()).sum::<usize>() > REMEMBERED {
+            self.remembered.clear();
+        }
+        self.remembered.extend(fresh);
+        let whole = self.followed.values().all(|followed| followed.complete && !followed.partial);
+        Ok(Found { entries, whole })
+    }
+
+    /// Reads what there is under each of such keys.
+    fn read(&self, keys: &BTreeSet<&str>) -> Result<HashMap<String, Vec<(String, Entry)>>, Error> {
         let mut wanted: BTreeMap<&String, BTreeSet<&str>> = BTreeMap::new();
         for key in keys {
             for slot in self.index.iter_hash(hash(key)).filter(|slot| slot.hash == hash(key)) {
@@ -378,30 +417,18 @@ impl Others {
                 }
             }
         }
-        let mut best: BTreeMap<String, (&String, Entry)> = BTreeMap::new();
+        let mut found: HashMap<String, Vec<(String, Entry)>> =
+            keys.iter().map(|key| ((*key).to_owned(), Vec::new())).collect();
         for (member, keys) in wanted {
             let path = self.folder.join(member);
-            let bounds = Bounds { entries: keys.len(), ..self.bounds };
-            let part = |entry: &Entry| keys.contains(&*entry.key);
-            for entry in live::read(&self.world, &path, &self.options, &bounds, &part)?.entries {
-                let known = best.get(&*entry.key);
-                // Of one life of a file the larger offset counts, whatever the clocks of those who wrote it say.
-                let is_newer = |known: &Entry| match known.incarnation == entry.incarnation {
-                    true => known.offset < entry.offset,
-                    false => age(known) < age(&entry),
-                };
-                if known.is_none_or(|(_, known)| is_newer(known)) {
-                    best.insert(entry.key.to_string(), (member, entry));
+            let part = |entry: &Entry| keys.contains(untied(&entry.key));
+            for entry in live::read(&self.world, &path, &self.options, &self.bounds, &part)?.entries {
+                if let Some(of) = found.get_mut(untied(&entry.key)) {
+                    of.push((member.clone(), entry));
                 }
             }
         }
-        let whole = self.followed.values().all(|followed| followed.complete && !followed.partial);
-        let found = |key: &&str| match best.get(*key) {
-            Some((member, entry)) => Found::At((*member).clone(), Box::new(entry.clone())),
-            None if whole => Found::Nowhere,
-            None => Found::Unknown,
-        };
-        Ok(keys.iter().map(found).collect())
+        Ok(found)
     }
 }
 
@@ -415,11 +442,18 @@ impl Followed {
     }
 }
 
-/// The key of a checkpoint's element.
-fn key_of(element: &[u8]) -> Option<String> {
+/// The key of a checkpoint's element, and of how many bytes its fingerprint is made that still grows.
+fn key_of(element: &[u8]) -> Option<(String, Option<u32>)> {
     #[derive(serde::Deserialize)]
     struct Keyed {
         _key: String,
+        #[serde(default)]
+        meta: Value,
     }
-    serde_json::from_slice::<Keyed>(element).ok().map(|keyed| keyed._key)
+    serde_json::from_slice::<Keyed>(element).ok().map(|keyed| (keyed._key, length_in(&keyed.meta)))
+}
+
+fn length_in(meta: &Value) -> Option<u32> {
+    let len = meta.get("fingerprint_len")?.as_u64()?;
+    u32::try_from(len).ok().filter(|len| *len > 0)
 }

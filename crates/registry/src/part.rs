@@ -8,6 +8,8 @@
 //!   that is taken in, the larger offset counts.
 //! - At each moment, and so after a crash behind any sync, a key has the state that it had or the one that was taken in;
 //!   what is taken in is there before what it replaces is removed.
+//! - Files that begin alike, of which each was alone with that fingerprint in its registry, don't share a life: the one that
+//!   is taken in gets a key of its own ([`tied_key`]).
 //! - The lock is held for [`PIECE`] entries at a time.
 //!
 //! Tested in `tests/part.rs`: against a model, and with a crash at every step of the file system.
@@ -18,6 +20,7 @@ use std::sync::Arc;
 use pillion_event::Incarnation;
 
 use crate::entry::{Entry, Intent};
+use crate::key::tied_key;
 use crate::registry::{MAX_INTENTS, Mem, Record, Registry, apart, lock};
 
 /// How many entries are looked at or changed before others may have the lock.
@@ -35,7 +38,7 @@ pub struct TookPart {
     /// Files that were known, and that the other registry doesn't have.
     pub removed: usize,
     /// Entries of the other registry that were left out: they aren't of the part, or the key is that of another file
-    /// outside of the part.
+    /// outside of the part, and no fingerprint.
     pub refused: usize,
 }
 
@@ -76,10 +79,7 @@ impl Registry {
                     entry.incarnation = Incarnation(self.random());
                     entry.intents.clear();
                 }
-                let key = Arc::clone(&entry.key);
-                if mem.take_one(self.stamped(entry), part, &own, &mut took) {
-                    theirs.insert(key);
-                }
+                theirs.extend(mem.take_one(self.stamped(entry), part, &own, &mut took));
             }
         }
         let gone: Vec<Arc<str>> = own.part.into_iter().filter(|key| !theirs.contains(key)).collect();
@@ -141,8 +141,14 @@ impl Registry {
 }
 
 impl Mem {
-    /// Takes in one entry of the part; whether it is under its key now.
-    fn take_one(&mut self, mut entry: Entry, part: &dyn Fn(&Entry) -> bool, own: &Own, took: &mut TookPart) -> bool {
+    /// Takes in one entry of the part; the key under which it is now.
+    fn take_one(
+        &mut self,
+        mut entry: Entry,
+        part: &dyn Fn(&Entry) -> bool,
+        own: &Own,
+        took: &mut TookPart,
+    ) -> Option<Arc<str>> {
         // The same life under another key: a fingerprint that grew, or a file that left the part.
         let twin = own.lives.get(&entry.incarnation).filter(|key| **key != entry.key);
         let twin = twin.and_then(|key| self.store().file(key)).filter(|twin| twin.incarnation == entry.incarnation);
@@ -150,9 +156,16 @@ impl Mem {
             if !part(&twin) {
                 self.put(merged((*twin).clone(), &entry));
                 took.merged += 1;
-                return false;
+                return None;
             }
             entry = merged(entry, &twin);
+        }
+        let is_anothers = |known: &Entry| known.incarnation != entry.incarnation && !part(known);
+        if self.store().file(&entry.key).is_some_and(|known| is_anothers(&known))
+            && let Some(tied) = tied_key(&entry.key, entry.source.as_bytes())
+        {
+            // Two files that begin alike, each of which was alone with that in its registry.
+            entry.key = tied.into();
         }
         match self.store().file(&entry.key) {
             None => took.taken += 1,
@@ -163,11 +176,12 @@ impl Mem {
             Some(known) if part(&known) => took.replaced += 1,
             Some(_) => {
                 took.refused += 1;
-                return false;
+                return None;
             }
         }
+        let key = Arc::clone(&entry.key);
         self.put(entry);
-        true
+        Some(key)
     }
 }
 

@@ -68,14 +68,14 @@ fn change(registry: &Registry, rng: &mut Rng, model: &Model, clock: &mut u64) {
 }
 
 /// Asks for every file; how many answers there were that tell something.
-fn check(others: &Others, began: &[usize], model: &Model, member: &str, complete: bool) -> Result<u32, String> {
+fn check(others: &mut Others, began: &[usize], model: &Model, member: &str, complete: bool) -> Result<u32, String> {
     let mut told = 0;
     for n in 0..FILES {
-        let found = match others.find(&entry(n).key) {
-            Ok(Found::Unknown) if complete => return Err(format!("file {n} is unknown to a complete index")),
-            Ok(Found::Unknown) => continue,
-            Ok(Found::Nowhere) => None,
-            Ok(Found::At(at, entry)) if at == member => Some(entry.offset),
+        let found = match others.find(&[&entry(n).key]) {
+            Ok(found) if complete && !found.whole => return Err(format!("file {n} is unknown to a complete index")),
+            Ok(Found { entries, whole }) if entries.is_empty() && !whole => continue,
+            Ok(Found { entries, .. }) if entries.is_empty() => None,
+            Ok(Found { entries, .. }) if entries.len() == 1 && entries[0].0 == member => Some(entries[0].1.offset),
             Err(Error::Unreadable { source, .. }) if source.kind() == std::io::ErrorKind::ResourceBusy => continue,
             other => return Err(format!("{other:?}")),
         };
@@ -121,7 +121,7 @@ fn lockstep(seed: u64) -> Result<(u32, u32), String> {
         gate.grant(seed % 60);
         let began = durable(&model);
         let progress = others.refresh(&members);
-        let answers = check(&others, &began, &model, "pod-1", progress.complete);
+        let answers = check(&mut others, &began, &model, "pod-1", progress.complete);
         told = told.and_then(|(n, whole)| Ok((n + answers?, whole + u32::from(progress.complete))));
     }
     gate.open();
@@ -169,11 +169,11 @@ fn real_files_and_two_owners_as_fast_as_they_can() {
         while told.is_ok() && (turns < 100 || whole < 20) {
             let began = durable(&models[0]);
             let progress = others.refresh(&members);
-            let answers = check(&others, &began, &models[0], "pod-1", progress.complete);
+            let answers = check(&mut others, &began, &models[0], "pod-1", progress.complete);
             told = told.and_then(|n| Ok(n + answers?));
             if progress.complete {
-                let found = others.find(&entry(99).key);
-                assert!(matches!(&found, Ok(Found::At(at, e)) if at == "pod-2" && e.offset == 7), "{found:?}");
+                let found = others.find(&[&entry(99).key]).unwrap().entries;
+                assert!(matches!(&found[..], [(at, e)] if at == "pod-2" && e.offset == 7), "{found:?}");
             }
             (whole, turns) = (whole + u32::from(progress.complete), turns + 1);
         }
@@ -196,43 +196,44 @@ fn a_refresh_reads_what_is_new_and_a_bounded_part_of_it() {
     two.sync().unwrap();
     let members = ["pod-1".to_owned(), "pod-2".to_owned()];
     let mut others = Others::new(&world, Path::new(FOLDER)).limited(10_000, 64 * 1024);
-    let find = |others: &Others, n: u64| match others.find(&entry(n).key).unwrap() {
-        Found::At(member, entry) => Some((member, entry.offset)),
-        Found::Nowhere => None,
-        Found::Unknown => Some(("unknown".to_owned(), 0)),
+    let find = |others: &mut Others, n: u64| {
+        let found = others.find(&[&entry(n).key]).unwrap();
+        let last = found.entries.last().map(|(member, entry)| (member.clone(), entry.offset));
+        last.or_else(|| (!found.whole).then(|| ("unknown".to_owned(), 0)))
     };
     let at = |member: &str, offset| Some((member.to_owned(), offset));
     let mut turns = 1;
     while !others.refresh(&members).complete {
-        assert_eq!(find(&others, 5000), at("unknown", 0), "what wasn't read yet isn't nowhere");
+        assert_eq!(find(&mut others, 5000), at("unknown", 0), "what wasn't read yet isn't nowhere");
         turns += 1;
         assert!(turns < 100);
     }
     assert!(turns > 5, "{turns}");
-    assert_eq!((find(&others, 7), find(&others, 5000)), (at("pod-1", 0), None));
-    assert_eq!(find(&others, 1005), at("pod-2", 5), "of two the one that is further");
+    assert_eq!((find(&mut others, 7), find(&mut others, 5000)), (at("pod-1", 0), None));
     let keys: Vec<_> = [3, 5000, 1005].map(|n| entry(n).key).to_vec();
-    let all = others.find_all(&keys.iter().map(|k| &**k).collect::<Vec<_>>()).unwrap();
-    assert!(matches!(&all[..], [Found::At(..), Found::Nowhere, Found::At(..)]), "{all:?}");
+    let found = others.find(&keys.iter().map(|k| &**k).collect::<Vec<_>>()).unwrap();
+    let entries: Vec<_> = found.entries.iter().map(|(member, e)| (&**member, &*e.key, e.offset)).collect();
+    let all = [("pod-1", &*keys[2], 0), ("pod-2", &*keys[2], 5), ("pod-1", &*keys[0], 0)];
+    assert_eq!((entries, found.whole), (all.to_vec(), true), "of two lives both");
     // What is appended is found after one refresh, and so is what goes; files that nobody has are forgotten.
     one.remove(&entry(7).key);
     one.upsert(entry(7000));
     one.sync().unwrap();
     assert!(others.refresh(&members).complete);
-    assert_eq!((find(&others, 7), find(&others, 7000)), (None, at("pod-1", 0)));
+    assert_eq!((find(&mut others, 7), find(&mut others, 7000)), (None, at("pod-1", 0)));
     assert!(others.refresh(&members[1..]).complete);
-    assert_eq!((find(&others, 7000), find(&others, 1005)), (None, at("pod-2", 5)));
+    assert_eq!((find(&mut others, 7000), find(&mut others, 1005)), (None, at("pod-2", 5)));
     // Beyond the limit nothing is said to be nowhere.
     let mut small = Others::new(&world, Path::new(FOLDER)).limited(100, 64 << 20);
     assert!(small.refresh(&members).complete);
-    assert_eq!(find(&small, 5000), at("unknown", 0));
+    assert_eq!(find(&mut small, 5000), at("unknown", 0));
     // One that hasn't written anything yet has nothing.
     let _three = open("pod-3");
     assert!(others.refresh(&["pod-2".to_owned(), "pod-3".to_owned()]).complete);
-    assert_eq!(find(&others, 5000), None);
+    assert_eq!(find(&mut others, 5000), None);
     // One whose folder isn't there, and names that are none.
     let strange = ["pod-2", "pod-9", "..", "a/b"].map(str::to_owned);
     let progress = others.refresh(&strange);
     assert_eq!((progress.complete, progress.failed.len()), (false, 3), "{progress:?}");
-    assert_eq!((find(&others, 1005), find(&others, 5000)), (at("pod-2", 5), at("unknown", 0)));
+    assert_eq!((find(&mut others, 1005), find(&mut others, 5000)), (at("pod-2", 5), at("unknown", 0)));
 }

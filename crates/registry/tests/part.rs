@@ -303,3 +303,27 @@ fn many_files_are_taken_and_forgotten_in_pieces() {
     assert_eq!(own.drop_part(&is_of(0)), 1000);
     assert_eq!(own.entries().len(), 1500);
 }
+
+#[test]
+fn files_that_begin_alike_keep_a_life_each() {
+    let sim = SimWorld::new(1);
+    let registry = open(&sim, OURS);
+    let file = |shard: u8, life: u128, offset: u64| {
+        let id = Identifier::Fingerprint("31a8".into());
+        let source = format!("/share/{shard}/{life}.log");
+        let kind = Kind::Filestream(FilestreamState::default());
+        Entry { offset, ..Entry::new(kind, "jobs", &id, source.into(), Incarnation(life)) }
+    };
+    registry.upsert(file(0, 10, 100));
+    let took = registry.take_part(&is_of(1), vec![file(1, 11, 200)]);
+    assert_eq!(took, TookPart { taken: 1, ..TookPart::default() });
+    // The other registry says the same again, and more; then a third one has a file that begins so, too.
+    let took = registry.take_part(&is_of(1), vec![file(1, 11, 300)]);
+    assert_eq!((took.merged, took.removed, took.refused), (1, 0, 0));
+    assert_eq!(registry.take_part(&is_of(2), vec![file(2, 12, 400)]).taken, 1);
+    let all: BTreeMap<u128, u64> = registry.entries().iter().map(|e| (e.incarnation.0, e.offset)).collect();
+    assert_eq!(all, BTreeMap::from([(10, 100), (11, 300), (12, 400)]));
+    let tied = pillion_registry::tied_key(&file(0, 0, 0).key, b"/share/1/11.log").unwrap();
+    assert_eq!(registry.get(&tied).unwrap().incarnation, Incarnation(11));
+    registry.sync().unwrap();
+}

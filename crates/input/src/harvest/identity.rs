@@ -12,10 +12,11 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 
-use pillion_event::{Guard, InputKind};
-use pillion_registry::{Entry, FilestreamState, Identifier, Kind, LogState, LogWords, Registry};
+use pillion_event::{Guard, Incarnation, InputKind};
+use pillion_registry::{Entry, FilestreamState, Identifier, Kind, LogState, LogWords, Registry, tied};
 use pillion_world::{File, Mono};
 
 use crate::harvest::file::{FileState, Replays, differ};
@@ -23,7 +24,7 @@ use crate::harvest::look::missing;
 use crate::harvest::path::FilePath;
 use crate::harvest::table::FileId;
 use crate::harvest::trust::holds;
-use crate::harvest::{Harvester, Input};
+use crate::harvest::{Beside, Harvester, Input};
 use crate::spec::{Identity, InputSpec};
 
 /// File systems that count time coarsely, and a write that came while the entry was written.
@@ -47,6 +48,8 @@ pub(crate) enum Bind {
     TooShort,
     /// Whose entry it is shows at the end of the search.
     Later,
+    /// Somebody beside it may be reading it: the next search looks again.
+    Waits,
     /// Nothing is known of it here: other processes have to be asked.
     Unknown,
     /// It is another path of what another file in the table was: that one goes on here.
@@ -91,10 +94,18 @@ fn growing_of(raw: &[u8]) -> String {
     sha256(hex(raw).as_bytes())
 }
 
-/// The key of a file whose fingerprint another one has that is there too.
-fn tied(hash: &str, path: &std::path::Path) -> Identifier {
-    use std::os::unix::ffi::OsStrExt;
-    Identifier::Fingerprint(format!("{hash}~{}", &sha256(path.as_os_str().as_bytes())[..16]))
+/// Whether a file has a fingerprint. `len`: of how many bytes it is made, 0 = of all that the setting says.
+pub(crate) fn bears(identity: &Identity, known: &str, len: u64, fd: &dyn File) -> io::Result<bool> {
+    let Identity::Fingerprint { offset, length, .. } = identity else { return Ok(true) };
+    if len > *length {
+        // No fingerprint that grows is longer: whoever wrote it down was set otherwise.
+        return Ok(false);
+    }
+    // A file that is shorter than what the fingerprint skips was taken up by all of its bytes.
+    let offset = if len > 0 && len <= *offset { 0 } else { *offset };
+    let raw = read_exactly(fd, offset, if len > 0 { len } else { *length } as usize)?;
+    let hash = if len > 0 { growing_of(&raw) } else { sha256(&raw) };
+    Ok(known.split('~').next() == Some(&*hash))
 }
 
 /// Reads up to `len` bytes at `offset`.
@@ -126,16 +137,24 @@ impl Harvester {
         let fingerprint = matches!(input.spec.identity, Identity::Fingerprint { .. });
         let (path, is_first) = (f.path.clone(), input.tours == 0);
         let keys: Vec<Arc<str>> = ident.candidates.iter().map(key_of).collect();
-        if self.may_be_known_elsewhere(&keys) {
-            match self.adopt_from_others(&keys, &path) {
+        if self.may_be_known_elsewhere(id, &keys, now) {
+            match self.adopt_from_others(id, &keys, now) {
                 None => return Bind::Unknown,
                 Some(Ok(())) => {}
                 Some(Err(e)) => return Bind::Failed(e),
             }
         }
         for key in &keys {
-            let Some(entry) = self.registry.get(key) else { continue };
+            let Some(entry) = self.registry.get(key).filter(|entry| !self.is_others_entry(entry)) else { continue };
             let shifted = fingerprint && entry.source != *path.text();
+            if shifted && self.sharing.is_some() {
+                // Many go at once where several share: whose entry it is shows what was read by it.
+                match self.has_bytes(&entry, id, now) {
+                    Ok(true) => {}
+                    Ok(false) => continue,
+                    Err(e) => return Bind::Failed(e),
+                }
+            }
             match self.table.owner(key) {
                 Some(owner) if owner == id => return Bind::Bound,
                 Some(owner) => match self.owner_state(owner, id) {
@@ -155,6 +174,15 @@ impl Harvester {
                     return Bind::Bound;
                 }
             }
+        }
+        match self.left_beside(id, &ident.identifier, now) {
+            Ok(Beside::Nothing) => {}
+            Ok(Beside::Waits) => return Bind::Waits,
+            Ok(Beside::Left(_)) => {
+                self.rekey(id, &ident);
+                return Bind::Bound;
+            }
+            Err(e) => return Bind::Failed(e),
         }
         self.begin(id, &ident);
         if let Some(f) = self.table.get(id) {
@@ -206,7 +234,7 @@ impl Harvester {
         let hash = if complete { sha256(raw) } else { growing_of(raw) };
         let mut candidates = Vec::new();
         let mut both = |hash: &str| {
-            candidates.push(tied(hash, &f.path));
+            candidates.push(tied(hash, f.path.as_os_str().as_bytes()));
             candidates.push(Identifier::Fingerprint(hash.to_owned()));
         };
         both(&hash);
@@ -224,7 +252,7 @@ impl Harvester {
             key.is_none_or(|k| self.registry.get(&k).is_none())
         };
         let plain = Identifier::Fingerprint(hash.clone());
-        let identifier = if free(&plain) { plain } else { tied(&hash, &f.path) };
+        let identifier = if free(&plain) { plain } else { tied(&hash, f.path.as_os_str().as_bytes()) };
         Ident { identifier, fingerprint_len: if complete { 0 } else { raw.len() as u32 }, candidates }
     }
 
@@ -287,6 +315,31 @@ impl Harvester {
         }
     }
 
+    /// Goes on where a dead sidecar has stopped, whose registry lies beside the file.
+    fn left_beside(&mut self, id: FileId, identifier: &Identifier, now: Mono) -> io::Result<Beside> {
+        let Some((f, shares)) = self.table.get(id).zip(self.shares()) else { return Ok(Beside::Nothing) };
+        let left = match shares.beside(&f.path, f.ino)? {
+            Beside::Left(left) => left,
+            other => return Ok(other),
+        };
+        let Some(entry) = self.fitting(left, id, now)? else { return Ok(Beside::Nothing) };
+        let (Some(f), true) = (self.table.get(id), entry.incarnation != Incarnation(0)) else {
+            return Ok(Beside::Nothing);
+        };
+        let Some(input) = self.inputs.get(usize::from(f.input)) else { return Ok(Beside::Nothing) };
+        tracing::info!(path = %f.path.display(), offset = entry.offset, "a file goes on that a dead sidecar has read");
+        let len = match &entry.kind {
+            Kind::Filestream(state) => state.fingerprint_len.unwrap_or(0) as u32,
+            Kind::Log(_) => 0,
+        };
+        let own = entry_for(&input.spec, kind_of(input, f, len), identifier, f);
+        let entry =
+            Entry { key: own.key, kind: own.kind, source: own.source, ttl_ns: own.ttl_ns, unknown: None, ..entry };
+        self.registry.upsert(entry.clone());
+        self.resume(id, &entry, now);
+        Ok(Beside::Left(Vec::new()))
+    }
+
     /// Begins with a file that nothing is known of.
     fn begin(&mut self, id: FileId, ident: &Ident) {
         let Some(f) = self.table.get(id) else { return };
@@ -343,17 +396,9 @@ impl Harvester {
     pub(crate) fn has_fingerprint(&self, f: &FileState, fd: &dyn File) -> io::Result<bool> {
         let Some(key) = &f.key else { return Ok(true) };
         let spec = self.inputs.get(usize::from(f.input)).map(|i| &i.spec.identity);
-        let (Some(Identity::Fingerprint { offset, length, .. }), Some(Identifier::Fingerprint(known))) =
-            (spec, pillion_registry::identifier_of(key))
-        else {
-            return Ok(true);
-        };
-        // A file that is shorter than what the fingerprint skips was taken up by all of its bytes.
-        let offset = if f.fingerprint_len > 0 && u64::from(f.fingerprint_len) <= *offset { 0 } else { *offset };
-        let len = if f.fingerprint_len > 0 { f.fingerprint_len as usize } else { *length as usize };
-        let raw = read_exactly(fd, offset, len)?;
-        let hash = if f.fingerprint_len > 0 { growing_of(&raw) } else { sha256(&raw) };
-        Ok(known.split('~').next() == Some(&*hash))
+        let Some(Identifier::Fingerprint(known)) = pillion_registry::identifier_of(key) else { return Ok(true) };
+        let Some(identity) = spec else { return Ok(true) };
+        bears(identity, &known, u64::from(f.fingerprint_len), fd)
     }
 
     /// The file's fingerprint has grown to its full length, or to more than it had: its key changes once it is
@@ -409,7 +454,10 @@ impl Harvester {
     /// Where the file is that has a key that another one could take up.
     fn owner_state(&self, owner: FileId, id: FileId) -> Owner {
         let (Some(o), Some(f)) = (self.table.get(owner), self.table.get(id)) else { return Owner::Unknown };
-        if o.gone {
+        if self.may_be_others(owner) {
+            // It may have a name that is another process': then this is another file that begins alike.
+            Owner::Unknown
+        } else if o.gone {
             if f.len >= o.len { Owner::Gone } else { Owner::Present }
         } else if self.inputs.get(usize::from(o.input)).is_some_and(|i| i.tour.has_seen(o.seen)) {
             Owner::Present
@@ -419,7 +467,7 @@ impl Harvester {
     }
 
     /// Whether another file is where an entry says that its file is.
-    fn is_elsewhere(&mut self, source: &str, id: FileId) -> bool {
+    pub(crate) fn is_elsewhere(&mut self, source: &str, id: FileId) -> bool {
         let Some(f) = self.table.get(id) else { return false };
         let symlinks = self.inputs.get(usize::from(f.input)).is_some_and(|i| i.spec.symlinks);
         let there = self.is_there(std::path::Path::new(source), symlinks);

@@ -25,6 +25,7 @@ mod cold;
 mod descriptors;
 mod drain;
 mod due;
+mod elsewhere;
 mod file;
 mod gone;
 mod hints;
@@ -56,7 +57,7 @@ use pillion_world::{FsKind, Mono, World};
 pub use account::{FileAccount, Loss, LossCause, Stats};
 pub use file::Tally;
 pub use live::InputId;
-pub use shared::Shares;
+pub use shared::{Beside, Known, Shares};
 
 use crate::at::At;
 use crate::harvest::account::Books;

@@ -11,7 +11,7 @@
 //! name isn't read before a whole search has shown that no other process has it now.
 //! Tested in `tests/shared.rs`.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +20,6 @@ use std::time::Duration;
 use pillion_registry::Entry;
 use pillion_world::Mono;
 
-use crate::harvest::path::FilePath;
 use crate::harvest::table::FileId;
 use crate::harvest::{Harvester, account_of, identity};
 
@@ -35,14 +34,49 @@ pub trait Shares: Send + Sync {
     /// When it can't be read: new files wait.
     fn refresh(&self) -> io::Result<()>;
 
-    /// What another process has written down of the file with this key.
+    /// Of how many bytes other processes have made fingerprints that grow.
+    fn lengths(&self) -> BTreeSet<u32> {
+        BTreeSet::new()
+    }
+
+    /// What other processes have written down under these keys, whatever path one is tied to ([`pillion_registry::untied`]).
     ///
     /// # Errors
     /// As [`Shares::refresh`].
-    fn find(&self, key: &str) -> io::Result<Option<Entry>>;
+    fn find(&self, keys: &[&str]) -> io::Result<Known>;
+
+    /// What lies beside a file of which no process knows anything: a sidecar may have read it, and live, or be dead with its
+    /// cursor left behind. `ino`: the file's inode number.
+    ///
+    /// # Errors
+    /// When it can't be looked at: the file waits.
+    fn beside(&self, path: &Path, ino: u64) -> io::Result<Beside> {
+        let _ = (path, ino);
+        Ok(Beside::Nothing)
+    }
 
     /// A file with this key was renamed, and is another process' now, which finds it by its entry in the registry.
     fn handed_over(&self, key: &Arc<str>);
+}
+
+/// What other processes have written down under some keys.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Known {
+    /// Of one file, or of several that had an inode one after the other, or begin alike.
+    pub entries: Vec<Entry>,
+    /// Nobody has more.
+    pub whole: bool,
+}
+
+/// What lies beside a file.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Beside {
+    /// Nothing that is about this file.
+    Nothing,
+    /// Somebody may be reading it: it waits.
+    Waits,
+    /// What somebody who is dead wrote down of it, in one registry or several.
+    Left(Vec<Entry>),
 }
 
 /// How many files are taken up in one piece.
@@ -121,9 +155,9 @@ impl Harvester {
         let Some(f) = self.table.get(id) else { return };
         tracing::info!(from = %f.path.display(), to = %path.display(), read = f.pos, "a file was renamed, and is another replica's now");
         let group = f.group;
-        let key = f.key.clone();
         self.table.relocate(group, id, |f| f.path = PathBuf::from(path).into());
         self.write_entry(id);
+        let key = self.table.get(id).and_then(|f| f.key.clone());
         self.ready.retain(|other| other != id);
         self.let_go(id);
         if let (Some(key), Some(sharing)) = (key, &mut self.sharing) {
@@ -189,33 +223,29 @@ impl Harvester {
         }
     }
 
-    /// Whether others have to be asked what they know of a file with one of these keys: nothing is known here, or what is
-    /// known is of a path that is another's.
-    pub(crate) fn may_be_known_elsewhere(&self, keys: &[Arc<str>]) -> bool {
-        let Some(sharing) = &self.sharing else { return false };
-        let ours =
-            |key: &Arc<str>| self.registry.get(key).is_some_and(|e| sharing.shares.is_ours(Path::new(&*e.source)));
-        !keys.iter().any(ours)
+    pub(crate) fn shares(&self) -> Option<&dyn Shares> {
+        self.sharing.as_ref().map(|sharing| &*sharing.shares)
     }
 
-    /// Takes over what another process has of a file at this path, under one of these keys. `None`: the others haven't been
-    /// asked since the file was found.
-    pub(crate) fn adopt_from_others(&self, keys: &[Arc<str>], path: &FilePath) -> Option<io::Result<()>> {
-        let sharing = self.sharing.as_ref().filter(|sharing| sharing.asked)?;
-        for key in keys {
-            let entry = match sharing.shares.find(key) {
-                Ok(None) => continue,
-                Ok(Some(entry)) => entry,
-                Err(e) => return Some(Err(e)),
-            };
-            tracing::info!(%key, from = %entry.source, offset = entry.offset, "a file goes on that another replica has read");
-            if self.registry.get(key).is_some_and(|own| own.incarnation != entry.incarnation) {
+    /// The others, when they have been asked since the file was found that is being bound.
+    pub(crate) fn asked_shares(&self) -> Option<Arc<dyn Shares>> {
+        self.sharing.as_ref().filter(|sharing| sharing.asked).map(|sharing| Arc::clone(&sharing.shares))
+    }
+
+    /// Forgets what was kept of a life for those who have it: it is ours again.
+    pub(crate) fn forget_twins(&mut self, entry: &Entry) {
+        let Some(sharing) = &mut self.sharing else { return };
+        let is_twin = |key: &str| self.registry.get(key).is_some_and(|own| own.incarnation == entry.incarnation);
+        sharing.kept.retain(|(_, key)| {
+            let twin = is_twin(key);
+            if twin {
                 self.registry.remove(key);
             }
-            self.registry.upsert(Entry { source: Arc::clone(path.text()), ..entry });
-            break;
+            !twin
+        });
+        if is_twin(&entry.key) {
+            self.registry.remove(&entry.key);
         }
-        Some(Ok(()))
     }
 
     /// Nothing is known of a file: it waits for what others know.
@@ -240,6 +270,7 @@ impl Harvester {
                 self.say_once(Path::new("/"), "other replicas' registries can't be read: new files wait", &e);
                 return;
             }
+            self.lengths.extend(sharing.shares.lengths());
             self.inputs[input].tour.answered = self.inputs[input].tour.unknown.len();
         }
         for _ in 0..PIECE {

@@ -7,7 +7,7 @@
 //! is read or sent while the fence has lapsed.
 //! Tested below, and by the command line's tests (`tests/run/replicas.rs`).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use pillion_input::Shares;
-use pillion_registry::others::{Found, Others};
-use pillion_registry::{Entry, Options, STORE, note};
+use pillion_input::{Known, Shares};
+use pillion_registry::others::Others;
+use pillion_registry::{Options, STORE, note};
 use pillion_shards::{Fence, Shard, shard_of};
 use pillion_world::{Mono, World};
 use tokio::sync::Notify;
@@ -174,13 +174,14 @@ impl Shares for Ours {
         }
     }
 
-    fn find(&self, key: &str) -> io::Result<Option<Entry>> {
-        match lock(&self.others).find(key) {
-            Ok(Found::At(_, entry)) => Ok(Some(*entry)),
-            Ok(Found::Nowhere) => Ok(None),
-            Ok(Found::Unknown) => Err(io::Error::other("what other replicas have isn't known yet")),
-            Err(e) => Err(io::Error::other(e.to_string())),
-        }
+    fn lengths(&self) -> BTreeSet<u32> {
+        lock(&self.others).lengths().clone()
+    }
+
+    fn find(&self, keys: &[&str]) -> io::Result<Known> {
+        let found = lock(&self.others).find(keys).map_err(|e| io::Error::other(e.to_string()))?;
+        let entries = found.entries.into_iter().map(|(_, entry)| entry).collect();
+        Ok(Known { entries, whole: found.whole })
     }
 }
 
@@ -188,7 +189,7 @@ impl Shares for Ours {
 mod tests {
     use super::*;
     use pillion_event::Incarnation;
-    use pillion_registry::{FilestreamState, Identifier, Kind, Registry};
+    use pillion_registry::{Entry, FilestreamState, Identifier, Kind, Registry};
 
     fn entry(ino: u64, source: &Path) -> Entry {
         let id = Identifier::Native { ino, dev: 0 };
@@ -231,7 +232,9 @@ mod tests {
         }
         ours.refresh().unwrap();
         let key = |ino| entry(ino, Path::new("/")).key;
-        assert_eq!(ours.find(&key(1)).unwrap(), None, "the own registry isn't another's");
-        assert_eq!(ours.find(&key(2)).unwrap().unwrap().source, entry(2, &root.join("a.log")).source);
+        let nothing = Known { entries: Vec::new(), whole: true };
+        assert_eq!(ours.find(&[&key(1)]).unwrap(), nothing, "the own registry isn't another's");
+        let found = ours.find(&[&key(1), &key(2)]).unwrap().entries;
+        assert_eq!(found.iter().map(|e| &*e.key).collect::<Vec<_>>(), [&*key(2)]);
     }
 }

@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex};
 use pillion_engine::ledger::Ledger;
 use pillion_engine::run::Ending;
 use pillion_event::InputKind;
-use pillion_input::Identity;
 use pillion_kube::client::{Target, own_namespace};
 use pillion_kube::shards::{Leases, Settings as LeaseSettings};
 use pillion_output::Requests;
@@ -75,13 +74,6 @@ pub(crate) fn check(sharing: &Sharing, parts: &Assembled, flags: &RunFlags) -> R
         let (id, kind) = (&input.desc.id, input.desc.kind);
         if kind == InputKind::Stdin {
             return Err("pillion.shards: standard input can't be shared; remove the input stdin".into());
-        }
-        if matches!(input.identity, Identity::Fingerprint { .. }) {
-            return Err(format!(
-                "pillion.shards: the input {id:?} tells files apart by their beginnings, and files of different replicas that begin \
-                 alike would be taken for one; set `file_identity.native: ~` (inodes are the same for all clients of NFS, EFS and \
-                 CephFS), or `file_identity.path: ~` where files are never renamed"
-            ));
         }
         if let Some(outside) =
             input.paths.iter().map(pillion_input::Glob::folder).find(|f| !f.starts_with(&sharing.root))

@@ -112,6 +112,22 @@ impl Share {
         serde_json::from_slice(&output.stdout).unwrap_or_default()
     }
 
+    /// Waits until every file is read to its end, and that is on the disk.
+    fn all_read(&self, running: &[&Running]) {
+        self.all_there(running);
+        let begin = Instant::now();
+        loop {
+            let mut command = Command::new(program());
+            command.args(["shards", "--json", "-c", "filebeat.yml"]).current_dir(self.job.path("."));
+            let output = command.env_remove("KUBERNETES_SERVICE_HOST").output().unwrap();
+            let shown: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            if shown["behind_bytes"] == 0 && shown["whole"] == true {
+                return;
+            }
+            assert!(begin.elapsed() < LIMIT, "not everything is noted: {shown}");
+        }
+    }
+
     /// Waits until each of so many living replicas has a part.
     fn settled(&self, replicas: usize) {
         wait_for(&format!("{replicas} replicas that have all shards"), || {
@@ -259,10 +275,44 @@ fn what_cant_be_shared_is_refused() {
         refused.ends_with(2);
         assert!(refused.err().contains(why), "{args:?}: {}", refused.err());
     }
-    // Files that begin alike would be taken for one.
-    let config = share.job.read("filebeat.yml").replace("  id: jobs", "  id: jobs\n  file_identity.fingerprint: ~");
+}
+
+/// The default of Filebeat 9: files of several replicas begin alike, and go from one to the other.
+#[test]
+fn with_fingerprints_files_that_begin_alike_keep_a_cursor_each() {
+    let mut share = files();
+    let config = share.job.read("filebeat.yml");
+    let config = config.replace("  id: jobs", "  id: jobs\n  file_identity.fingerprint: {growing: true}");
     share.job.write("filebeat.yml", &config);
-    let mut refused = share.start(&[]);
-    refused.ends_with(2);
-    assert!(refused.err().contains("file_identity.native"), "{}", refused.err());
+    let begin = |share: &Share, files: std::ops::Range<usize>| {
+        for file in files {
+            std::fs::write(share.log(file), "Starting\n").unwrap();
+        }
+    };
+    begin(&share, 0..40);
+    let (one, two) = (share.start(&[]), share.start(&[]));
+    share.settled(2);
+    begin(&share, 40..60);
+    share.write(0..60, 0..10);
+    share.all_read(&[&one, &two]);
+    // Every file gets another name, so that most change their shard.
+    for file in 0..60 {
+        std::fs::rename(share.log(file), share.log(file + 100)).unwrap();
+    }
+    share.write(100..160, 10..20);
+    share.all_read(&[&one, &two]);
+    one.signal(Signal::KILL);
+    share.write(100..160, 20..30);
+    share.all_read(&[&two]);
+    let mut two = two;
+    two.signal(Signal::TERM);
+    two.ends_with(0);
+    let mut arrived = share.arrived();
+    // A life for each file, whatever they begin with, and nothing begins anew.
+    let ids: BTreeSet<String> = arrived.remove("Starting").unwrap().into_iter().collect();
+    assert_eq!(ids.len(), 60);
+    assert_eq!(arrived.keys().cloned().collect::<BTreeSet<_>>(), share.written);
+    for (line, ids) in arrived {
+        assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 1, "{line}: {ids:?}");
+    }
 }
