@@ -215,8 +215,22 @@ impl Heart {
 
     /// Not synced: it matters only to those who look now.
     fn write(&mut self) -> io::Result<()> {
+        self.write_as(&json!({"run": self.run, "beat": self.beat}))
+    }
+
+    /// Ends the claim before everything is shipped: whoever comes next needn't wait, while an owner that wakes up finds that it
+    /// was deposed all the same.
+    pub fn release(&mut self) -> io::Result<Beat> {
+        let beat = self.beat()?;
+        if beat == Beat::Ours {
+            self.write_as(&json!({"run": self.run, "beat": self.beat, "released": true}))?;
+        }
+        Ok(beat)
+    }
+
+    fn write_as(&self, text: &Value) -> io::Result<()> {
         let new = self.dir.join(format!("{ALIVE}.{}", self.run.get(..8).unwrap_or_default()));
-        let text = format!("{}\n", json!({"run": self.run, "beat": self.beat}));
+        let text = format!("{text}\n");
         let file = self.world.fs.open(&new, OpenHow::Truncate(FILE_MODE))?;
         let written = file.write_all(text.as_bytes());
         drop(file);
@@ -247,6 +261,12 @@ fn read_alive(world: &World, dir: &Path) -> io::Result<Option<(String, u64)>> {
     let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let run = value["run"].as_str().filter(|run| run.len() == 32);
     Ok(run.map(|run| (run.to_owned(), value["beat"].as_u64().unwrap_or(0))))
+}
+
+/// Whether the last claim was ended by whoever had it ([`Heart::release`]).
+pub fn is_released(world: &World, dir: &Path) -> bool {
+    let bytes = world.fs.read(&dir.join(ALIVE), MAX_ALIVE).unwrap_or_default();
+    serde_json::from_slice(&bytes).is_ok_and(|value: Value| value["released"] == true)
 }
 
 /// Whether a folder is marked as done.
@@ -349,7 +369,13 @@ mod tests {
         assert!(!is_done(&world, dir));
         assert_eq!(second.done(&json!({"verdict": "complete"})).unwrap(), Beat::Ours);
         assert!(is_done(&world, dir));
+        assert!(!is_released(&world, dir));
+        assert_eq!(second.release().unwrap(), Beat::Ours);
+        assert!(is_released(&world, dir));
+        assert_eq!(first.beat().unwrap(), Beat::Deposed, "who wakes up is deposed all the same");
         let _third = Heart::claim(&world, dir).unwrap();
+        assert!(!is_released(&world, dir));
+        assert_eq!(second.release().unwrap(), Beat::Deposed);
         assert!(!is_done(&world, dir), "who works on it again makes it undone first");
         assert_eq!(std::fs::read_dir(dir).unwrap().count(), 1, "nothing else is left behind");
     }

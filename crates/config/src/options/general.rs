@@ -130,6 +130,7 @@ pub(super) const GENERAL: &[Row] = &[
     Row("pillion.registry.heartbeat", ALL, T),
     Row("pillion.shards.root", ALL, T),
     Row("pillion.shards.count", ALL, T),
+    Row("pillion.shards.grace", ALL, T),
     Row("pillion.shards.lease", ALL, T),
     Row("pillion.shards.board", ALL, T),
     Row("pillion.shards.group", ALL, T),

@@ -150,6 +150,7 @@ mod tests {
                 root: "/logs".into(),
                 count: 4,
                 lease: Duration::from_secs(15),
+                grace: Duration::from_secs(60),
                 board: Board::Kubernetes { namespace: None, group: "pillion".into() },
             },
             place: "Lease logging/pillion".into(),

@@ -9,6 +9,7 @@
 //! | `adopt.rs` | taking over cursors on the shared file system |
 //! | `fenced.rs` | what outputs may send |
 //! | `rooted.rs` | no sign of life while the shared root doesn't answer |
+//! | `seats.rs` | what dead sidecars left beside their logs |
 //! | `leave.rs` | how a run ends that shares files |
 //! | `tidy.rs` | what is forgotten |
 //! | [`blocking`] | how a board of files is asked |
@@ -20,6 +21,7 @@ mod fenced;
 mod leave;
 mod ours;
 mod rooted;
+mod seats;
 pub mod settings;
 mod start;
 mod tidy;

@@ -12,10 +12,11 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use pillion_input::{Known, Shares};
+use super::seats::Seats;
+use pillion_input::{Beside, Known, Shares};
 use pillion_registry::others::Others;
 use pillion_registry::{Options, STORE, note};
 use pillion_shards::{Fence, Shard, shard_of};
@@ -47,6 +48,8 @@ pub(crate) struct Ours {
     fence: Option<Fence>,
     regained: Notify,
     others: Mutex<Others>,
+    /// What dead sidecars have left; nobody asks for it before it is set.
+    seats: OnceLock<Arc<Seats>>,
     /// Files that went to another replica by a rename, and when: it finds them by their entries here.
     handed: Mutex<HashMap<Arc<str>, Mono>>,
 }
@@ -61,8 +64,14 @@ impl Ours {
             fence,
             regained: Notify::new(),
             others: Mutex::new(Others::new(world, &replicas(root))),
+            seats: OnceLock::new(),
             handed: Mutex::default(),
         })
+    }
+
+    /// Files of which no replica knows anything are looked for there.
+    pub(super) fn look_beside(&self, seats: Arc<Seats>) {
+        let _ = self.seats.set(seats);
     }
 
     /// The shard of a path; `None`: it isn't beneath the root.
@@ -176,6 +185,10 @@ impl Shares for Ours {
 
     fn lengths(&self) -> BTreeSet<u32> {
         lock(&self.others).lengths().clone()
+    }
+
+    fn beside(&self, path: &Path, ino: u64) -> io::Result<Beside> {
+        self.seats.get().map_or(Ok(Beside::Nothing), |seats| seats.beside(path, ino))
     }
 
     fn find(&self, keys: &[&str]) -> io::Result<Known> {

@@ -18,6 +18,8 @@ const COUNTS: RangeInclusive<u64> = 1..=1024;
 const LEASE: Duration = Duration::from_secs(15);
 /// Less, and a slow answer looks like a death; more, and nobody ships a dead replica's files for too long.
 const LEASES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
+/// How long nothing of a sidecar must have moved, unless `pillion.shards.grace` says otherwise: as a sweep has it.
+const GRACE: Duration = crate::sweep::GRACE;
 /// What the replicas are called together, unless `pillion.shards.group` says otherwise.
 const GROUP: &str = "pillion";
 /// The longest name of a group: a member's name comes behind it.
@@ -34,6 +36,9 @@ pub struct Sharing {
     pub count: u16,
     /// `lease`: how long a replica's sign of life must stand still until others take its shards. 1 s to 10 min.
     pub lease: Duration,
+    /// `grace`: how long nothing of a sidecar with a registry beside its logs must have moved until its files are taken. 0 is
+    /// for file systems with working locks alone.
+    pub grace: Duration,
     /// `board`: by what the replicas agree.
     pub board: Board,
 }
@@ -79,12 +84,13 @@ impl Sharing {
             let reason = "within that time a dead replica can't be told from a slow one, or is missed for too long";
             return Err(shards.error("lease", reason, "use 1s to 10m; 15s is a good choice"));
         }
+        let grace = shards.duration("grace")?.unwrap_or(GRACE);
         let board = board(&shards, count)?;
         if root.str("pillion.registry.beside_logs")?.is_some_and(|on| !on.is_empty() && on != "false") {
             let reason = "replicas keep their registries beneath `pillion.shards.root`";
             return Err(root.error("pillion.registry.beside_logs", reason, "remove this option"));
         }
-        Ok(Some(Sharing { root: PathBuf::from(folder), count, lease, board }))
+        Ok(Some(Sharing { root: PathBuf::from(folder), count, lease, grace, board }))
     }
 }
 
@@ -170,7 +176,8 @@ mod tests {
             ("index: 1/1", Board::Static { index: 1, of: 1 }),
         ] {
             let got = shards(&format!("root: /logs, {yaml}")).unwrap();
-            let want = Sharing { root: "/logs".into(), count: 64, lease: Duration::from_secs(15), board };
+            let (lease, grace) = (Duration::from_secs(15), Duration::from_secs(60));
+            let want = Sharing { root: "/logs".into(), count: 64, lease, grace, board };
             assert_eq!(got, want, "{yaml}");
         }
         let all = shards("root: /logs, count: 1024, lease: 1s, index: 1024/1024").unwrap();

@@ -8,6 +8,7 @@
 //! Tested below and by the command line's tests (`tests/run/replicas.rs`).
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use pillion_engine::ledger::Ledger;
 use pillion_engine::run::Ending;
@@ -27,12 +28,14 @@ use super::blocking::Threads;
 use super::drive::{Driver, Hands, mailbox};
 use super::leave::Helm;
 use super::rooted::Rooted;
+use super::seats::Seats;
 use super::settings::{Board, Sharing};
 use super::tidy::Tidy;
 use super::{Fenced, Ours};
 use crate::assemble::Assembled;
 use crate::harvesting::Harvesting;
 use crate::seat::{Seat, hostname};
+use crate::sweep::Root;
 use crate::work::{RunFlags, fail, refuse};
 
 /// The part of the host's name in a member's name.
@@ -45,6 +48,7 @@ pub(crate) struct Replica {
     backend: Option<Arc<dyn Backend>>,
     /// Until it drives.
     member: Mutex<Option<Member>>,
+    seats: Arc<Seats>,
 }
 
 /// What can't be done while files are shared.
@@ -141,7 +145,11 @@ impl Replica {
             busy: Mutex::default(),
             current: Mutex::default(),
         };
-        let replica = Replica { sharing: sharing.clone(), disk: Arc::new(disk), backend, member: Mutex::new(member) };
+        let swept = Root::open(root).map_err(|why| fail(&format!("pillion.shards.root: {why}")))?;
+        let seats = Arc::new(Seats::new(swept, &disk.member, &disk.registry, sharing.grace));
+        disk.ours.look_beside(Arc::clone(&seats));
+        let member = Mutex::new(member);
+        let replica = Replica { sharing: sharing.clone(), disk: Arc::new(disk), backend, member, seats };
         Ok((replica, Seat::shared(home, data, registry, parts.engine.receipt.clone())))
     }
 
@@ -172,6 +180,7 @@ impl Replica {
         ledger: &Arc<Ledger>,
         endings: &mpsc::Sender<Ending>,
     ) -> Option<Helm> {
+        tokio::spawn(look_after(Arc::clone(&self.seats), Arc::clone(&self.disk.ours), Arc::clone(harvesting)));
         let member = self.member.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         member.zip(self.backend.clone()).map(|(member, backend)| {
             let (tell, told) = mailbox();
@@ -190,6 +199,22 @@ impl Replica {
             tokio::spawn(driver.run());
             Helm { hands, tell, stand: stands, lease: self.sharing.lease }
         })
+    }
+}
+
+/// How often what dead sidecars left is looked at.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
+
+/// Looks after what dead sidecars left, for as long as the process runs.
+async fn look_after(seats: Arc<Seats>, ours: Arc<Ours>, harvesting: Arc<Harvesting>) {
+    let runtime = tokio::runtime::Handle::current();
+    loop {
+        tokio::time::sleep(LOOK_AFTER).await;
+        let (seats, ours, runtime) = (Arc::clone(&seats), Arc::clone(&ours), runtime.clone());
+        let looked = tokio::task::spawn_blocking(move || seats.look_after(&ours, &runtime)).await;
+        if looked.unwrap_or(false) {
+            harvesting.shares_grew();
+        }
     }
 }
 

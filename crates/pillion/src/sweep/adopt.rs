@@ -42,7 +42,7 @@ use crate::work::{RunFlags, ride};
 /// How long a claim is left alone before it counts, where locks can't be relied on: another sweeper's would be seen.
 const SETTLE: Duration = Duration::from_secs(2);
 /// What is adopted at once.
-const BOUNDS: Bounds = Bounds { file: 64 << 20, entries: 100_000, path: 4096, key: 8192 };
+pub(crate) const BOUNDS: Bounds = Bounds { file: 64 << 20, entries: 100_000, path: 4096, key: 8192 };
 
 /// Takes one over and ships it. `claimed`: the incarnations of this sweep's other registries. `held`: the registry, and with
 /// it the lock, as long as any thread or task of the run has it.
@@ -91,7 +91,7 @@ async fn try_adopt(
 }
 
 /// Steps 1 to 3. `None`: its owner, or another sweeper, is there.
-async fn sit_down(
+pub(crate) async fn sit_down(
     root: &Root,
     found: &Found,
     claimed: &mut HashSet<Incarnation>,
@@ -179,17 +179,22 @@ fn told(found: &Found, read: &Foreign, left: &Left, ended: Option<&Outcome>) -> 
         "of": found.owner.host,
         "left": left.json(),
         "refused": read.refused,
-        "swept_by": {
-            "host": hostname(),
-            "version": env!("CARGO_PKG_VERSION"),
-            "at": rfc3339(World::real().clock.wall()),
-        },
+        "swept_by": swept_by(),
         "receipt": ended.map(|outcome| outcome.receipt.json()),
     })
 }
 
+/// Who ships what was left, as receipts name it.
+pub(crate) fn swept_by() -> Value {
+    json!({
+        "host": hostname(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "at": rfc3339(World::real().clock.wall()),
+    })
+}
+
 /// The Job's receipt: proof only, so that a folder that can't take it doesn't keep lines from being shipped.
-fn write_receipt(seat: &Seat, told: &Value) {
+pub(crate) fn write_receipt(seat: &Seat, told: &Value) {
     let done = seat.world.fs.replace(&seat.data.join(RECEIPT), format!("{told}\n").as_bytes(), 0o600);
     if let Err(e) = done {
         tracing::warn!(path = %seat.data.display(), error = %e, "the receipt can't be written");

@@ -28,11 +28,11 @@ const MAX_FOUND: usize = 20_000;
 /// How often owners are looked at during the grace.
 const LOOKS: u32 = 4;
 /// Where a registry lies in its folder.
-pub(super) const REGISTRY: &str = "registry";
+pub(crate) const REGISTRY: &str = "registry";
 
 /// What is known of a registry's owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(crate) enum State {
     /// Somebody works on it.
     Alive,
     /// Everything was shipped.
@@ -45,20 +45,20 @@ pub(super) enum State {
 
 /// A registry beside logs.
 #[derive(Clone, Debug)]
-pub(super) struct Found {
+pub(crate) struct Found {
     /// The folder of the logs.
-    pub(super) logs: PathBuf,
+    pub(crate) logs: PathBuf,
     /// The registry's own folder in it.
-    pub(super) dir: PathBuf,
-    pub(super) name: String,
-    pub(super) state: State,
-    pub(super) owner: Owner,
+    pub(crate) dir: PathBuf,
+    pub(crate) name: String,
+    pub(crate) state: State,
+    pub(crate) owner: Owner,
     /// How its owner looked, last.
-    pub(super) sighting: Sighting,
+    pub(crate) sighting: Sighting,
 }
 
 /// Finds all of them, and waits until it is known of each whether its owner lives.
-pub(super) async fn find(root: &Root, grace: Duration) -> Vec<Found> {
+pub(crate) async fn find(root: &Root, grace: Duration) -> Vec<Found> {
     let mut all: Vec<Found> = walk(root).into_iter().filter_map(|dir| look(&root.world, &dir, grace)).collect();
     let step = grace / LOOKS;
     for _ in 0..LOOKS {
@@ -130,8 +130,8 @@ fn folders_in(world: &World, dir: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// The first look at one. `None`: it isn't a registry's folder.
-fn look(world: &World, dir: &Path, grace: Duration) -> Option<Found> {
+/// The first look at one. A `grace` that can't tell whether its owner lives makes it refused. `None`: it isn't a registry's folder.
+pub(crate) fn look(world: &World, dir: &Path, grace: Duration) -> Option<Found> {
     let logs = dir.parent()?.parent()?.to_owned();
     let name = dir.file_name()?.to_string_lossy().into_owned();
     let found = |state| Found {

@@ -29,8 +29,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::assemble;
 use crate::cli::Sweep;
 use crate::work::{INCOMPLETE, fail};
+pub(crate) use adopt::{BOUNDS, sit_down, swept_by, write_receipt};
 pub use after::After;
-use find::{Found, State};
+pub(crate) use find::{Found, REGISTRY, State, look};
+pub(crate) use report::Left;
 use report::Summary;
 
 /// How long an owner must not have moved, unless it is said.
@@ -40,14 +42,14 @@ pub(crate) const GRACE: Duration = Duration::from_secs(60);
 const ENDING: Duration = Duration::from_secs(5);
 
 /// A folder that is swept, as it is seen.
-struct Root {
-    path: PathBuf,
-    beneath: Arc<Beneath>,
-    world: World,
+pub(crate) struct Root {
+    pub(crate) path: PathBuf,
+    pub(crate) beneath: Arc<Beneath>,
+    pub(crate) world: World,
 }
 
 impl Root {
-    fn open(path: &std::path::Path) -> Result<Root, String> {
+    pub(crate) fn open(path: &std::path::Path) -> Result<Root, String> {
         let real = World::real();
         let cannot = |e: std::io::Error| format!("{} can't be swept: {e}", path.display());
         let path = real.fs.canonicalize(path).map_err(cannot)?;

@@ -21,7 +21,7 @@ const MAX_NAMED: usize = 1000;
 
 /// What a dead owner left, by its registry: files that it didn't know of come on top.
 #[derive(Debug, Default)]
-pub(super) struct Left {
+pub(crate) struct Left {
     named: Vec<Value>,
     omitted: u64,
     bytes: u64,
@@ -30,7 +30,7 @@ pub(super) struct Left {
 
 impl Left {
     /// Compares the entries with the files. Paths are hints: they are looked at beneath the root alone.
-    pub(super) fn of(world: &World, view: &Path, read: &Foreign) -> Left {
+    pub(crate) fn of(world: &World, view: &Path, read: &Foreign) -> Left {
         let mut left = Left::default();
         for entry in &read.entries {
             let source = Path::new(&*entry.source);
@@ -56,20 +56,20 @@ impl Left {
         left
     }
 
-    pub(super) fn files(&self) -> u64 {
+    pub(crate) fn files(&self) -> u64 {
         self.named.len() as u64 + self.omitted
     }
 
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// Files on other volumes than the registry's: nobody can ship them from here.
-    pub(super) fn unreachable(&self) -> Vec<String> {
+    pub(crate) fn unreachable(&self) -> Vec<String> {
         self.unreachable.clone()
     }
 
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         json!({"files": self.named, "omitted": self.omitted, "bytes": self.bytes, "unreachable": self.unreachable})
     }
 }

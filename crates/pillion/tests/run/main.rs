@@ -12,6 +12,7 @@ mod harness;
 mod monitoring;
 mod panics;
 mod replicas;
+mod seats;
 mod shards;
 mod sweep;
 mod told;

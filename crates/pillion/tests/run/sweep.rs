@@ -10,12 +10,12 @@ use serde_json::Value;
 use crate::harness::{Endpoint, Job, Running, dead_port, wait_for};
 
 /// A volume with the folders of pods, and a configuration that all of them have.
-struct Volume {
-    job: Job,
+pub(crate) struct Volume {
+    pub(crate) job: Job,
 }
 
 impl Volume {
-    fn new(target: std::net::SocketAddr) -> Volume {
+    pub(crate) fn new(target: std::net::SocketAddr) -> Volume {
         let job = Job::new(target);
         let volume = job.path("volume");
         std::fs::create_dir(&volume).unwrap();
@@ -35,37 +35,37 @@ impl Volume {
     }
 
     /// A pod's folder.
-    fn pod(&self, name: &str) -> PathBuf {
+    pub(crate) fn pod(&self, name: &str) -> PathBuf {
         let dir = self.job.path("volume").join(name);
         std::fs::create_dir_all(&dir).unwrap();
         dir
     }
 
-    fn append(&self, pod: &str, text: &str) {
+    pub(crate) fn append(&self, pod: &str, text: &str) {
         let path = self.pod(pod).join("a.log");
         std::fs::File::options().create(true).append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
     }
 
     /// A pod's sidecar, with its output going there.
-    fn sidecar(&self, pod: &str, more: &[&str]) -> Running {
+    pub(crate) fn sidecar(&self, pod: &str, more: &[&str]) -> Running {
         let mut command = self.job.command(&[&["run", "-e"], more].concat());
         command.env("POD_NAME", pod).env("POD_NAMESPACE", "jobs");
         Running::start(&mut command, &self.pod(pod).join(".."))
     }
 
-    fn registry(&self, pod: &str) -> PathBuf {
+    pub(crate) fn registry(&self, pod: &str) -> PathBuf {
         self.pod(pod).join(".pillion").join(pod)
     }
 
-    fn has(&self, pod: &str, file: &str) -> bool {
+    pub(crate) fn has(&self, pod: &str, file: &str) -> bool {
         self.registry(pod).join(file).exists()
     }
 
-    fn json(&self, pod: &str, file: &str) -> Value {
+    pub(crate) fn json(&self, pod: &str, file: &str) -> Value {
         serde_json::from_slice(&std::fs::read(self.registry(pod).join(file)).unwrap()).unwrap()
     }
 
-    fn sweep(&self, more: &[&str]) -> Running {
+    pub(crate) fn sweep(&self, more: &[&str]) -> Running {
         let volume = self.job.path("volume");
         let mut command = std::process::Command::new(crate::harness::program());
         command.args(["sweep", "-e", "-c", "filebeat.yml", "--path.home", "."]).args(more).arg(&volume);
@@ -93,7 +93,7 @@ impl Volume {
     }
 }
 
-fn sorted(mut lines: Vec<String>) -> Vec<String> {
+pub(crate) fn sorted(mut lines: Vec<String>) -> Vec<String> {
     lines.sort();
     lines
 }
@@ -118,6 +118,9 @@ fn a_sweep_ships_what_a_killed_sidecar_left_and_nothing_twice() {
     let done = volume.json("job-1", "done.json");
     assert_eq!((&done["verdict"], &done["left"]["files"][0]["from"]), (&"complete".into(), &12.into()), "{done}");
     assert_eq!(done["receipt"]["totals"]["acknowledged"], 1);
+    let by = &done["swept_by"];
+    assert_eq!(by["version"], env!("CARGO_PKG_VERSION"), "{done}");
+    assert!(by["host"].as_str().is_some_and(|host| !host.is_empty()) && by["at"].is_string(), "{done}");
     assert_eq!(volume.json("job-1", "receipt.json"), done);
     // Nothing is left for another one, nor for the owner itself, which makes it undone first.
     volume.sweep(&["--grace", "2s"]).ends_with(0);
