@@ -26,7 +26,7 @@ use pillion_world::Mono;
 
 use crate::harvest::Harvester;
 use crate::harvest::file::differ;
-use crate::harvest::identity::bears;
+use crate::harvest::identity::{Bind, bears};
 use crate::harvest::look::missing;
 use crate::harvest::table::FileId;
 use crate::harvest::trust::holds;
@@ -38,9 +38,21 @@ fn reach(entry: &Entry) -> (u64, u64) {
 }
 
 impl Harvester {
+    /// Asks what others know of a file, unless it is known here. `Some`: it can't be bound now.
+    pub(crate) fn asks_others(&mut self, id: FileId, keys: &[Arc<str>], now: Mono) -> Option<Bind> {
+        if !self.may_be_known_elsewhere(id, keys, now) {
+            return None;
+        }
+        match self.adopt_from_others(id, keys, now) {
+            None => Some(Bind::Unknown),
+            Some(Ok(())) => None,
+            Some(Err(e)) => Some(Bind::Failed(e)),
+        }
+    }
+
     /// Whether others have to be asked what they know of a file with one of these keys: what is known here is of another file,
     /// or of a path that is another's.
-    pub(crate) fn may_be_known_elsewhere(&mut self, id: FileId, keys: &[Arc<str>], now: Mono) -> bool {
+    fn may_be_known_elsewhere(&mut self, id: FileId, keys: &[Arc<str>], now: Mono) -> bool {
         if self.sharing.is_none() {
             return false;
         }
@@ -70,7 +82,7 @@ impl Harvester {
     }
 
     /// Takes over what others have of a file under these keys. `None`: they haven't been asked since the file was found.
-    pub(crate) fn adopt_from_others(&mut self, id: FileId, keys: &[Arc<str>], now: Mono) -> Option<io::Result<()>> {
+    fn adopt_from_others(&mut self, id: FileId, keys: &[Arc<str>], now: Mono) -> Option<io::Result<()>> {
         let shares = self.asked_shares()?;
         let names: Vec<&str> = keys.iter().map(|key| &**key).collect();
         let known = match shares.find(&names) {

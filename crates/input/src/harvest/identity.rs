@@ -137,12 +137,8 @@ impl Harvester {
         let fingerprint = matches!(input.spec.identity, Identity::Fingerprint { .. });
         let (path, is_first) = (f.path.clone(), input.tours == 0);
         let keys: Vec<Arc<str>> = ident.candidates.iter().map(key_of).collect();
-        if self.may_be_known_elsewhere(id, &keys, now) {
-            match self.adopt_from_others(id, &keys, now) {
-                None => return Bind::Unknown,
-                Some(Ok(())) => {}
-                Some(Err(e)) => return Bind::Failed(e),
-            }
+        if let Some(bound) = self.asks_others(id, &keys, now) {
+            return bound;
         }
         for key in &keys {
             let Some(entry) = self.registry.get(key).filter(|entry| !self.is_others_entry(entry)) else { continue };
@@ -175,16 +171,21 @@ impl Harvester {
                 }
             }
         }
+        self.begins_or_waits(id, &ident, now)
+    }
+
+    /// Nothing is known of a file: it begins, unless a sidecar reads it, or has left a cursor beside it.
+    fn begins_or_waits(&mut self, id: FileId, ident: &Ident, now: Mono) -> Bind {
         match self.left_beside(id, &ident.identifier, now) {
             Ok(Beside::Nothing) => {}
             Ok(Beside::Waits) => return Bind::Waits,
             Ok(Beside::Left(_)) => {
-                self.rekey(id, &ident);
+                self.rekey(id, ident);
                 return Bind::Bound;
             }
             Err(e) => return Bind::Failed(e),
         }
-        self.begin(id, &ident);
+        self.begin(id, ident);
         if let Some(f) = self.table.get(id) {
             tracing::debug!(path = %f.path.display(), key = f.key.as_deref().unwrap_or_default(), "a file begins");
         }

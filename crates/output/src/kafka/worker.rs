@@ -278,7 +278,6 @@ impl Worker {
             }
             again = true;
             batches = self.admit(batches).await;
-            self.number(&mut batches);
             let (answers, mut trouble) = self.send(&batches).await;
             let (mut new_producer, mut any_taken) = (false, false);
             let mut left = Vec::new();
@@ -332,7 +331,7 @@ impl Worker {
         }
     }
 
-    /// Waits until batches may be sent. Of which somebody else sends a part by now, the rest is made into another one later.
+    /// Waits until batches may be sent, and numbers those that have none yet. Of which somebody else sends a part by now, the rest is made into another one later.
     async fn admit(&mut self, batches: Vec<Batch>) -> Vec<Batch> {
         let mut left = Vec::new();
         for mut batch in batches {
@@ -347,6 +346,7 @@ impl Worker {
             }
             self.pool.put(batch.piece);
         }
+        self.number(&mut left);
         left
     }
 
