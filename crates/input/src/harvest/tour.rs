@@ -335,7 +335,7 @@ impl Harvester {
             Ok(Bind::Unknown) => self.is_unknown(id),
             Ok(Bind::Bound) => self.consider(id, now),
             Ok(Bind::TooShort) => self.doubt_at_drain(id, now),
-            Ok(Bind::Merged | Bind::Failed(_)) => {}
+            Ok(Bind::Waits | Bind::Merged | Bind::Failed(_)) => {}
             Err(e) => self.failed(id, "a file can't be read", &e, now),
         }
     }

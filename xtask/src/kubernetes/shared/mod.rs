@@ -11,6 +11,7 @@
 
 mod cases;
 mod count;
+mod door;
 mod folder;
 mod replicas;
 mod row;
@@ -32,7 +33,7 @@ use crate::args::Args;
 use crate::servers::{Kind, Server};
 use crate::{Outcome, image, root};
 
-/// The server that counts. Filebeat 7.17 speaks to it too.
+/// The server that counts. Filebeat 7.17 speaks to it through a [`door`].
 const SERVER: Kind = Kind::Elasticsearch7;
 /// A row ends when everything is there, or nothing has come for so long.
 const QUIET: Duration = Duration::from_secs(60);
@@ -158,7 +159,8 @@ fn one(rig: &Rig, server: &Server, row: Row, size: Size) -> Outcome<(String, Str
 }
 
 fn ship(rig: &Rig, server: &Server, row: Row, size: Size, folder: &Folder) -> Outcome<(String, String)> {
-    row.begin(rig, folder, server.port())?;
+    let port = if row.is_filebeat() { door::open(server.port())? } else { server.port() };
+    row.begin(rig, folder, port)?;
     example::namespace(&row.work(), "restricted")?;
     folder.claim(&row.work(), Side::Writers)?;
     surge::apply(rig, &row.work(), &row.manifest(rig, server.port())?, &work(size))?;
@@ -171,6 +173,9 @@ fn ship(rig: &Rig, server: &Server, row: Row, size: Size, folder: &Folder) -> Ou
     let found = count::found(server, &row.index(), size.files, size.lines)?;
     let line = told(row, size, &measured, &found, gauge.most, cpu, requests);
     let story = measured.told.join("\n");
+    if row.is_filebeat() && found.documents == 0 {
+        return Err(format!("Filebeat ships nothing at all\n{}", look::look(&rig.node, &row.shippers())));
+    }
     if row.is_filebeat() || row == Row::Nobody || (found.lines, found.documents) == (size.all(), size.all()) {
         return Ok((line, story));
     }
