@@ -7,11 +7,13 @@ use crate::compat::Compat;
 use crate::error::Diagnostic;
 use crate::paths::Paths;
 use crate::section::Section;
-use crate::tree::Node;
+use crate::tree::{Node, Value};
 
 /// A configuration, read, merged and expanded, whose sections can be taken.
 pub struct Config {
     pub(crate) root: Node,
+    /// What stands where nothing stands: see [`Section::absent`].
+    pub(crate) nothing: Node,
     pub(crate) paths: Paths,
     pub(crate) compat: Compat,
     pub(crate) compat_reason: String,
@@ -23,6 +25,7 @@ impl Config {
     pub(crate) fn new(root: Node) -> Config {
         let empty = PathBuf::new;
         Config {
+            nothing: Node::new(Value::Null, &root.at),
             root,
             paths: Paths { home: empty(), config: empty(), data: empty(), logs: empty() },
             compat: Compat::V8,

@@ -267,6 +267,11 @@ impl<'a> Section<'a> {
         Ok(out)
     }
 
+    /// An empty section in the place of one that isn't there, for what something else switches on.
+    pub fn absent(&self, key: &str) -> Section<'a> {
+        Section::new(self.config, &self.config.nothing, self.full(key))
+    }
+
     /// Each key of this mapping with what is below it as a section; a null counts as an empty one, as in
     /// `output.console:` with nothing below.
     pub fn named_sections(&self) -> Result<Vec<(&'a str, Section<'a>)>, Error> {

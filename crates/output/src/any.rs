@@ -11,7 +11,7 @@ use pillion_world::World;
 
 use crate::console::{ConsoleOptions, ConsoleOutput};
 use crate::contract::{OutputContext, Requests};
-use crate::elasticsearch::{Elasticsearch, Settings};
+use crate::elasticsearch::{Elasticsearch, Settings, cloud};
 use crate::file::{FileOptions, FileOutput};
 use crate::kafka::{Kafka, KafkaOptions};
 use crate::logstash::{Logstash, LogstashOptions};
@@ -64,15 +64,26 @@ impl AnyOptions {
                 "add one, such as `output.logstash: {hosts: [\"logstash:5044\"]}`",
             )
         };
-        let outputs = root.section("output")?.ok_or_else(none)?;
+        let in_cloud = cloud::from_root(root)?.is_some();
+        let outputs = root.section("output")?;
+        if outputs.is_none() && !in_cloud {
+            return Err(none());
+        }
         let (mut enabled, mut off) = (Vec::new(), None);
-        for (name, section) in outputs.named_sections()? {
+        for (name, section) in outputs.iter().map(Section::named_sections).collect::<Result<Vec<_>, _>>()?.concat() {
             if section.is_on("enabled")? {
                 enabled.push((name, section));
             } else {
                 section.ignore();
                 off.get_or_insert(section);
             }
+        }
+        if in_cloud && enabled.is_empty() {
+            enabled.push(("elasticsearch", root.absent("output.elasticsearch")));
+        }
+        if let Some((name, _)) = enabled.iter().find(|(name, _)| in_cloud && *name != "elasticsearch") {
+            let reason = format!("it means output.elasticsearch, and output.{name} is enabled");
+            return Err(root.error("cloud.id", reason, "remove one of the two"));
         }
         let (name, section) = match <[_; 1]>::try_from(enabled) {
             Ok([one]) => one,
@@ -220,6 +231,19 @@ mod tests {
             let AnyOptions::Elasticsearch(settings) = AnyOptions::from_root(&config.root()).unwrap() else { panic!() };
             assert_eq!(settings.index.is_some(), daily, "{yaml}");
         }
+    }
+
+    #[test]
+    fn a_cloud_id_is_an_output() {
+        // found.io:9243$es$kibana
+        const ID: &str = "cloud.id: 'x:Zm91bmQuaW86OTI0MyRlcyRraWJhbmE='";
+        for output in ["", "output.elasticsearch:\n", "output.elasticsearch.hosts: [localhost]\n"] {
+            let config = Config::from_yaml(&format!("{ID}\ncloud.auth: u:p\n{output}")).unwrap();
+            let AnyOptions::Elasticsearch(settings) = AnyOptions::from_root(&config.root()).unwrap() else { panic!() };
+            assert_eq!(settings.hosts.iter().map(ToString::to_string).collect::<Vec<_>>(), ["es.found.io:9243"]);
+            assert!(settings.uses_tls() && settings.authorization.as_deref() == Some("Basic dTpw"), "{output}");
+        }
+        assert!(read(&format!("{ID}\noutput.file.path: /x")).unwrap_err().contains("output.file is enabled"));
     }
 
     #[test]

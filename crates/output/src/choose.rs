@@ -1,4 +1,5 @@
-//! Choosing a name for each event by rules: `key` and `keys` of Redis, `topic` and `topics` of Kafka.
+//! Choosing a name for each event by rules: `key` and `keys` of Redis, `topic` and `topics` of Kafka, `indices` and
+//! `pipelines` of Elasticsearch.
 //!
 //! Comes in: a section with one format string (`key`) and a list of rules (`keys`), then events. Goes out: the name of
 //! the first rule that fits and gives one, else what the format string gives. A rule has a format string under the same
@@ -21,9 +22,29 @@ use crate::render::Renderer;
 pub(crate) struct Choice {
     /// The option's name: `key`.
     name: &'static str,
-    rules: Vec<Rule>,
+    rules: Rules,
     /// The single format string; `None` = only the rules.
     fallback: Option<Format>,
+}
+
+/// Rules alone, in the order in which they are asked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rules(Vec<Rule>);
+
+/// What becomes of upper case in names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Case {
+    /// It stays.
+    Keep,
+    /// Names of Elasticsearch from 7 on: what rules give is in lower case, and so are both sides of `mappings`. What a
+    /// format gives is looked up in them as it stands, as in Filebeat.
+    Lower,
+}
+
+impl Case {
+    fn of(self, text: &str) -> String {
+        if self == Case::Lower { text.to_lowercase() } else { text.to_owned() }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -44,7 +65,7 @@ impl Choice {
         list: &str,
         otherwise: Option<&str>,
     ) -> Result<Choice, Error> {
-        let rules = s.sections(list)?.iter().map(|rule| Rule::from_section(rule, name)).collect::<Result<_, _>>()?;
+        let rules = Rules::from_section(s, name, list, Case::Keep)?;
         let fallback = match s.str(name)?.filter(|text| !text.is_empty()) {
             Some(text) => Some(compile(s, name, &text)?),
             None => otherwise.map(|text| compile(s, name, text)).transpose()?,
@@ -65,10 +86,8 @@ impl Choice {
     /// The event's name, never empty.
     pub(crate) fn of(&self, renderer: &Renderer, batch: &Batch, event: &Event) -> Result<Vec<u8>, MissingField> {
         let mut out = Vec::new();
-        for rule in &self.rules {
-            if rule.fits(renderer, batch, event) && rule.write(renderer, batch, event, &mut out) {
-                return Ok(out);
-            }
+        if self.rules.write(renderer, batch, event, &mut out) {
+            return Ok(out);
         }
         if let Some(format) = &self.fallback {
             format.write(renderer, batch, event, &mut out)?;
@@ -78,8 +97,26 @@ impl Choice {
     }
 }
 
+impl Rules {
+    /// Reads the rules of `list`, each with a format string under `name`.
+    pub(crate) fn from_section(s: &Section<'_>, name: &str, list: &str, case: Case) -> Result<Rules, Error> {
+        let rules = s.sections(list)?;
+        rules.iter().map(|rule| Rule::from_section(rule, name, case)).collect::<Result<_, _>>().map(Rules)
+    }
+
+    /// Whether there is no rule.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Puts the name that the first rule gives into the empty `out`; false and nothing when none gives one.
+    pub(crate) fn write(&self, renderer: &Renderer, batch: &Batch, event: &Event, out: &mut Vec<u8>) -> bool {
+        self.0.iter().any(|rule| rule.fits(renderer, batch, event) && rule.write(renderer, batch, event, out))
+    }
+}
+
 impl Rule {
-    fn from_section(s: &Section<'_>, name: &str) -> Result<Rule, Error> {
+    fn from_section(s: &Section<'_>, name: &str, case: Case) -> Result<Rule, Error> {
         let remedy = || format!("give it a format string, such as `{name}: \"logs-%{{[fields.team]}}\"`");
         let text = s.str(name)?.filter(|text| !text.is_empty());
         let text = text.ok_or_else(|| s.error_here(format!("a rule without `{name}`"), remedy()))?;
@@ -92,12 +129,16 @@ impl Rule {
                 let Value::String(to) = to else {
                     return Err(s.error("mappings", format!("{from} isn't mapped to a text"), "put it in quotes"));
                 };
-                mappings.push((from, to));
+                mappings.push((case.of(&from), case.of(&to)));
             }
         }
         let when = s.section("when")?.map(|when| Condition::from_section(&when)).transpose()?;
-        let default = s.str("default")?.unwrap_or_default();
-        Ok(Rule { when, format: compile(s, name, &text)?, mappings, default })
+        let default = case.of(&s.str("default")?.unwrap_or_default());
+        let mut format = compile(s, name, &text)?;
+        if let (Case::Lower, Some(constant)) = (case, format.constant()) {
+            format = Format::literal(&case.of(constant));
+        }
+        Ok(Rule { when, format, mappings, default })
     }
 
     fn fits(&self, renderer: &Renderer, batch: &Batch, event: &Event) -> bool {

@@ -97,8 +97,8 @@ pub(super) const GENERAL: &[Row] = &[
     Row("output.kafka", ALL, T),
     Row("output.redis", ALL, T),
     Row("output.discard", NEW, R("discarding all events isn't an output here")),
-    Row("cloud.id", NEW, R("cloud.id isn't read: write the hosts into output.elasticsearch.hosts")),
-    Row("cloud.auth", NEW, R("cloud.auth isn't read: write output.elasticsearch.username and password, or api_key")),
+    Row("cloud.id", NEW, T),
+    Row("cloud.auth", NEW, T),
     // Pillion's own log.
     Row("logging.level", ALL, T),
     Row("logging.json", NEW, T),

@@ -1,6 +1,6 @@
 //! The output to Elasticsearch (5.6 to 9) and OpenSearch (2, 3): `_bulk` requests over kept-alive HTTP connections.
 //!
-//! The way of an event: [`work`] takes it from the queue, [`request`] renders and compresses it, [`target`] sends it,
+//! The way of an event: [`work`] takes it from the queue, [`names`] says its index, [`request`] renders and compresses it, [`target`] sends it,
 //! [`answer`] reads what the target says, [`settle`] rules on it, [`worker`] drives all that, and waits when it must.
 //!
 //! Always holds:
@@ -14,8 +14,10 @@
 
 mod answer;
 mod check;
+pub(crate) mod cloud;
 mod dead_letter;
 mod json;
+mod names;
 mod request;
 mod settings;
 mod settle;
@@ -44,6 +46,7 @@ use crate::render::{RenderOptions, Renderer, Target as RenderTarget};
 use crate::tls::TlsClient;
 use crate::{AckSink, OutputContext, Requests};
 use dead_letter::DeadLetterFile;
+use names::NameOptions;
 use request::Builder;
 use settle::Judge;
 use target::Target;
@@ -142,7 +145,12 @@ impl Elasticsearch {
             NonIndexable::Index(name) => Some(name.clone()),
             NonIndexable::Drop | NonIndexable::File(..) => None,
         };
-        let (index, pipeline) = (Arc::clone(index), s.pipeline.clone());
-        Builder::new(Arc::clone(renderer), index, pipeline, dead_index, self.context.exactly_once, s.compression)
+        let names = NameOptions {
+            index: Arc::clone(index),
+            indices: Arc::clone(&s.indices),
+            pipeline: s.pipeline.clone(),
+            pipelines: Arc::clone(&s.pipelines),
+        };
+        Builder::new(Arc::clone(renderer), names, dead_index, self.context.exactly_once, s.compression)
     }
 }

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use pillion_config::Compat;
 use pillion_deflate::{Compressor, Container, Level};
-use pillion_event::{Batch, DropKind, Event, Fate, InputDesc};
-use serde_json::Value;
+use pillion_event::{Batch, DropKind, Event, Fate};
 
+use super::names::{NameOptions, Names, metadata};
 use super::work::{Dead, Work};
-use crate::format::{Format, MissingField, Selector};
+use crate::format::MissingField;
 use crate::render::{Renderer, escape, write_event_id, write_timestamp};
 use crate::settle::unencodable;
 
@@ -25,8 +25,6 @@ const LEAST_LIMIT: usize = 16 << 10;
 const STEP: usize = 32 << 10;
 /// Buffers larger than this are given back after a request.
 const KEEP: usize = 2 << 20;
-/// Inputs remembered; beyond it (reloads) all are forgotten.
-const MOST_INPUTS: usize = 256;
 
 /// What was built.
 pub(super) struct Built {
@@ -38,22 +36,12 @@ pub(super) struct Built {
     pub(super) bytes: usize,
 }
 
-/// Names of index and pipeline for the events of one input.
-struct Names {
-    input: Arc<InputDesc>,
-    index: Selector,
-    pipeline: Option<Selector>,
-}
-
 /// Builds bodies; each worker has its own.
 pub(super) struct Builder {
     renderer: Arc<Renderer>,
-    index: Arc<Format>,
-    pipeline: Option<Arc<Format>>,
+    names: Names,
     dead_index: Option<String>,
     event_ids: bool,
-    names: Vec<Names>,
-    last: usize,
     compressor: Option<Compressor>,
     plain: Vec<u8>,
     dead: Vec<u8>,
@@ -63,8 +51,7 @@ pub(super) struct Builder {
 impl Builder {
     pub(super) fn new(
         renderer: Arc<Renderer>,
-        index: Arc<Format>,
-        pipeline: Option<Arc<Format>>,
+        names: NameOptions,
         dead_index: Option<String>,
         event_ids: bool,
         compression: Option<Level>,
@@ -72,12 +59,9 @@ impl Builder {
         let compressor = compression.map(|level| Compressor::new(Container::Gzip, level));
         Builder {
             renderer,
-            index,
-            pipeline,
+            names: Names::new(names),
             dead_index,
             event_ids,
-            names: Vec::new(),
-            last: 0,
             compressor,
             plain: Vec::new(),
             dead: Vec::new(),
@@ -142,15 +126,13 @@ impl Builder {
     }
 
     fn event(&mut self, batch: &Batch, event: &Event, with_type: bool) -> Result<(), MissingField> {
-        self.find(&batch.source.input);
         let lower = self.renderer.compat() != Compat::V5;
         let own_id = own_id(event);
         let out = &mut self.plain;
         // 5.6 says `index`, which would overwrite; with an id only `create` shows a second sending.
         let create = self.event_ids || lower || own_id.is_some();
         out.extend_from_slice(if create { b"{\"create\":{\"_index\":\"" } else { b"{\"index\":{\"_index\":\"" });
-        let Some(names) = self.names.get_mut(self.last) else { return Ok(()) };
-        name(names.index.get(&self.renderer, batch, event)?, lower, out);
+        name(self.names.index(&self.renderer, batch, event)?, lower, out);
         out.push(b'"');
         if with_type {
             out.extend_from_slice(b",\"_type\":\"doc\"");
@@ -162,13 +144,11 @@ impl Builder {
         } else if self.event_ids {
             write_id(batch, event, out);
         }
-        if let Some(pipeline) = &mut names.pipeline {
-            let text = pipeline.get(&self.renderer, batch, event)?;
-            if !text.is_empty() {
-                out.extend_from_slice(b",\"pipeline\":\"");
-                name(text, lower, out);
-                out.push(b'"');
-            }
+        let pipeline = self.names.pipeline(&self.renderer, batch, event);
+        if !pipeline.is_empty() {
+            out.extend_from_slice(b",\"pipeline\":\"");
+            name(pipeline, lower, out);
+            out.push(b'"');
         }
         out.extend_from_slice(b"}}\n");
         self.renderer.write(batch, event, out);
@@ -201,34 +181,11 @@ impl Builder {
         escape(format!("{}: {}", dead.reason.type_name, dead.text).as_bytes(), false, out);
         out.extend_from_slice(b"\"}\n");
     }
-
-    /// Makes `last` the place of this input's names.
-    fn find(&mut self, input: &Arc<InputDesc>) {
-        if self.names.get(self.last).is_some_and(|n| Arc::ptr_eq(&n.input, input)) {
-            return;
-        }
-        if let Some(at) = self.names.iter().position(|n| Arc::ptr_eq(&n.input, input)) {
-            self.last = at;
-            return;
-        }
-        if self.names.len() >= MOST_INPUTS {
-            self.names.clear();
-        }
-        let own = |text: &Option<String>| {
-            let text = text.as_deref().filter(|t| !t.is_empty())?;
-            Format::compile(text).ok().map(Arc::new)
-        };
-        let index = own(&input.index).unwrap_or_else(|| Arc::clone(&self.index));
-        let pipeline = own(&input.pipeline).or_else(|| self.pipeline.clone());
-        let (index, pipeline) = (Selector::new(index), pipeline.map(Selector::new));
-        self.names.push(Names { input: Arc::clone(input), index, pipeline });
-        self.last = self.names.len() - 1;
-    }
 }
 
 /// The id that the event brings along (`json.document_id`).
 pub(super) fn own_id(event: &Event) -> Option<&str> {
-    event.overlay.as_ref()?.metadata.get("_id").and_then(Value::as_str).filter(|id| !id.is_empty())
+    metadata(event, "_id")
 }
 
 fn write_id(batch: &Batch, event: &Event, out: &mut Vec<u8>) {

@@ -12,7 +12,9 @@ use base64::engine::general_purpose::STANDARD;
 use pillion_config::{Compat, Error, Section};
 use pillion_deflate::Level;
 
+use super::cloud;
 use super::template::TemplateSettings;
+use crate::choose::{Case, Rules};
 use crate::format::Format;
 use crate::hosts::{Host, percent_encode};
 use crate::net::Proxy;
@@ -59,8 +61,12 @@ pub struct Settings {
     pub parameters: String,
     /// `index`; `None` = the default of the dialect, see [`Settings::index_for`].
     pub index: Option<Arc<Format>>,
+    /// `indices`: rules that are asked before `index`.
+    pub(crate) indices: Arc<Rules>,
     /// `pipeline`.
     pub pipeline: Option<Arc<Format>>,
+    /// `pipelines`.
+    pub(crate) pipelines: Arc<Rules>,
     /// `compression_level`; `None` = 0.
     pub compression: Option<Level>,
     /// `worker`: connections to each host.
@@ -136,6 +142,7 @@ impl Settings {
     /// Reads `output.elasticsearch` (`s`), and what else of the root concerns it.
     pub fn from_section(root: &Section<'_>, s: &Section<'_>) -> Result<Settings, Error> {
         let compat = s.compat();
+        let cloud = cloud::from_root(root)?;
         let preset = preset(s)?;
         // Filebeat doesn't heed it either: it tries again until it is delivered.
         let _ = s.i64("max_retries")?;
@@ -160,15 +167,17 @@ impl Settings {
         );
         let settings = Settings {
             compat,
-            hosts: hosts(s)?,
+            hosts: hosts(s, cloud.as_ref().map(|c| c.url.as_str()))?,
             tls: s.section("ssl")?.map(|t| TlsSettings::from_section(&t)).transpose()?.flatten().unwrap_or_default(),
             proxy: proxy(s)?,
             proxy_disabled: s.bool("proxy_disable")? == Some(true),
-            authorization: authorization(s)?,
+            authorization: authorization(s, cloud.and_then(|c| c.auth))?,
             headers: pairs(s, "headers")?,
             parameters: query(&pairs(s, "parameters")?),
             index: format(s, "index")?,
+            indices: rules(s, "index", "indices")?,
             pipeline: format(s, "pipeline")?,
+            pipelines: rules(s, "pipeline", "pipelines")?,
             compression: u8::try_from(level).ok().and_then(Level::new),
             workers: workers as usize,
             load_balance: s.bool("loadbalance")?.unwrap_or(true),
@@ -226,11 +235,13 @@ impl Settings {
     }
 }
 
-fn hosts(s: &Section<'_>) -> Result<Vec<Host>, Error> {
+/// `cloud`: the one host that `cloud.id` names, which wins.
+fn hosts(s: &Section<'_>, cloud: Option<&str>) -> Result<Vec<Host>, Error> {
     let protocol = s.choice("protocol", &["http", "https"])?;
     let path = s.str("path")?.unwrap_or_default();
     let mut out = Vec::new();
-    for text in s.strings("hosts")? {
+    let own = s.strings("hosts")?;
+    for text in cloud.map_or(own, |url| vec![url.to_owned()]) {
         let bad = |why: String| {
             Err(s.error(
                 "hosts",
@@ -266,8 +277,10 @@ fn proxy(s: &Section<'_>) -> Result<Option<Proxy>, Error> {
     Proxy::parse(&url, false, headers).map(Some).map_err(|why| s.error("proxy_url", why, remedy))
 }
 
-fn authorization(s: &Section<'_>) -> Result<Option<String>, Error> {
-    let (user, password) = (s.str("username")?.unwrap_or_default(), s.str("password")?.unwrap_or_default());
+/// `cloud`: user and password of `cloud.auth`, which win.
+fn authorization(s: &Section<'_>, cloud: Option<(String, String)>) -> Result<Option<String>, Error> {
+    let own = (s.str("username")?.unwrap_or_default(), s.str("password")?.unwrap_or_default());
+    let (user, password) = cloud.unwrap_or(own);
     let key = s.str("api_key")?.unwrap_or_default();
     match (key.is_empty(), user.is_empty()) {
         (false, false) => Err(s.error("api_key", "there are both an API key and a user", "Set one of them.")),
@@ -313,6 +326,12 @@ fn format(s: &Section<'_>, key: &str) -> Result<Option<Arc<Format>>, Error> {
     let Some(text) = s.str(key)?.filter(|t| !t.is_empty()) else { return Ok(None) };
     let remedy = "Fields are written %{[fields.team]}, dates %{+yyyy.MM.dd}.";
     Format::compile(&text).map(|f| Some(Arc::new(f))).map_err(|e| s.error(key, e.to_string(), remedy))
+}
+
+/// Names are in lower case from 7 on.
+fn rules(s: &Section<'_>, name: &str, list: &str) -> Result<Arc<Rules>, Error> {
+    let case = if s.compat() == Compat::V5 { Case::Keep } else { Case::Lower };
+    Rules::from_section(s, name, list, case).map(Arc::new)
 }
 
 fn non_indexable(s: &Section<'_>) -> Result<NonIndexable, Error> {

@@ -84,6 +84,12 @@ impl Format {
         Ok(Format { parts })
     }
 
+    /// A format that gives this text for every event.
+    pub(crate) fn literal(text: &str) -> Format {
+        let parts = if text.is_empty() { Vec::new() } else { vec![Part::Text(text.to_owned())] };
+        Format { parts }
+    }
+
     /// The text, when it is the same for all events.
     pub fn constant(&self) -> Option<&str> {
         match self.parts.as_slice() {

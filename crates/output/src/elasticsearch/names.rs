@@ -1,0 +1,248 @@
+//! The names of index and pipeline for each event.
+//!
+//! Comes in: `index`, `indices`, `pipeline`, `pipelines`, what an input says of its own, and events. Goes out: the two
+//! names, before they are put into lower case. In Filebeat's order: what the event's `@metadata` says (`alias`, `index`
+//! with the day, `raw_index`; `pipeline`), what its input says, the first rule that gives a name, the single format
+//! string. Facts: elastic/beats `libbeat/idxmgmt/std.go`, `libbeat/outputs/outil/select.go`,
+//! `libbeat/outputs/elasticsearch/client.go`.
+//!
+//! Always holds: the same event gives the same names whenever it is sent. Without rules a name that doesn't differ from
+//! one event to the next is not made again. An event without an index is an error that names the missing field; one
+//! without a pipeline goes without. Tested below and in `tests.rs`.
+
+use std::sync::Arc;
+
+use pillion_event::{Batch, Event, InputDesc};
+use serde_json::Value;
+
+use crate::choose::Rules;
+use crate::format::{Format, MissingField, Selector};
+use crate::render::{Renderer, write_timestamp};
+
+/// Inputs remembered; beyond it (reloads) all are forgotten.
+const MOST_INPUTS: usize = 256;
+
+/// What the output's settings say. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct NameOptions {
+    /// `index`.
+    pub(super) index: Arc<Format>,
+    /// `indices`.
+    pub(super) indices: Arc<Rules>,
+    /// `pipeline`.
+    pub(super) pipeline: Option<Arc<Format>>,
+    /// `pipelines`.
+    pub(super) pipelines: Arc<Rules>,
+}
+
+/// The names for the events of one input.
+struct OfInput {
+    input: Arc<InputDesc>,
+    index: Selector,
+    /// The input has an index of its own: no rule is asked.
+    own_index: bool,
+    pipeline: Option<Selector>,
+    own_pipeline: bool,
+}
+
+/// Makes names; each worker has its own.
+pub(super) struct Names {
+    options: NameOptions,
+    inputs: Vec<OfInput>,
+    last: usize,
+    /// What a rule or the event gave last.
+    text: String,
+}
+
+impl Names {
+    pub(super) fn new(options: NameOptions) -> Names {
+        Names { options, inputs: Vec::new(), last: 0, text: String::new() }
+    }
+
+    /// The index of an event.
+    pub(super) fn index(&mut self, renderer: &Renderer, batch: &Batch, event: &Event) -> Result<&str, MissingField> {
+        if let Some(index) = index_of_its_own(event) {
+            self.text = index;
+            return Ok(&self.text);
+        }
+        self.find(&batch.source.input);
+        let Some(names) = self.inputs.get_mut(self.last) else { return Ok("") };
+        let rules = &self.options.indices;
+        if !names.own_index && !rules.is_empty() && chosen(rules, renderer, batch, event, &mut self.text) {
+            return Ok(&self.text);
+        }
+        names.index.get(renderer, batch, event)
+    }
+
+    /// The pipeline of an event; empty = none.
+    pub(super) fn pipeline<'n>(&'n mut self, renderer: &Renderer, batch: &Batch, event: &'n Event) -> &'n str {
+        if let Some(pipeline) = metadata(event, "pipeline") {
+            return pipeline;
+        }
+        self.find(&batch.source.input);
+        let Some(names) = self.inputs.get_mut(self.last) else { return "" };
+        let rules = &self.options.pipelines;
+        if !names.own_pipeline && !rules.is_empty() && chosen(rules, renderer, batch, event, &mut self.text) {
+            return &self.text;
+        }
+        // A field that isn't there means no pipeline, as in Filebeat.
+        names.pipeline.as_mut().and_then(|p| p.get(renderer, batch, event).ok()).unwrap_or_default()
+    }
+
+    /// Makes `last` the place of this input's names.
+    fn find(&mut self, input: &Arc<InputDesc>) {
+        if self.inputs.get(self.last).is_some_and(|n| Arc::ptr_eq(&n.input, input)) {
+            return;
+        }
+        if let Some(at) = self.inputs.iter().position(|n| Arc::ptr_eq(&n.input, input)) {
+            self.last = at;
+            return;
+        }
+        if self.inputs.len() >= MOST_INPUTS {
+            self.inputs.clear();
+        }
+        let own = |text: &Option<String>| {
+            let text = text.as_deref().filter(|t| !t.is_empty())?;
+            Format::compile(text).ok().map(Arc::new)
+        };
+        let (index, pipeline) = (own(&input.index), own(&input.pipeline));
+        let (own_index, own_pipeline) = (index.is_some(), pipeline.is_some());
+        let index = Selector::new(index.unwrap_or_else(|| Arc::clone(&self.options.index)));
+        let pipeline = pipeline.or_else(|| self.options.pipeline.clone()).map(Selector::new);
+        self.inputs.push(OfInput { input: Arc::clone(input), index, own_index, pipeline, own_pipeline });
+        self.last = self.inputs.len() - 1;
+    }
+}
+
+/// Whether a rule gives a name; it is in `text` then.
+fn chosen(rules: &Rules, renderer: &Renderer, batch: &Batch, event: &Event, text: &mut String) -> bool {
+    let mut bytes = std::mem::take(text).into_bytes();
+    bytes.clear();
+    let found = rules.write(renderer, batch, event, &mut bytes);
+    *text = String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned());
+    found
+}
+
+/// A text of the event's `@metadata`.
+pub(super) fn metadata<'e>(event: &'e Event, key: &str) -> Option<&'e str> {
+    event.overlay.as_ref()?.metadata.get(key).and_then(Value::as_str).filter(|text| !text.is_empty())
+}
+
+/// What `@metadata` says of the index.
+fn index_of_its_own(event: &Event) -> Option<String> {
+    event.overlay.as_ref()?;
+    if let Some(alias) = metadata(event, "alias") {
+        return Some(alias.to_owned());
+    }
+    if let Some(prefix) = metadata(event, "index") {
+        let mut time = Vec::new();
+        write_timestamp(event.time_ms, &mut time);
+        let day = String::from_utf8_lossy(time.get(..10).unwrap_or_default()).replace('-', ".");
+        return Some(format!("{prefix}-{day}"));
+    }
+    metadata(event, "raw_index").map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use pillion_config::{Compat, Config};
+    use pillion_event::{InputKind, Overlay};
+
+    use super::*;
+    use crate::choose::Case;
+    use crate::render::tests::{agent, batch, input};
+    use crate::render::{RenderOptions, Target};
+
+    /// Index and pipeline of `INFO a` and of `WARN b`, with `@metadata` for the second.
+    fn names(yaml: &str, input: InputDesc, metadata: &str) -> [(String, String); 2] {
+        let config = Config::from_yaml(&format!("o:\n{yaml}")).unwrap();
+        let s = config.root().section("o").unwrap().unwrap();
+        let rules = |key, list| Arc::new(Rules::from_section(&s, key, list, Case::Lower).unwrap());
+        let format = |key| s.str(key).unwrap().map(|text| Arc::new(Format::compile(&text).unwrap()));
+        let options = NameOptions {
+            index: format("index").unwrap_or_else(|| Arc::new(Format::compile("usual").unwrap())),
+            indices: rules("index", "indices"),
+            pipeline: format("pipeline"),
+            pipelines: rules("pipeline", "pipelines"),
+        };
+        let mut batch = batch(input, 0, &[b"INFO a", b"WARN b"]);
+        batch.events[1].time_ms = 1_795_426_496_000;
+        if !metadata.is_empty() {
+            let metadata = serde_json::from_str(metadata).unwrap();
+            batch.events[1].overlay = Some(Box::new(Overlay { metadata, ..Overlay::default() }));
+        }
+        let renderer = Renderer::new(RenderOptions::new(Target::Elasticsearch, Compat::V8), agent("8.19.3"));
+        let mut names = Names::new(options);
+        [0, 1].map(|at| {
+            let event = &batch.events[at];
+            let index = names.index(&renderer, &batch, event).map_or_else(|m| format!("! {}", m.0), str::to_owned);
+            (index, names.pipeline(&renderer, &batch, event).to_owned())
+        })
+    }
+
+    #[test]
+    fn the_order_is_that_of_filebeat() {
+        let warn = "{index: Warn, when.contains.message: WARN}";
+        let clean = "{pipeline: Clean, when.contains.message: WARN}";
+        for (yaml, metadata, first, second) in [
+            (" x: 1".to_owned(), "", ("usual", ""), ("usual", "")),
+            (format!(" indices: [{warn}]\n pipelines: [{clean}]"), "", ("usual", ""), ("warn", "clean")),
+            (format!(" index: Own\n pipeline: p\n indices: [{warn}]"), "", ("Own", "p"), ("warn", "p")),
+            (" index: '%{[no]}'\n pipeline: '%{[no]}'".into(), "", ("! no", ""), ("! no", "")),
+            (format!(" indices: [{warn}]"), r#"{"raw_index":"Raw"}"#, ("usual", ""), ("Raw", "")),
+            (
+                format!(" indices: [{warn}]"),
+                r#"{"index":"day","raw_index":"r"}"#,
+                ("usual", ""),
+                ("day-2026.11.23", ""),
+            ),
+            (format!(" indices: [{warn}]"), r#"{"index":"day","alias":"a"}"#, ("usual", ""), ("a", "")),
+            (format!(" pipelines: [{clean}]"), r#"{"pipeline":"m"}"#, ("usual", ""), ("usual", "m")),
+            (
+                " indices: [{index: '%{[message]}', mappings: {INFO a: Low, warn b: x}, default: D}]".into(),
+                "",
+                // The keys are in lower case, what the format gives isn't: so it is in Filebeat.
+                ("d", ""),
+                ("d", ""),
+            ),
+            (" indices: [{index: 'ONE', mappings: {One: Two}}]".into(), "", ("two", ""), ("two", "")),
+        ] {
+            let own = |(index, pipeline): (&str, &str)| (index.to_owned(), pipeline.to_owned());
+            assert_eq!(names(&yaml, input(InputKind::Log), metadata), [own(first), own(second)], "{yaml} {metadata}");
+        }
+    }
+
+    #[test]
+    fn what_an_input_says_comes_before_rules_and_behind_the_event() {
+        let mut own = input(InputKind::Log);
+        own.index = Some("of-input".into());
+        own.pipeline = Some("pipe".into());
+        let yaml = " indices: [{index: rule}]\n pipelines: [{pipeline: rule}]\n pipeline: single";
+        let got = names(yaml, own, r#"{"alias":"event","pipeline":"e"}"#);
+        let want = [("of-input", "pipe"), ("event", "e")].map(|(i, p)| (i.to_owned(), p.to_owned()));
+        assert_eq!(got, want);
+    }
+
+    #[test]
+    fn without_rules_a_name_is_made_once() {
+        let format = |text: &str| Arc::new(Format::compile(text).unwrap());
+        let mut names = Names::new(NameOptions {
+            index: format("logs-%{[agent.version]}-%{+yyyy.MM}"),
+            indices: Arc::default(),
+            pipeline: Some(format("p-%{[agent.type]}")),
+            pipelines: Arc::default(),
+        });
+        let batch = batch(input(InputKind::Log), 0, &[b"a", b"b"]);
+        let renderer = Renderer::new(RenderOptions::new(Target::Elasticsearch, Compat::V8), agent("8.19.3"));
+        let mut at = |event: usize| {
+            let event = &batch.events[event];
+            let index = names.index(&renderer, &batch, event).unwrap().as_ptr();
+            (index, names.pipeline(&renderer, &batch, event).as_ptr(), names.text.capacity())
+        };
+        let first = at(0);
+        assert_eq!(first.2, 0, "nothing was made beside the selectors' own text");
+        assert_eq!(at(1), first, "the very same text");
+    }
+}
