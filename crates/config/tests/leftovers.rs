@@ -32,8 +32,8 @@ fn fates() {
         (
             "setup.kibana.host: h\nsetup.template.settings:\n  index.number_of_shards: 1",
             &[
-                "- filebeat.yml:1:1: setup: has no effect: nothing is set up in Elasticsearch or Kibana: do that once with the tool of \
-               your choice",
+                "- filebeat.yml:1:1: setup: has no effect: dashboards, machine learning jobs and ingest pipelines aren't set up: do that \
+                 once with the tool of your choice",
             ],
         ),
         ("nmae: x", &["? filebeat.yml:1:1: nmae: unknown option; did you mean `name`?"]),

@@ -96,12 +96,7 @@ impl AnyOptions {
         };
         let compat = root.compat();
         match name {
-            "elasticsearch" => {
-                let mut settings = Settings::from_section(root, &section)?;
-                let off = root.str("setup.ilm.enabled")?.as_deref() == Some("false");
-                settings.without_ilm(off).map_err(|e| section.error("index", e.reason, e.remedy))?;
-                Ok(AnyOptions::Elasticsearch(Box::new(settings)))
-            }
+            "elasticsearch" => Settings::from_section(root, &section).map(|s| AnyOptions::Elasticsearch(Box::new(s))),
             "logstash" => LogstashOptions::from_section(&section, compat).map(|o| AnyOptions::Logstash(Box::new(o))),
             "kafka" => KafkaOptions::from_section(&section, compat).map(|o| AnyOptions::Kafka(Box::new(o))),
             "redis" => RedisOptions::from_section(&section, compat).map(|o| AnyOptions::Redis(Box::new(o))),
@@ -224,16 +219,6 @@ mod tests {
     }
 
     #[test]
-    fn without_ilm_filebeat_7_has_an_index_for_each_day() {
-        for (compat, ilm, daily) in [("7", "false", true), ("7", "auto", false), ("8", "false", false)] {
-            let yaml = format!("pillion.compat: {compat}\nsetup.ilm.enabled: {ilm}\noutput.elasticsearch.hosts: [a]");
-            let config = Config::from_yaml(&yaml).unwrap();
-            let AnyOptions::Elasticsearch(settings) = AnyOptions::from_root(&config.root()).unwrap() else { panic!() };
-            assert_eq!(settings.index.is_some(), daily, "{yaml}");
-        }
-    }
-
-    #[test]
     fn a_cloud_id_is_an_output() {
         // found.io:9243$es$kibana
         const ID: &str = "cloud.id: 'x:Zm91bmQuaW86OTI0MyRlcyRraWJhbmE='";
@@ -244,6 +229,15 @@ mod tests {
             assert!(settings.uses_tls() && settings.authorization.as_deref() == Some("Basic dTpw"), "{output}");
         }
         assert!(read(&format!("{ID}\noutput.file.path: /x")).unwrap_err().contains("output.file is enabled"));
+    }
+
+    #[test]
+    fn what_concerns_elasticsearch_alone_may_stand_beside_others() {
+        let yaml = "setup.template.settings.index.number_of_shards: 1\nsetup.ilm.enabled: true\noutput.file.path: /x";
+        let config = Config::from_yaml(yaml).unwrap();
+        AnyOptions::from_root(&config.root()).unwrap();
+        let left = config.leftovers();
+        assert!(left.unasked.is_empty() && left.unknown.is_empty(), "{left:?}");
     }
 
     #[test]

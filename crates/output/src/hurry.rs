@@ -28,6 +28,11 @@ impl Hurry {
         self.0.send_replace(true);
     }
 
+    /// Whether the end of the run has begun.
+    pub fn has_begun(&self) -> bool {
+        *self.0.borrow()
+    }
+
     /// Waits: `wish`, or shorter when the end has begun or begins meanwhile.
     pub async fn pause(&self, wish: Duration, random: &dyn Random) {
         let mut begun = self.0.subscribe();

@@ -6,8 +6,9 @@ use super::Row;
 const ALL: &str = "5789";
 const NEW: &str = "789";
 
-const SETUP: &str = "nothing is set up in Elasticsearch or Kibana: do that once with the tool of your choice";
-const TEMPLATE: &str = "it isn't in the small index template that setup.template.enabled: true asks for; setup.template.json takes your own";
+const SETUP: &str =
+    "dashboards, machine learning jobs and ingest pipelines aren't set up: do that once with the tool of your choice";
+const FIELDS: &str = "the index template is a small one of its own: setup.template.append_fields adds to it, setup.template.json takes yours";
 const WATCHED: &str = "Pillion isn't monitored this way; its receipt and its log tell what it did";
 const OWN_LOG: &str = "Pillion's own log doesn't have this; what is delivered stays the same";
 const BATCHES: &str = "batches are filled and sent by a rule of their own; nothing is lost or late by that";
@@ -111,7 +112,35 @@ pub(super) const GENERAL: &[Row] = &[
     // What Filebeat does besides shipping.
     Row("setup", ALL, H(SETUP)),
     Row("setup.template.enabled", NEW, T),
-    Row("setup.template", NEW, H(TEMPLATE)),
+    Row("setup.template.name", NEW, T),
+    Row("setup.template.pattern", NEW, T),
+    Row("setup.template.overwrite", NEW, T),
+    Row("setup.template.priority", NEW, T),
+    Row("setup.template.order", NEW, T),
+    Row("setup.template.type", NEW, T),
+    Row("setup.template.settings.index", NEW, T),
+    Row("setup.template.settings.index.**", NEW, T),
+    Row("setup.template.settings._source", NEW, T),
+    Row("setup.template.settings._source.**", NEW, T),
+    Row("setup.template.append_fields", NEW, T),
+    Row("setup.template.append_fields.**", NEW, T),
+    Row("setup.template.json.enabled", NEW, T),
+    Row("setup.template.json.path", NEW, T),
+    Row("setup.template.json.name", NEW, T),
+    Row("setup.template.json.data_stream", "89", H("the template itself says whether it is for data streams")),
+    Row("setup.template.fields", NEW, H(FIELDS)),
+    Row("setup.ilm.enabled", NEW, T),
+    Row("setup.ilm.policy_name", NEW, T),
+    Row("setup.ilm.policy_file", NEW, T),
+    Row("setup.ilm.check_exists", NEW, T),
+    Row("setup.ilm.overwrite", NEW, T),
+    Row("setup.ilm.rollover_alias", "7", T),
+    Row("setup.ilm.pattern", "7", T),
+    Row(
+        "setup.dsl",
+        "89",
+        H("the lifecycle of data streams is for Elastic's serverless projects, which manage it themselves"),
+    ),
     Row("dashboards", "5", H(SETUP)),
     Row("monitoring", NEW, H(WATCHED)),
     Row("xpack", ALL, H(WATCHED)),
@@ -150,5 +179,6 @@ pub(super) const GENERAL: &[Row] = &[
     Row("pillion.queue.bytes", ALL, T),
     Row("pillion.files.open", ALL, T),
     Row("pillion.files.order", ALL, T),
+    Row("pillion.setup.on_failure", ALL, T),
     Row("pillion.termination_log", ALL, T),
 ];

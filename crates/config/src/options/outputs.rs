@@ -85,13 +85,12 @@ const ELASTICSEARCH: &[Row] = &[
     Row("proxy_headers", NEW, T),
     Row("kerberos", NEW, R("Kerberos isn't supported")),
     Row("template.enabled", "5", T),
-    Row(
-        "template",
-        "5",
-        H("no index template is put unless template.enabled: true stands here; and there is one form of it"),
-    ),
+    Row("template.name", "5", T),
+    Row("template.path", "5", T),
+    Row("template.overwrite", "5", T),
+    Row("template.versions", "5", H("the form of the template is that of the server")),
     Row("save_topology", "5", H(TOPOLOGY)),
-    Row("ilm", "7", H("no ILM policy is set up: do that once with the tool of your choice")),
+    Row("ilm", "7", H("it stands at setup.ilm from 7 on")),
 ];
 
 const LOGSTASH: &[Row] = &[

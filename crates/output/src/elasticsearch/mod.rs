@@ -9,8 +9,9 @@
 //! - An event that is refused for good is never silently gone: dropped and reported, or in a dead-letter index or file.
 //! - Memory: one rendered piece and one compressed body for each worker, bodies of at most 8 MiB before compression.
 //!
-//! No request is made but `_bulk` (and `GET /` by `test output`, and what [`template`] needs if it is asked for): the dialect says what the target is, and the target's
-//! answer corrects it (`_type` in action lines). Tested in `tests.rs` against a scripted server.
+//! No request is made but `_bulk`, `GET /` by `test output`, and before the first event what [`setup`] needs: the dialect
+//! says what the target is, and the target's answer corrects it (`_type` in action lines). Tested in `tests.rs` against a
+//! scripted server.
 
 mod answer;
 mod check;
@@ -21,8 +22,8 @@ mod names;
 mod request;
 mod settings;
 mod settle;
+mod setup;
 mod target;
-mod template;
 #[cfg(test)]
 mod tests;
 mod work;
@@ -37,7 +38,7 @@ pub use answer::{AnswerParser, Item, ItemError, Verdict, fuzz_answer};
 pub use check::test_output;
 pub use request::BODY_LIMIT;
 pub use settings::{MOST_EVENTS, NonIndexable, Settings};
-pub use template::TemplateSettings;
+pub use setup::{Overwrite, Setup, SetupSettings, Version, run_setup};
 
 use crate::backoff::Backoff;
 use crate::format::Format;
@@ -50,7 +51,6 @@ use names::NameOptions;
 use request::Builder;
 use settle::Judge;
 use target::Target;
-use template::Template;
 use work::Pool;
 use worker::{Shared, Worker};
 
@@ -59,7 +59,7 @@ pub struct Elasticsearch {
     settings: Settings,
     context: OutputContext,
     tls: Option<TlsClient>,
-    template: Option<Template>,
+    setup: Option<Setup>,
 }
 
 impl Elasticsearch {
@@ -69,14 +69,14 @@ impl Elasticsearch {
             true => Some(settings.tls.build(&context.world, &["http/1.1"])?),
             false => None,
         };
-        let template = settings.template.clone().map(|t| Template::new(t, &context)).transpose()?;
-        Ok(Elasticsearch { settings, context, tls, template })
+        let setup = Some(Setup::new(settings.setup.clone(), &context)?).filter(Setup::is_needed);
+        Ok(Elasticsearch { settings, context, tls, setup })
     }
 
     /// Delivers until the requests have ended and everything is settled; only then it returns. Dropping the future
     /// stops at once and leaves unsettled what is in flight.
     pub async fn run(mut self, requests: Arc<dyn Requests>, sink: Arc<dyn AckSink>) -> Result<(), Problem> {
-        let template = self.template.take();
+        let setup = self.setup.take();
         let s = &self.settings;
         let mut options = RenderOptions::new(RenderTarget::Elasticsearch, s.compat);
         options.escape_html = s.escape_html;
@@ -94,7 +94,7 @@ impl Elasticsearch {
             context: self.context.clone(),
             sink,
             pool: Pool::new(requests, s.bulk_max_size.clamp(1, MOST_EVENTS)),
-            template,
+            setup,
             judge: Judge { compat: s.compat, exactly_once: self.context.exactly_once, shared: self.context.shared },
             non_indexable: s.non_indexable.clone(),
             dead_letters,

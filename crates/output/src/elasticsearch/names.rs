@@ -59,6 +59,14 @@ impl Names {
         Names { options, inputs: Vec::new(), last: 0, text: String::new() }
     }
 
+    /// From now on this takes the place of the single format string.
+    pub(super) fn use_index(&mut self, index: &Arc<Format>) {
+        if !Arc::ptr_eq(&self.options.index, index) {
+            self.options.index = Arc::clone(index);
+            self.inputs.clear();
+        }
+    }
+
     /// The index of an event.
     pub(super) fn index(&mut self, renderer: &Renderer, batch: &Batch, event: &Event) -> Result<&str, MissingField> {
         if let Some(index) = index_of_its_own(event) {

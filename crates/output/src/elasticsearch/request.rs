@@ -12,7 +12,7 @@ use pillion_event::{Batch, DropKind, Event, Fate};
 
 use super::names::{NameOptions, Names, metadata};
 use super::work::{Dead, Work};
-use crate::format::MissingField;
+use crate::format::{Format, MissingField};
 use crate::render::{Renderer, escape, write_event_id, write_timestamp};
 use crate::settle::unencodable;
 
@@ -67,6 +67,11 @@ impl Builder {
             dead: Vec::new(),
             limit: BODY_LIMIT,
         }
+    }
+
+    /// From now on events go to this index, unless something else says where to.
+    pub(super) fn use_index(&mut self, index: &Arc<Format>) {
+        self.names.use_index(index);
     }
 
     /// The target found so many bytes too large: later requests stay below half of it.

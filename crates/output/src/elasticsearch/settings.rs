@@ -13,7 +13,7 @@ use pillion_config::{Compat, Error, Section};
 use pillion_deflate::Level;
 
 use super::cloud;
-use super::template::TemplateSettings;
+use super::setup::{Mode, SetupSettings};
 use crate::choose::{Case, Rules};
 use crate::format::Format;
 use crate::hosts::{Host, percent_encode};
@@ -27,6 +27,9 @@ pub const MOST_EVENTS: usize = 16_384;
 const MOST_WORKERS: u64 = 64;
 /// What a dead-letter file may hold unless it is said otherwise, bytes.
 const DEAD_LETTER_FILE_SIZE: u64 = 100 << 20;
+
+/// Where Filebeat 7 writes to without an alias that rolls over.
+pub(super) const DAILY: &str = "filebeat-%{[agent.version]}-%{+yyyy.MM.dd}";
 
 /// What becomes of events that the target refuses for good (`non_indexable_policy`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,8 +88,8 @@ pub struct Settings {
     pub escape_html: bool,
     /// `non_indexable_policy`.
     pub non_indexable: NonIndexable,
-    /// The index template to be put before the first event; `None` = none.
-    pub template: Option<TemplateSettings>,
+    /// What is put before the first event.
+    pub setup: SetupSettings,
 }
 
 /// What a `preset` sets, or the defaults.
@@ -187,7 +190,7 @@ impl Settings {
             idle_timeout,
             escape_html: s.bool("escape_html")?.unwrap_or(compat == Compat::V5),
             non_indexable: non_indexable(s)?,
-            template: TemplateSettings::from_root(root, s)?,
+            setup: SetupSettings::from_root(root, s)?,
         };
         settings.check_headers(s)?;
         Ok(settings)
@@ -205,15 +208,6 @@ impl Settings {
         Ok(())
     }
 
-    /// `setup.ilm.enabled: false`: Filebeat 7 then writes to an index for each day instead of the alias.
-    pub fn without_ilm(&mut self, off: bool) -> Result<(), Problem> {
-        if off && self.compat == Compat::V7 && self.index.is_none() {
-            let daily = Format::compile("filebeat-%{[agent.version]}-%{+yyyy.MM.dd}");
-            self.index = Some(Arc::new(daily.map_err(|e| Problem::bare(e.to_string()))?));
-        }
-        Ok(())
-    }
-
     /// `index`, or the default for events of this version.
     pub fn index_for(&self, agent_version: &str) -> Result<Arc<Format>, Problem> {
         if let Some(index) = &self.index {
@@ -221,6 +215,7 @@ impl Settings {
         }
         let default = match self.compat {
             Compat::V5 => "filebeat-%{+yyyy.MM.dd}".to_string(),
+            Compat::V7 if self.setup.ilm.mode == Mode::Off => DAILY.to_string(),
             // The data stream, or the alias of 7: what the template of that version is for.
             Compat::V7 | Compat::V8 | Compat::V9 => format!("filebeat-{agent_version}"),
         };

@@ -19,8 +19,8 @@ use super::dead_letter::DeadLetterFile;
 use super::request::{Builder, Built};
 use super::settings::NonIndexable;
 use super::settle::{Judge, Ruling, settle_all, settle_each};
+use super::setup::Setup;
 use super::target::{Reply, Target};
-use super::template::Template;
 use super::work::{Dead, Pool, Work};
 use crate::backoff::Backoff;
 use crate::problem::Problem;
@@ -36,8 +36,8 @@ pub(super) struct Shared {
     pub(super) context: OutputContext,
     pub(super) sink: Arc<dyn AckSink>,
     pub(super) pool: Arc<Pool>,
-    /// Put before the first event.
-    pub(super) template: Option<Template>,
+    /// What is put before the first event.
+    pub(super) setup: Option<Setup>,
     pub(super) judge: Judge,
     pub(super) non_indexable: NonIndexable,
     pub(super) dead_letters: Option<Mutex<DeadLetterFile>>,
@@ -148,12 +148,15 @@ impl Worker {
         }
     }
 
-    /// Sees to it that the template is there, if one is asked for.
+    /// Sees to it that template and policy are there, and learns which index that means.
     async fn prepare(&mut self) -> Result<(), Problem> {
-        match (&self.shared.template, self.targets.get_mut(self.at)) {
-            (Some(template), Some(target)) => template.ensure(target).await,
-            _ => Ok(()),
+        let shared = Arc::clone(&self.shared);
+        let (Some(setup), Some(target)) = (&shared.setup, self.targets.get_mut(self.at)) else { return Ok(()) };
+        setup.ensure(target, &shared.context.hurry).await?;
+        if let Some(index) = setup.index() {
+            self.builder.use_index(index);
         }
+        Ok(())
     }
 
     /// Uses the buffer again, if hyper has let go of it.
