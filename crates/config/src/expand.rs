@@ -2,7 +2,7 @@
 //!
 //! Comes in: the merged tree and the environment. Goes out: the tree with every text expanded, as go-ucfg does it
 //! when a value is asked for: a name is looked for in the configuration itself (`${path.home}`, `${some.key}`), then
-//! in the environment. What comes out is read once more, so that `${PORT}` is a number and `${HOSTS}` a list.
+//! in the environment, then in the keystore. What comes out is read once more, so that `${PORT}` is a number and `${HOSTS}` a list.
 //!
 //! Always holds: a value that stems from the environment, or from a secret option, is marked hidden. Work and output
 //! are bounded by [`MAX_STEPS`] and [`MAX_BYTES`], and cycles are found, so that a few references can't become
@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::Error;
+use crate::keystore::Keystore;
 use crate::secrets::is_secret;
 use crate::source::At;
 use crate::suggest::nearest;
@@ -141,11 +142,10 @@ fn flush(out: &mut Vec<Piece>, text: &mut String) {
     }
 }
 
-/// The environment, and what to say about a keystore when a name isn't found.
+/// The environment and the keystore.
 pub(crate) struct Names<'a> {
     pub(crate) env: &'a BTreeMap<String, String>,
-    /// A Filebeat keystore that lies at the data path: its names can't be read.
-    pub(crate) keystore: Option<String>,
+    pub(crate) keystore: Option<&'a Keystore>,
 }
 
 /// Expands every text of a tree.
@@ -249,12 +249,12 @@ impl Expander<'_> {
         if is_later(&name) {
             return Ok(Node::new(Value::Str(format!("${{{name}}}")), at));
         }
-        let value = self.env(&name).ok_or_else(|| missing(&name))?;
+        let (value, syntax) = self.outside(&name).ok_or_else(|| missing(&name))?;
         self.made(value.len())?;
         if secret {
             return Ok(as_it_is(value, at));
         }
-        let mut node = parse(&value, Syntax::Env, at)
+        let mut node = parse(&value, syntax, at)
             .map_err(|_| format!("what `{name}` holds can't be read: unbalanced brackets or quotes"))?;
         hide(&mut node, true);
         Ok(node)
@@ -306,7 +306,7 @@ impl Expander<'_> {
         if is_later(name) {
             return Ok(Text { text: format!("${{{name}}}"), hidden: false });
         }
-        let text = self.env(name).ok_or_else(|| missing(name))?;
+        let (text, _) = self.outside(name).ok_or_else(|| missing(name))?;
         self.made(text.len())?;
         Ok(Text { text, hidden: true })
     }
@@ -321,7 +321,7 @@ impl Expander<'_> {
         let Some(node) = root.get(name).filter(|_| !name.is_empty()) else { return Ok(None) };
         if self.active.len() >= MAX_DEPTH || self.active.iter().any(|active| active == name) {
             // A name may mean itself in the environment: `name: ${name}`.
-            if self.names.env.contains_key(name) {
+            if self.outside(name).is_some() {
                 return Ok(None);
             }
             let circle = self.active.iter().map(|name| format!("`{name}` → ")).collect::<String>();
@@ -337,8 +337,11 @@ impl Expander<'_> {
         Ok(Some(made))
     }
 
-    fn env(&self, name: &str) -> Option<String> {
-        self.names.env.get(name).filter(|value| !value.is_empty()).cloned()
+    /// What a name means outside of the configuration, and how it is read once more.
+    fn outside(&self, name: &str) -> Option<(String, Syntax)> {
+        let env = self.names.env.get(name).filter(|value| !value.is_empty());
+        let secret = || self.names.keystore?.get(name).map(|value| (value, Syntax::Full));
+        env.map(|value| (value.clone(), Syntax::Env)).or_else(secret)
     }
 
     fn made(&mut self, bytes: usize) -> Result<(), String> {
@@ -354,14 +357,13 @@ impl Expander<'_> {
             Some(rest) => {
                 let name = rest.split('`').nth(1).unwrap_or("");
                 let mut remedy = String::new();
-                if let Some(near) = nearest(name, self.names.env.keys().map(String::as_str)) {
+                let kept = self.names.keystore.into_iter().flat_map(Keystore::names);
+                if let Some(near) = nearest(name, self.names.env.keys().map(String::as_str).chain(kept)) {
                     remedy = format!("did you mean `{near}`? ");
                 }
                 remedy.push_str(&format!("set the variable, or give a default: `${{{name}:default}}`"));
-                if let Some(keystore) = &self.names.keystore {
-                    remedy.push_str(&format!(
-                        "; {keystore} may hold it, but keystores can't be read yet: pass the secret as a variable"
-                    ));
+                if self.names.keystore.is_some() {
+                    remedy.push_str(&format!("; or put it into the keystore: `keystore add {name}`"));
                 }
                 remedy
             }

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::expand::{Names, expand, expand_one};
 use crate::includes;
+use crate::keystore::{Keystore, Strict};
 use crate::paths::{Paths, defaults};
 use crate::section::Section;
 use crate::source::{At, Source};
@@ -58,6 +59,35 @@ pub struct Load {
     pub euid: u32,
 }
 
+impl Load {
+    fn checks_permissions(&self) -> bool {
+        self.strict_perms && self.env.get("BEAT_STRICT_PERMS").map(String::as_str) != Some("false")
+    }
+
+    /// The keystore's file, which needn't be there; for `keystore`, that has to know it before it can be read.
+    ///
+    /// # Errors
+    /// As [`Config::load`] for the files, but nothing of what they hold need make sense.
+    pub fn keystore(&self, world: &World) -> Result<(PathBuf, Strict), Error> {
+        let strict = Strict { perms: self.checks_permissions(), euid: self.euid };
+        let remedy = "set --path.data, or keystore.path";
+        let none = || Error::new("it can't be said where the keystore lies: a variable in its path isn't set", remedy);
+        keystore_path(&self.merged(world)?, &self.env).map(|path| (path, strict)).ok_or_else(none)
+    }
+
+    /// All layers, one over the other, before variables are expanded.
+    fn merged(&self, world: &World) -> Result<Node, Error> {
+        let mut root = defaults(&self.home);
+        for file in file_names(self) {
+            merge(&mut root, read_file(&*world.fs, &file, self)?);
+        }
+        for setting in &self.settings {
+            merge(&mut root, setting_node(setting)?);
+        }
+        Ok(root)
+    }
+}
+
 impl Config {
     /// Reads, merges and expands.
     ///
@@ -65,14 +95,9 @@ impl Config {
     /// The first file that can't be read, isn't safe, or isn't YAML; a broken `-E`; folders or a dialect that don't
     /// make sense. Variables that can't be resolved are told by whoever asks for the value.
     pub fn load(world: &World, load: &Load) -> Result<Config, Error> {
-        let mut root = defaults(&load.home);
-        for file in file_names(load) {
-            merge(&mut root, read_file(&*world.fs, &file, load)?);
-        }
-        for setting in &load.settings {
-            merge(&mut root, setting_node(setting)?);
-        }
-        finish(&root, &load.env, Some(&*world.fs))
+        let root = load.merged(world)?;
+        let strict = Strict { perms: load.checks_permissions(), euid: load.euid };
+        finish(&root, &load.env, Some((&*world.fs, strict)))
     }
 
     /// Reads one text as `filebeat.yml`, without other files, flags or environment; `path.home` is
@@ -96,18 +121,30 @@ impl Config {
     }
 }
 
-fn finish(root: &Node, env: &BTreeMap<String, String>, fs: Option<&dyn Fs>) -> Result<Config, Error> {
-    let no_keystore = Names { env, keystore: None };
-    let keystore = expand_one(root, "path.data", &no_keystore).map(|data| Path::new(&data).join("filebeat.keystore"));
-    let keystore = keystore.filter(|path| fs.is_some_and(|fs| fs.stat(path, true).is_ok()));
-    let names = Names { env, keystore: keystore.map(|path| path.display().to_string()) };
+fn finish(root: &Node, env: &BTreeMap<String, String>, real: Option<(&dyn Fs, Strict)>) -> Result<Config, Error> {
+    let path = keystore_path(root, env);
+    let keystore = match (&path, real) {
+        (Some(path), Some((fs, strict))) => Keystore::load(fs, path, strict)?,
+        _ => None,
+    };
+    let fs = real.map(|(fs, _)| fs);
+    let names = Names { env, keystore: keystore.as_ref() };
     let mut config = Config::new(expand(root, &names));
     config.paths = paths(&config.root())?;
+    config.root().str("keystore.path")?;
     compat::decide(&mut config, fs)?;
     if let Some(fs) = fs {
         includes::take_empty(&config.root, &config.paths.config, fs);
     }
     Ok(config)
+}
+
+/// `keystore.path`, else the usual place; `None` when a variable in it means nothing.
+fn keystore_path(root: &Node, env: &BTreeMap<String, String>) -> Option<PathBuf> {
+    let names = Names { env, keystore: None };
+    let set = expand_one(root, "keystore.path", &names).filter(|path| !path.is_empty());
+    let usual = || expand_one(root, "path.data", &names).map(|data| Path::new(&data).join("filebeat.keystore"));
+    set.map(PathBuf::from).or_else(usual)
 }
 
 fn paths(root: &Section<'_>) -> Result<Paths, Error> {
@@ -143,7 +180,7 @@ fn read_file(fs: &dyn Fs, path: &Path, load: &Load) -> Result<Node, Error> {
             "pass the file itself with -c, and further ones with another -c",
         ));
     }
-    if load.strict_perms && load.env.get("BEAT_STRICT_PERMS").map(String::as_str) != Some("false") {
+    if load.checks_permissions() {
         check_permissions(&shown, meta.uid, meta.mode, load.euid)?;
     }
     let bytes = fs.read(path, yaml::MAX_TEXT).map_err(|e| unreadable(&shown, &e, load))?;

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use pillion_config::{Config, Error, Load, Setting};
+use pillion_config::{Config, Error, Keystore, Load, Setting};
 use pillion_world::World;
 
 fn load(dir: &Path) -> Load {
@@ -200,18 +200,39 @@ fn broken_settings() {
 }
 
 #[test]
-fn a_keystore_is_named_as_a_possible_home_of_a_missing_name() {
+fn the_keystore_is_asked_behind_the_environment() {
     let tmp = tempfile::tempdir().unwrap();
     let dir = tmp.path();
-    write(&dir.join("filebeat.yml"), "name: ${ES_PWD}\npath.data: ${path.home}/d");
-    World::real().fs.create_dir_all(&dir.join("d"), 0o700).unwrap();
-    write(&dir.join("d/filebeat.keystore"), "v1");
-    let e = config(&load(dir)).unwrap().root().str("name").unwrap_err();
-    assert_eq!(
-        e.remedy().replace(dir.to_str().unwrap(), "DIR"),
-        "set the variable, or give a default: `${ES_PWD:default}`; DIR/d/filebeat.keystore may hold it, but keystores can't be read \
-         yet: pass the secret as a variable"
-    );
+    let yaml = "name: ${ES_PWD}\nfields: {a: '${ES_PWD}', b: 'x-${ES_PWD}', c: '${LIST}', d: '${NO_ES_PWD}'}\n\
+                output.elasticsearch.password: ${LIST}\npath.data: ${path.home}/d";
+    write(&dir.join("filebeat.yml"), yaml);
+    let world = World::real();
+    let mut store = Keystore::empty(&dir.join("d/filebeat.keystore"));
+    store.put("ES_PWD", b"secret".to_vec());
+    store.put("LIST", b"[1, 2]".to_vec());
+    store.save(&world).unwrap();
+    let mut load = load(dir);
+    let read = |load: &Load| {
+        let config = Config::load(&world, load).unwrap();
+        let root = config.root();
+        let of = |key: &str| root.json(&format!("fields.{key}")).map_err(|e| e.remedy().to_owned());
+        let name = root.str("name").unwrap().unwrap();
+        (name, of("b"), of("c"), of("d"), root.str("output.elasticsearch.password").unwrap())
+    };
+    let (name, spliced, list, missing, password) = read(&load);
+    assert_eq!((name.as_str(), spliced), ("secret", Ok(Some("x-secret".into()))));
+    assert_eq!((list, password.as_deref()), (Ok(Some(serde_json::json!([1, 2]))), Some("[1, 2]")));
+    assert!(missing.unwrap_err().contains("did you mean `ES_PWD`? set the variable, or give a default"));
+    load.env.insert("ES_PWD".into(), "from the environment".into());
+    assert_eq!(read(&load).0, "from the environment");
+    // Elsewhere, and broken.
+    write(&dir.join("other"), "v1");
+    chmod(&dir.join("other"), 0o644);
+    load.settings = vec![Setting::Overwrite(format!("keystore.path={}", dir.join("other").display()))];
+    load.strict_perms = false;
+    assert!(Config::load(&world, &load).unwrap_err().to_string().contains("it is cut off"));
+    load.strict_perms = true;
+    assert!(Config::load(&world, &load).unwrap_err().to_string().contains("others may read it"));
 }
 
 /// What every package of Filebeat comes with: the section names a folder in which all modules are switched off.

@@ -39,7 +39,7 @@ pub(super) const GENERAL: &[Row] = &[
     Row("path.config", ALL, T),
     Row("path.data", ALL, T),
     Row("path.logs", ALL, T),
-    Row("keystore", NEW, H("keystores can't be read yet: pass secrets as variables")),
+    Row("keystore.path", NEW, T),
     Row("features.fqdn", NEW, R("the host's name in events is the short one; set `name` to say otherwise")),
     Row("features", NEW, H("this concerns the program, not what is delivered")),
     Row("seccomp", NEW, H("this concerns the program, not what is delivered")),
