@@ -9,6 +9,7 @@
 //! - [`seat`]: whose registry a run works with, its own or a dead one's. [`sweep`]: what the dead left.
 //! - [`sharing`]: one of several replicas. [`shards`]: what they have, shown.
 //! - [`monitoring`]: what a run says of itself while it lasts.
+//! - [`setting_up`], [`keystore`]: what is done around shipping, by hand.
 //! - [`install`]: a copy for other images. [`lasting`]: what becomes of the data path.
 
 pub mod assemble;
@@ -22,11 +23,13 @@ mod harvesting;
 mod hung;
 mod injecting;
 mod install;
+mod keystore;
 mod lasting;
 mod monitoring;
 mod receiving;
 mod rest;
 mod seat;
+mod setting_up;
 mod sh;
 mod shards;
 pub mod sharing;
@@ -92,6 +95,7 @@ pub fn run(process: Process) -> u8 {
         Command::Sweep(flags) => sweep::sweep(&flags),
         Command::Shards(flags) => shards::shards(&flags),
         Command::Demo(options) => demo::demo(&options),
+        Command::Around(task) => setting_up::around(&task),
     }
 }
 

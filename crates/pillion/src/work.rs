@@ -324,14 +324,18 @@ fn shape(config: &Config, context: &OutputContext) -> Arc<dyn Shape> {
     Arc::new(Renderer::new(options, Arc::clone(&context.agent)))
 }
 
+/// What an output needs to know where nothing is shipped.
+pub fn context_by_hand(config: &Config, parts: &Assembled) -> OutputContext {
+    context_of(&World::real(), config, parts, (hostname(), ""))
+}
+
 /// `test output`: tries the way to the target, step by step.
 pub fn test_output(config: &Config, parts: Assembled) -> u8 {
-    let world = World::real();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return fail(&format!("the runtime can't start: {e}")),
     };
-    let context = context_of(&world, config, &parts, (hostname(), ""));
+    let context = context_by_hand(config, &parts);
     let mut report = String::new();
     let good = runtime.block_on(parts.output.test(context, &mut report));
     crate::say(&report);

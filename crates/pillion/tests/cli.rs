@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use pillion::cli::{Command, Process, Run, Usage, parse};
+use pillion::cli::{Command, Exported, Parts, Process, Run, Task, Usage, parse};
 use pillion_config::Setting;
 
 fn called(line: &str) -> Result<Command, Usage> {
@@ -145,6 +145,64 @@ fn version_and_help() {
 }
 
 #[test]
+fn around_shipping() {
+    let task = |line: &str| match called(line) {
+        Ok(Command::Around(around)) => around.task,
+        other => panic!("{line}: {other:?}"),
+    };
+    let index = Parts { index_management: true, ..Parts::default() };
+    for line in
+        ["filebeat setup --index-management -e", "filebeat setup --template", "filebeat -c a.yml setup --ilm-policy"]
+    {
+        assert_eq!(task(line), Task::Setup(index), "{line}");
+    }
+    assert_eq!(task("filebeat setup -e"), Task::Setup(Parts::default()));
+    let template = Task::Export {
+        what: Exported::Template,
+        version: Some("7.10.2".into()),
+        without_ilm: true,
+        dir: Some("/d".into()),
+    };
+    assert_eq!(task("filebeat export template --es.version 7.10.2 --noilm --dir=/d"), template);
+    assert_eq!(task("filebeat keystore create --force"), Task::KeystoreCreate { force: true });
+    let add = Task::KeystoreAdd { key: "ES_PWD".into(), force: false, stdin: true };
+    assert_eq!(task("filebeat keystore add ES_PWD --stdin --path.data /d"), add);
+    assert_eq!(task("filebeat keystore remove a b"), Task::KeystoreRemove(vec!["a".into(), "b".into()]));
+    for topic in ["setup", "export template", "keystore", "keystore add", "completion"] {
+        assert!(said(&format!("pillion help {topic}")).contains("Usage: pillion "), "{topic}");
+        assert!(said(&format!("pillion {topic} --help")).contains(topic), "{topic}");
+    }
+}
+
+/// Bash itself takes the script, and completes by it.
+#[test]
+fn bash_completes() {
+    let script = said("pillion completion bash");
+    for (line, at, want) in [
+        ("pillion te", 1, "test"),
+        ("pillion test co", 2, "config"),
+        ("pillion -c file.yml keystore re", 4, "remove"),
+        ("pillion --unti", 1, "--until --until-exit --until-released"),
+        ("pillion setup --ind", 2, "--index-management"),
+    ] {
+        let words: Vec<String> = line.split(' ').map(|word| format!("'{word}'")).collect();
+        let test = format!(
+            "{script}\nCOMP_WORDS=({}); COMP_CWORD={at}; _pillion; echo \"${{COMPREPLY[@]}}\"",
+            words.join(" ")
+        );
+        let out = std::process::Command::new("bash").arg("-c").arg(test).output().unwrap();
+        let mut got: Vec<String> = String::from_utf8(out.stdout).unwrap().split_whitespace().map(Into::into).collect();
+        got.sort();
+        assert_eq!(got.join(" "), want, "{line}: {}", String::from_utf8_lossy(&out.stderr));
+    }
+    assert!(said("pillion completion zsh").starts_with("#compdef pillion\n"));
+    assert!(
+        said("filebeat completion fish")
+            .contains("complete -c filebeat -n '__fish_seen_subcommand_from setup' -l index-management")
+    );
+}
+
+#[test]
 fn what_is_refused() {
     for (line, message) in [
         ("filebeat rnu", "error: `rnu` isn't a command\nremedy: did you mean `run`?"),
@@ -152,12 +210,14 @@ fn what_is_refused() {
             "filebeat run now",
             "error: `run now`: `run` takes no further words\nremedy: flags begin with a dash; see --help",
         ),
-        ("filebeat test", "error: `test` needs to know what\nremedy: `test config`, `test output` or `export config`"),
+        ("filebeat test", "error: `test` needs to know what\nremedy: `test config` or `test output`"),
         (
-            "filebeat setup --dashboards",
-            "error: `setup` isn't there: nothing is set up in Elasticsearch or Kibana\nremedy: load templates and dashboards once, with \
-             Filebeat or by hand; Pillion ships without",
+            "filebeat keystore destroy",
+            "error: `keystore destroy` isn't a command\nremedy: there are `keystore create`, `keystore add KEY`, `keystore list` and \
+             `keystore remove KEY…`",
         ),
+        ("filebeat completion", "error: `completion` needs a shell\nremedy: `completion bash`, `zsh` or `fish`"),
+        ("filebeat export dashboard", "error: there are no dashboards\nremedy: export them from Kibana itself"),
         (
             "pillion exec",
             "error: `exec` needs a command\nremedy: write it after two dashes: `pillion exec -c filebeat.yml -- ./work.sh`",

@@ -19,6 +19,15 @@ pub(super) enum Kind {
     Install,
     Sweep,
     Shards,
+    Setup,
+    ExportTemplate,
+    ExportIlmPolicy,
+    ExportIndexPattern,
+    KeystoreCreate,
+    KeystoreAdd,
+    KeystoreList,
+    KeystoreRemove,
+    Completion,
 }
 
 /// Flags that are settings over the configuration: the flag and the option.
@@ -89,6 +98,15 @@ pub(super) fn command(kind: Kind) -> Command {
             .arg(switch_arg("behind", "Look at the registries and files too, for how far behind [default: true]"))
             .arg(value_arg("api-server", "URL", "Another API server than the pod's own, such as kubectl proxy's")),
         Kind::Export => life(config(command)).arg(switch_arg("reveal-secrets", "Print passwords and keys too")),
+        Kind::Setup
+        | Kind::ExportTemplate
+        | Kind::ExportIlmPolicy
+        | Kind::ExportIndexPattern
+        | Kind::KeystoreCreate
+        | Kind::KeystoreAdd
+        | Kind::KeystoreList
+        | Kind::KeystoreRemove
+        | Kind::Completion => super::around::flags(kind, config, command),
     }
 }
 

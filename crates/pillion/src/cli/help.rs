@@ -22,6 +22,9 @@ Commands:
   test config      Read the configuration and say everything that is wrong with it
   test output      Connect to the output and say what works
   export config    Print the configuration after merging and expansion, secrets masked
+  export template  Print the index template; `ilm-policy`, `index-pattern` likewise
+  setup            Put index template and lifecycle policy into Elasticsearch, once, for sidecars that may not
+  keystore create  Keep secrets in Filebeat's keystore; `add KEY`, `list`, `remove KEY`
   receive          An endpoint for trying things out: Lumberjack and _bulk
   inject -f FILE   Put Pillion beside the work in Kubernetes manifests; comments and order stay
   webhook          Give pods their sidecar when a cluster creates them (mutating admission)
@@ -29,6 +32,7 @@ Commands:
   shards           Show which replica has which files, and how far behind it is
   install DIR      Copy this program to a shared volume, for `exec` in other images
   demo [-- CMD]    See it work, with a receiver and a job of its own, or with your command
+  completion       For bash, zsh or fish
   version, help    `help COMMAND` tells more
 
 Flags of run:
@@ -56,14 +60,14 @@ One dash or two are the same: -path.home, --path.home.
 /// `help COMMAND`, `COMMAND --help`.
 pub(super) fn of(name: &str, kind: Kind) -> String {
     let injection = super::inject::more();
-    let texts = shipping(kind).or_else(|| beside(kind, &injection));
+    let texts = shipping(kind).or_else(|| super::around::help(kind)).or_else(|| beside(kind, &injection));
     let Some((usage, about, more)) = texts else { return overview(name) };
     let flags: StyledStr = flags::command(kind).help_template("{options}").render_help();
     format!("{about}\n\nUsage: {name} {usage}\n\nFlags:\n{flags}\n{more}")
 }
 
 /// How a command is used, what it does, and more about it.
-type Texts<'a> = (&'a str, &'a str, &'a str);
+pub(super) type Texts<'a> = (&'a str, &'a str, &'a str);
 
 /// Of commands that read a configuration.
 fn shipping(kind: Kind) -> Option<Texts<'static>> {
@@ -175,7 +179,10 @@ pub(super) fn topic(name: &str, words: &[&str]) -> Result<String, Usage> {
         ["install"] => Kind::Install,
         ["sweep"] => Kind::Sweep,
         ["shards"] => Kind::Shards,
-        _ => {
+        words => {
+            if let Some(kind) = super::around::kind(words, true) {
+                return kind.map(|kind| of(name, kind));
+            }
             return Err(Usage::new(
                 &format!("there is no help for `{}`", words.join(" ")),
                 "see --help for what there is",

@@ -8,6 +8,8 @@
 //! Always holds: nothing here touches files or prints.
 //! Tested in `tests/cli.rs`.
 
+mod around;
+mod completion;
 mod flags;
 mod help;
 mod inject;
@@ -18,6 +20,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use around::{Around, Exported, Parts, Task};
 use clap::ArgMatches;
 pub use inject::Inject;
 use pillion_config::{Load, Setting, default_home, nearest};
@@ -26,8 +29,22 @@ pub use crate::sweep::After;
 
 /// Commands of ours.
 const OWN: &[&str] = &[
-    "run", "test", "export", "version", "help", "exec", "receive", "demo", "inject", "webhook", "install", "sweep",
+    "run",
+    "test",
+    "export",
+    "version",
+    "help",
+    "exec",
+    "receive",
+    "demo",
+    "inject",
+    "webhook",
+    "install",
+    "sweep",
     "shards",
+    "setup",
+    "keystore",
+    "completion",
 ];
 /// Words that are commands, here or in Filebeat; what isn't here is refused with a remedy.
 pub(crate) const COMMANDS: &[&str] = &[
@@ -89,7 +106,9 @@ pub enum Command {
     Sweep(Sweep),
     /// `shards`: who has which shard.
     Shards(Shards),
-    /// Print this to standard output and exit 0: `version`, `help`.
+    /// `setup`, `export template` and the like, `keystore`.
+    Around(Box<Around>),
+    /// Print this to standard output and exit 0: `version`, `help`, `completion`.
     Say(String),
 }
 
@@ -270,25 +289,8 @@ pub fn parse(process: &Process) -> Result<Command, Usage> {
     let words: Vec<&str> = split.words.iter().map(String::as_str).collect();
     let kind = match words.as_slice() {
         ["help", topic @ ..] => return help::topic(name, topic).map(Command::Say),
-        [] | ["run"] => flags::Kind::Run,
-        ["test", "config"] => flags::Kind::TestConfig,
-        ["test", "output"] => flags::Kind::TestOutput,
-        ["export", "config"] => flags::Kind::Export,
         ["version"] => return Ok(Command::Say(help::version(name))),
-        ["exec"] => flags::Kind::Exec,
-        ["receive"] => flags::Kind::Receive,
-        ["demo"] => flags::Kind::Demo,
-        ["inject"] => flags::Kind::Inject,
-        ["install", _] => flags::Kind::Install,
-        ["install"] if split.asks_for_help => flags::Kind::Install,
-        ["sweep", _] => flags::Kind::Sweep,
-        ["sweep"] if split.asks_for_help => flags::Kind::Sweep,
-        ["sweep"] => {
-            return Err(Usage::new("`sweep` needs a folder", "write `pillion sweep -c filebeat.yml /volume`"));
-        }
-        ["webhook"] => flags::Kind::Webhook,
-        ["shards"] => flags::Kind::Shards,
-        words => return Err(not_a_command(words)),
+        words => kind_of(words, split.asks_for_help)?,
     };
     if split.asks_for_help {
         return Ok(Command::Say(if words.is_empty() { help::overview(name) } else { help::of(name, kind) }));
@@ -303,9 +305,15 @@ pub fn parse(process: &Process) -> Result<Command, Usage> {
         flags::Kind::Inject => inject::read(&matches).map(Command::Inject),
         flags::Kind::Webhook => Ok(Command::Webhook(webhook(&matches))),
         flags::Kind::Install => Ok(Command::Install(words.iter().skip(1).collect())),
+        flags::Kind::Completion => {
+            Ok(Command::Say(completion::script(words.last().copied().unwrap_or_default(), name)))
+        }
         flags::Kind::Demo => Ok(Command::Demo(Demo { command, keep: flags::on(&matches, "keep") })),
         _ => {
             let run = run(&matches, process)?;
+            if let Some(task) = around::task(kind, &matches, &words) {
+                return Ok(Command::Around(Box::new(Around { run, task })));
+            }
             Ok(match kind {
                 _ if flags::on(&matches, "version") => Command::Say(help::version(name)),
                 flags::Kind::TestConfig => Command::TestConfig(run),
@@ -319,6 +327,33 @@ pub fn parse(process: &Process) -> Result<Command, Usage> {
             })
         }
     }
+}
+
+/// Which command the words mean.
+fn kind_of(words: &[&str], asks_for_help: bool) -> Result<flags::Kind, Usage> {
+    Ok(match words {
+        [] | ["run"] => flags::Kind::Run,
+        ["test", "config"] => flags::Kind::TestConfig,
+        ["test", "output"] => flags::Kind::TestOutput,
+        ["export", "config"] => flags::Kind::Export,
+        ["exec"] => flags::Kind::Exec,
+        ["receive"] => flags::Kind::Receive,
+        ["demo"] => flags::Kind::Demo,
+        ["inject"] => flags::Kind::Inject,
+        ["install", _] => flags::Kind::Install,
+        ["install"] if asks_for_help => flags::Kind::Install,
+        ["sweep", _] => flags::Kind::Sweep,
+        ["sweep"] if asks_for_help => flags::Kind::Sweep,
+        ["sweep"] => {
+            return Err(Usage::new("`sweep` needs a folder", "write `pillion sweep -c filebeat.yml /volume`"));
+        }
+        ["webhook"] => flags::Kind::Webhook,
+        ["shards"] => flags::Kind::Shards,
+        words => match around::kind(words, asks_for_help) {
+            Some(kind) => kind?,
+            None => return Err(not_a_command(words)),
+        },
+    })
 }
 
 fn shards(matches: &ArgMatches, run: Run) -> Shards {
@@ -360,7 +395,7 @@ fn check_command(kind: flags::Kind, command: &[OsString]) -> Result<(), Usage> {
 
 /// Refuses a long flag that no command has, unless the command itself is what has to be explained.
 fn check_flags(split: &split::Split) -> Result<(), Usage> {
-    const FOREIGN: &[&str] = &["setup", "keystore", "modules", "enroll", "generate", "completion", "export", "test"];
+    const FOREIGN: &[&str] = &["modules", "enroll", "generate", "export", "test"];
     let foreign = split.words.first().is_some_and(|word| FOREIGN.contains(&word.as_str()));
     if let Some(flag) = split.unknown.as_ref().filter(|_| !foreign) {
         let near = nearest(flag.trim_start_matches('-'), split::long_flags());
@@ -473,20 +508,17 @@ fn not_a_command(words: &[&str]) -> Usage {
     let first = words.first().copied().unwrap_or("");
     let said = words.join(" ");
     match (first, words.get(1)) {
-        ("setup", _) => Usage::new(
-            "`setup` isn't there: nothing is set up in Elasticsearch or Kibana",
-            "load templates and dashboards once, with Filebeat or by hand; Pillion ships without",
-        ),
-        ("keystore", _) => {
-            Usage::new("keystores can't be read yet", "pass secrets as variables: `password: ${ES_PASSWORD}`")
-        }
         ("modules", _) => Usage::new("modules aren't supported", "write the inputs into filebeat.yml"),
         ("test" | "export", None) => {
-            Usage::new(&format!("`{first}` needs to know what"), "`test config`, `test output` or `export config`")
+            let remedy = match first {
+                "test" => "`test config` or `test output`",
+                _ => "`export config`, `template`, `ilm-policy` or `index-pattern`",
+            };
+            Usage::new(&format!("`{first}` needs to know what"), remedy)
         }
-        ("test" | "export", Some(_)) | ("enroll" | "generate" | "completion", _) => Usage::new(
+        ("test" | "export", Some(_)) | ("enroll" | "generate", _) => Usage::new(
             &format!("`{said}` isn't a command"),
-            "there are `test config`, `test output` and `export config`",
+            "there are `test config`, `test output`, `export config`, `template`, `ilm-policy` and `index-pattern`",
         ),
         ("install", _) => Usage::new(
             "`install` needs one folder",

@@ -71,6 +71,19 @@ const LONG: &[(&str, bool)] = &[
     ("dry-run", false),
     ("json", false),
     ("behind", false),
+    ("index-management", false),
+    ("pipelines", false),
+    ("dashboards", false),
+    ("machine-learning", false),
+    ("template", false),
+    ("ilm-policy", false),
+    ("enable-all-filesets", false),
+    ("force-enable-module-filesets", false),
+    ("es.version", true),
+    ("noilm", false),
+    ("dir", true),
+    ("force", false),
+    ("stdin", false),
 ];
 
 /// Short flags that a value follows.

@@ -1,0 +1,124 @@
+//! `keystore`, `export` and `setup`: the real executable.
+
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a failing call is a failing test")]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+const CONFIG: &str = "filebeat.inputs: [{type: log, paths: [/none]}]\n";
+
+/// Runs it in a folder with what standard input says.
+fn pillion(dir: &Path, line: &str, input: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pillion"));
+    command.args(line.split_whitespace()).arg("--strict.perms=true").arg("--path.home").arg(dir).current_dir(dir);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).env_remove("ES_PWD");
+    let mut child = command.spawn().unwrap();
+    // It may not read it, and be gone.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn text(output: &Output) -> (i32, String, String) {
+    let of = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code().unwrap(), of(&output.stdout), of(&output.stderr))
+}
+
+fn configure(dir: &Path, more: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let file = dir.join("filebeat.yml");
+    fs::write(&file, format!("{CONFIG}{more}")).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn a_keystore_from_its_making_to_its_use() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    // Its keys mean nothing before they are there: the commands must work all the same.
+    configure(dir, "output.file: {path: '${WHERE}', filename: a}\n");
+    for (line, input, code, out, err) in [
+        ("keystore list", "", 1, "", "there is no keystore"),
+        ("keystore add WHERE --stdin", "/tmp/x", 1, "", "There is nobody to ask"),
+        ("keystore create", "", 0, "Created filebeat keystore\n", ""),
+        ("keystore create", "", 1, "", "--force overwrites it"),
+        ("keystore add WHERE --stdin", "/tmp/hunter2", 0, "Successfully updated the keystore\n", ""),
+        ("keystore add WHERE --stdin", "/tmp/y", 1, "", "--force replaces it"),
+        ("keystore add OTHER", "x", 1, "", "pass the secret there with --stdin"),
+        ("keystore add B --stdin --force", "y", 0, "Successfully updated the keystore\n", ""),
+        ("keystore list", "", 0, "B\nWHERE\n", ""),
+        ("keystore remove B", "", 0, "successfully removed key: B\n", ""),
+        ("keystore remove B", "", 1, "", "`B` isn't in the keystore"),
+        ("test config", "", 0, "Config OK\n", ""),
+    ] {
+        let (got, stdout, stderr) = text(&pillion(dir, line, input));
+        assert_eq!((got, stdout.as_str()), (code, out), "{line}: {stderr}");
+        assert!(stderr.contains(err), "{line}: {stderr}");
+        assert!(!stderr.contains("hunter2"), "{line}");
+    }
+    let (_, shown, _) = text(&pillion(dir, "export config", ""));
+    assert!(shown.contains("path: /tmp/hunter2"), "a path isn't a secret: {shown}");
+    fs::write(dir.join("data/filebeat.keystore"), "v1AAAA").unwrap();
+    let (code, _, stderr) = text(&pillion(dir, "test config", ""));
+    assert!(code == 2 && stderr.contains("it is cut off"), "{stderr}");
+}
+
+#[test]
+fn what_is_exported() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    configure(dir, "output.logstash.hosts: [a]\nsetup.template.settings.index.number_of_shards: 3\n");
+    let json = |line: &str| {
+        let (code, stdout, stderr) = text(&pillion(dir, line, ""));
+        assert_eq!(code, 0, "{line}: {stderr}");
+        serde_json::from_str::<Value>(&stdout).unwrap()
+    };
+    let template = json("export template");
+    assert_eq!(template["index_patterns"][0], "filebeat-8.19.14");
+    let index = &template["template"]["settings"]["index"];
+    assert_eq!((&index["number_of_shards"], &index["lifecycle"]["name"]), (&3.into(), &"filebeat".into()));
+    let older = json("export template --es.version 7.3.0 --noilm -E pillion.compat=7");
+    assert_eq!(older["index_patterns"][0], "filebeat-7.17.29-*");
+    assert!(older["settings"]["index"].get("lifecycle").is_none());
+    assert_eq!(json("export ilm-policy")["policy"]["phases"]["hot"]["actions"]["rollover"]["max_age"], "30d");
+    assert_eq!(json("export index-pattern")["objects"][0]["attributes"]["title"], "filebeat-*");
+    let (code, stdout, _) = text(&pillion(dir, "export template --dir out", ""));
+    let file = dir.join("out/template/filebeat-8.19.14.json");
+    assert_eq!((code, stdout.trim_end()), (0, "out/template/filebeat-8.19.14.json"));
+    assert_eq!(serde_json::from_slice::<Value>(&fs::read(file).unwrap()).unwrap(), template);
+    let (code, _, stderr) = text(&pillion(dir, "export template --es.version x", ""));
+    assert!(code == 2 && stderr.contains("isn't a version"), "{stderr}");
+}
+
+#[test]
+fn set_up_by_hand() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    configure(dir, "output.logstash.hosts: [a]\n");
+    let (code, _, stderr) = text(&pillion(dir, "setup", ""));
+    assert!(code == 2 && stderr.contains("output.logstash needs no set-up"), "{stderr}");
+    let (code, stdout, _) = text(&pillion(dir, "setup --pipelines", ""));
+    assert!(code == 1 && stdout.contains("ingest pipelines: not set up"), "{stdout}");
+
+    let mut receiver = Command::new(env!("CARGO_BIN_EXE_pillion"))
+        .args(["receive", "--elasticsearch", "127.0.0.1:0", "--to"])
+        .arg(dir.join("to"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(receiver.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let address = said.find_map(|line| {
+        let at = line.find("127.0.0.1:")?;
+        Some(line[at..].chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect::<String>())
+    });
+    configure(dir, &format!("output.elasticsearch.hosts: ['{}']\n", address.unwrap()));
+    let (code, stdout, stderr) = text(&pillion(dir, "setup", ""));
+    receiver.kill().unwrap();
+    receiver.wait().unwrap();
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    assert!(stdout.contains("the index template `filebeat-8.19.14` is put"), "{stdout}");
+    assert!(stdout.contains("dashboards and machine learning jobs: not set up"), "{stdout}");
+}
