@@ -151,31 +151,12 @@ impl Setup {
         {
             return Err(failed.clone());
         }
-        self.say(&notes);
+        say(&notes);
         if let Some(index) = index {
             let _ = self.index.set(index);
         }
         self.done.store(true, Ordering::Release);
         Ok(())
-    }
-
-    fn say(&self, notes: &[Note]) {
-        for note in notes {
-            match note {
-                Note::Done(text) => tracing::info!("{text}"),
-                Note::Failed(problem) => {
-                    let asked = self.settings.asked;
-                    let more = if asked {
-                        ""
-                    } else {
-                        "; or set setup.template.enabled: false (5.6: output.elasticsearch.template.enabled)"
-                    };
-                    tracing::warn!(
-                        "{problem} Events are sent all the same{more}; pillion.setup.on_failure: wait holds them back"
-                    );
-                }
-            }
-        }
     }
 
     /// The template as it is put into a server of this version; `None`: there is none. Name and body.
@@ -219,5 +200,19 @@ impl Setup {
             return (self.names.alias.clone(), format!("{}-*", self.names.alias));
         }
         (self.names.template.clone(), self.names.pattern.clone())
+    }
+}
+
+fn say(notes: &[Note]) {
+    for note in notes {
+        match note {
+            Note::Done(text) => tracing::info!("{text}"),
+            Note::Failed(problem) => {
+                let end = if problem.remedy.is_empty() { "." } else { "" };
+                tracing::warn!(
+                    "{problem}{end} Events are sent all the same; pillion.setup.on_failure: wait would hold them back."
+                );
+            }
+        }
     }
 }

@@ -44,8 +44,6 @@ pub struct SetupSettings {
     pub(in crate::elasticsearch) ilm: IlmSettings,
     /// `output.elasticsearch.index`, where it is set.
     pub(super) own_index: Option<Format>,
-    /// The user wrote `enabled: true`.
-    pub(super) asked: bool,
     /// `pillion.setup.on_failure: wait`: nothing is sent until everything is there.
     pub(super) wait: bool,
 }
@@ -70,7 +68,7 @@ impl SetupSettings {
         let own_index = output.str("index")?.filter(|i| !i.is_empty());
         let own_index = own_index.map(|text| compile(output, "index", &text)).transpose()?;
         let wait = root.choice("pillion.setup.on_failure", &["ship", "wait"])? == Some("wait");
-        Ok(SetupSettings { compat, template, ilm, own_index, asked, wait })
+        Ok(SetupSettings { compat, template, ilm, own_index, wait })
     }
 }
 

@@ -275,7 +275,7 @@ async fn put_template(
     let mut problem = refusal(target.client.host(), status, &answer);
     problem.remedy = match status.as_u16() {
         401 => "Check username and password, or api_key.",
-        403 => "The user needs the cluster privilege manage_index_templates; or have it put once, by `pillion setup` of somebody who may.",
+        403 => "The user needs the cluster privilege manage_index_templates; or have it put once, by `pillion setup` of somebody who may, and set setup.template.enabled: false.",
         _ => "Does another template of the same priority have the same pattern, or is a setting below setup.template.settings not known to it?",
     }
     .into();
