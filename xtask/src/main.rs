@@ -25,6 +25,7 @@ mod http;
 mod image;
 mod job;
 mod kafka;
+mod keystore;
 mod kubernetes;
 mod loss;
 mod nfs;
@@ -87,6 +88,7 @@ usage: cargo xtask CHORE
                        --case NAME, --long (the server is away for a minute)
   e2e kafka …          a real broker: partitions, compressions, logins, TLS, restarts: --case NAME
   e2e redis …          a real Redis: restarts, a full memory, logins, TLS: --case NAME
+  e2e keystore         a keystore handed to and fro between the real Filebeat and Pillion
   e2e resident         what the executable keeps resident at rest is within its limits
   e2e webhook …        the webhook on that Kubernetes: --case NAME, --keep
   e2e kubernetes …     on a real one-node Kubernetes: --only NAME, --all, --keep, --list, --jobs N

@@ -19,14 +19,17 @@ const LIMIT: Duration = Duration::from_secs(90);
 /// One case: its name, its code, and the servers that it makes sense for.
 type Case = (&'static str, fn(&mut Run<'_>) -> Outcome, fn(Kind) -> bool);
 
-const PLAIN: [Case; 7] = [
+const PLAIN: [Case; 9] = [
     ("ship", ship, |_| true),
     ("default-index", default_index, |_| true),
+    ("rules", rules, |_| true),
     ("data-stream", data_stream, |k| matches!(k, Kind::OpenSearch2 | Kind::OpenSearch3)),
     ("server-killed", server_killed, |_| true),
     ("shipper-killed", shipper_killed, |_| true),
     ("mapping-conflict", mapping_conflict, |_| true),
     ("read-only", read_only, |_| true),
+    // Last: 8.19 can't delete the data stream that it makes.
+    ("setup", setup, |_| true),
 ];
 
 const TIGHT: [Case; 2] = [("rejected", rejected, |_| true), ("too-large", too_large, |_| true)];
@@ -152,6 +155,74 @@ fn default_index(run: &mut Run<'_>) -> Outcome {
     let compared = run.compare(&lines);
     run.server.ask("DELETE", "/filebeat-*", &Value::Null)?;
     compared
+}
+
+/// Nothing is said of templates: one is put as that version of Filebeat puts it, and a second run leaves it alone.
+fn setup(run: &mut Run<'_>) -> Outcome {
+    run.index = "filebeat-*".into();
+    let (dialect, daily, kind) = match run.server.kind() {
+        Kind::Elasticsearch5 => ("5.6", true, "_template/filebeat"),
+        Kind::Elasticsearch7 => ("7", true, "_index_template/filebeat-7.17.29"),
+        Kind::Elasticsearch8 => ("8", false, "_index_template/filebeat-8.19.14"),
+        Kind::OpenSearch2 | Kind::OpenSearch3 => ("9", false, "_index_template/filebeat-9.6.0"),
+    };
+    let text = format!(
+        "{}output.elasticsearch.hosts: ['http://127.0.0.1:{}']\npillion.compat: {dialect}\n",
+        input(&run.place, "log"),
+        run.server.port()
+    );
+    run.place.configure(&text)?;
+    let lines = job::lines(0, 20, 60);
+    for part in lines.chunks(10) {
+        run.write("a.log", part)?;
+        let mut child = run.start()?;
+        run.finish(&mut child, 0)?;
+    }
+    run.compare(&lines)?;
+    let put = run.server.ask("GET", &format!("/{kind}"), &Value::Null)?.good()?.json().to_string();
+    let mapping = run.server.ask("GET", "/filebeat-*/_mapping", &Value::Null)?.good()?.json();
+    let by_server = |kind: Kind| matches!(kind, Kind::OpenSearch2 | Kind::OpenSearch3);
+    if by_server(run.server.kind()) {
+        let streams = run.server.ask("GET", "/_data_stream/filebeat-9.6.0", &Value::Null)?.good()?.json();
+        run.server.ask("DELETE", "/_data_stream/filebeat-*", &Value::Null)?;
+        if streams["data_streams"].as_array().map_or(0, Vec::len) != 1 {
+            return Err(format!("not one data stream: {streams}"));
+        }
+    } else {
+        run.server.ask("DELETE", "/filebeat-*", &Value::Null)?;
+    }
+    run.server.ask("DELETE", &format!("/{kind}"), &Value::Null)?;
+    let index = mapping.as_object().and_then(|m| m.keys().next().cloned()).unwrap_or_default();
+    let dated = index.rsplit('-').next().is_some_and(|day| day.split('.').count() == 3 && day.len() == 10);
+    if daily != dated {
+        return Err(format!("the index is {index}"));
+    }
+    let mapping = mapping.to_string();
+    for want in [r#""message":{"type":"text"}"#, r#""strings_as_keyword""#] {
+        if !mapping.contains(want) {
+            return Err(format!("{want} isn't in the mapping {mapping}"));
+        }
+    }
+    if put.contains("lifecycle") { Err(format!("a policy where there are none: {put}")) } else { Ok(()) }
+}
+
+/// Lines go to the indices that rules give them.
+fn rules(run: &mut Run<'_>) -> Outcome {
+    let index = run.index.clone();
+    let more =
+        format!("  indices: [{{index: '{index}-Odd', when.contains.message: ' odd'}}]\n  index: '{index}-rest'\n");
+    run.configure("", &more)?;
+    let lines: Vec<String> = (0..400).map(|i| format!("{i} {}", if i % 2 == 0 { "even" } else { "odd" })).collect();
+    run.write("a.log", &lines)?;
+    let mut child = run.start()?;
+    run.finish(&mut child, 0)?;
+    for (name, rest) in [("odd", 1), ("rest", 0)] {
+        let documents = run.server.documents(&format!("{index}-{name}"))?;
+        let wanted: Vec<String> = lines.iter().skip(rest).step_by(2).cloned().collect();
+        let got = documents.iter().map(|(_, source)| source["message"].as_str().unwrap_or_default());
+        job::compare(&wanted, got)?;
+    }
+    Ok(())
 }
 
 /// With a template for it the default index is a data stream.
