@@ -10,6 +10,7 @@
 //! - [`Shape`]: how events look before any processor; the outputs' renderer knows it, and is joined in the binary.
 //! - [`Outside`]: processors that the binary tells something first: [`Machine`], [`Cloud`], [`kubernetes`].
 //! - [`kubernetes`]: pods' metadata, from whoever knows them.
+//! - [`syslog`]: messages of RFC 3164 and RFC 5424, for the processor, filestream's parser and the input. [`Zone`]: time zones.
 //!
 //! Always holds:
 //! - An event that no processor changes stays as it was read: neither copied nor parsed. What is the same for all events
@@ -32,7 +33,9 @@ pub mod kubernetes;
 mod machine;
 mod options;
 mod pipeline;
+pub mod syslog;
 mod tree;
+mod zone;
 
 pub use cloud::{Cloud, Provider, Request};
 pub use condition::{Bounds, Condition, KINDS, Literal, Look, Network};
@@ -40,3 +43,4 @@ pub use doc::{Doc, Got, Shape, Stage};
 pub use machine::Machine;
 pub use options::{Outside, Processors, Steps, listed};
 pub use pipeline::Pipeline;
+pub use zone::Zone;

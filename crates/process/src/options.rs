@@ -284,6 +284,10 @@ mod tests {
             "replace" => {
                 "{fields: [{field: a, pattern: b, replacement: c}], ignore_missing: true, fail_on_error: true}"
             }
+            "syslog" => {
+                "{field: a, format: auto, timezone: UTC, overwrite_keys: true, ignore_missing: true, ignore_failure: \
+                 true, tag: t}"
+            }
             "timestamp" => {
                 "{field: a, target_field: t, layouts: [UNIX], timezone: UTC, test: ['1'], ignore_missing: true, \
                  ignore_failure: true}"

@@ -192,7 +192,11 @@ const FILESTREAM: &[Row] = &[
     Row("parsers.*.container", NEW, T),
     Row("parsers.*.container.stream", NEW, T),
     Row("parsers.*.container.format", NEW, T),
-    Row("parsers.*.syslog", NEW, R("the syslog parser isn't there yet")),
+    Row("parsers.*.syslog", "89", T),
+    Row("parsers.*.syslog.format", "89", T),
+    Row("parsers.*.syslog.timezone", "89", T),
+    Row("parsers.*.syslog.log_errors", "89", T),
+    Row("parsers.*.syslog.add_error_key", "89", T),
     Row("parsers.*.include_message.patterns", NEW, T),
     Row("parsers.*.auditd", "9", R("the auditd parser isn't there yet")),
 ];

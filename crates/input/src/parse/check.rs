@@ -1,4 +1,4 @@
-//! The chain's promises, checked on any bytes: for the property tests and the fuzz targets `multiline`, `container`, `json`
+//! The chain's promises, checked on any bytes: for the property tests and the fuzz targets `multiline`, `container`, `json`, `syslog`
 //! and `encoding`.
 //!
 //! Comes in: a chain and a file. Goes out: what doesn't hold. The file is parsed whole, and read in chunks as the
@@ -6,10 +6,12 @@
 //! same. Each batch of it is parsed again; the events have to be the same.
 
 use pillion_event::{Event, Stream};
+use pillion_process::Zone;
+use pillion_process::syslog::{self, Syslog};
 
 use crate::parse::{
     Chain, ChainOptions, Chunk, Container, Encoding, Flush, Format, Grouping, Json, LongParsed, Match, Multiline, Open,
-    Parsed, Parser, Pattern, Shape, Terminator,
+    Parsed, Parser, Pattern, Shape, SyslogLines, Terminator,
 };
 
 /// A batch as it was read: its range in the file, and its events with their texts.
@@ -188,6 +190,24 @@ pub fn container(input: &[u8]) -> Result<(), String> {
         };
         let stream = if a & 4 == 0 { Stream::None } else { Stream::Stderr };
         let mut parsers = vec![Parser::Container(Container { format, stream })];
+        if a & 0x80 != 0 {
+            parsers.push(multiline_of(a)?);
+        }
+        Ok(parsers)
+    })
+}
+
+/// Any bytes through the parser syslog, alone or before multiline, and through each of syslog's formats.
+pub fn syslog(input: &[u8]) -> Result<(), String> {
+    syslog::check(input)?;
+    chosen(input, |a| {
+        let format = match a % 3 {
+            0 => syslog::Format::Auto,
+            1 => syslog::Format::Rfc3164,
+            _ => syslog::Format::Rfc5424,
+        };
+        let syslog = Syslog { format, zone: Zone::fixed(3_600_000) };
+        let mut parsers = vec![Parser::Syslog(SyslogLines { syslog, log_errors: false, add_error_key: a & 4 == 0 })];
         if a & 0x80 != 0 {
             parsers.push(multiline_of(a)?);
         }

@@ -318,7 +318,7 @@ fn take_string(fields: &mut Map<String, Value>, key: &str) -> Option<String> {
 
 /// Puts an object's members into another's: objects into objects; anything else only when it may overwrite. An object
 /// takes the place of what isn't one, as in Filebeat.
-fn update(into: &mut Map<String, Value>, from: Map<String, Value>, overwrite: bool) {
+pub(super) fn update(into: &mut Map<String, Value>, from: Map<String, Value>, overwrite: bool) {
     for (key, value) in from {
         match (into.get_mut(&key), value) {
             (Some(Value::Object(old)), Value::Object(new)) => update(old, new, overwrite),

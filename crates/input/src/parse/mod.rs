@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! bytes → lines (line.rs) → parsers in their order (run.rs) → include_lines, exclude_lines, empty ones → events
-//!         encoding.rs       container.rs  json.rs  multiline.rs                emit.rs
+//!         encoding.rs       container.rs  json.rs  multiline.rs  syslog.rs     emit.rs
 //! ```
 //!
 //! Always holds:
@@ -20,7 +20,7 @@
 //! Where Filebeat's versions differ from each other, [`ChainOptions::shape`] decides; where this differs from Filebeat,
 //! the module that does so says why. Tested in `tests.rs` (the properties above and tables), `encoded.rs` (the same in other
 //! encodings), `compared.rs` (against what a real Filebeat sent), in each module, and by the fuzz targets `multiline`,
-//! `container`, `json` and `encoding`.
+//! `container`, `json`, `syslog` and `encoding`.
 
 pub mod check;
 mod container;
@@ -36,6 +36,7 @@ mod pattern;
 mod run;
 mod settings;
 mod syntax;
+mod syslog;
 mod time;
 
 #[cfg(test)]
@@ -56,6 +57,7 @@ pub use long::{Long, LongParsed};
 pub use multiline::{Grouping, Match, Multiline};
 pub use options::{ChainOptions, MAX_BYTES_LIMIT, Parser, Shape, Terminator};
 pub use pattern::Pattern;
+pub use syslog::SyslogLines;
 
 use crate::parse::line::{LineEnd, Lines, RawLine, Rule};
 use crate::parse::run::{Reached, Run};

@@ -10,6 +10,7 @@ use crate::parse::encoding::Encoding;
 use crate::parse::json::Json;
 use crate::parse::multiline::Multiline;
 use crate::parse::pattern::Pattern;
+use crate::parse::syslog::SyslogLines;
 
 /// The largest `max_bytes`, in bytes. A line is looked at up to four times as far, and what it becomes has to be
 /// addressed with 32 bits.
@@ -84,13 +85,15 @@ pub enum Parser {
     Multiline(Multiline),
     /// `include_message`: lines that match none of the patterns go no further.
     IncludeMessage(Vec<Pattern>),
+    /// Syslog messages.
+    Syslog(SyslogLines),
 }
 
 impl Parser {
     pub(super) fn timeout(&self) -> Option<Duration> {
         match self {
             Parser::Multiline(m) => m.timeout(),
-            Parser::Container(_) | Parser::Json(_) | Parser::IncludeMessage(_) => None,
+            Parser::Container(_) | Parser::Json(_) | Parser::IncludeMessage(_) | Parser::Syslog(_) => None,
         }
     }
 }

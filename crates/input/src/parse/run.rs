@@ -18,6 +18,7 @@ use crate::parse::emit::Emit;
 use crate::parse::json::{self, Decoded};
 use crate::parse::multiline::{self, Group};
 use crate::parse::options::Parser;
+use crate::parse::syslog;
 use crate::parse::{Chain, Flush, Open, Parsed};
 
 /// What a parser found beside the text.
@@ -131,7 +132,7 @@ impl<'c> Run<'c> {
         let held = chain.options.parsers.iter().map(|p| match p {
             Parser::Multiline(_) => Held::Group(None),
             Parser::Container(_) => Held::Cluster(Cluster::default()),
-            Parser::Json(_) | Parser::IncludeMessage(_) => Held::Nothing,
+            Parser::Json(_) | Parser::IncludeMessage(_) | Parser::Syslog(_) => Held::Nothing,
         });
         Run { chain, emit: Emit::new(chain, read_ms), held: held.collect(), done: Vec::new(), tangled: false }
     }
@@ -193,6 +194,10 @@ impl<'c> Run<'c> {
             }
             (Parser::Json(j), _) => {
                 let message = json::accept(j, options, message, data);
+                self.push(at + 1, message, data, events);
+            }
+            (Parser::Syslog(s), _) => {
+                let message = syslog::accept(s, message, data, self.emit.read_ms);
                 self.push(at + 1, message, data, events);
             }
             (Parser::Multiline(_) | Parser::Container(_), _) => self.push(at + 1, message, data, events),

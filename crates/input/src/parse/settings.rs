@@ -14,6 +14,7 @@ use crate::parse::line::LineEnd;
 use crate::parse::multiline::{Grouping, Match, Multiline};
 use crate::parse::options::{ChainOptions, MAX_BYTES_LIMIT, Parser, Shape, Terminator};
 use crate::parse::pattern::Pattern;
+use crate::parse::syslog::SyslogLines;
 
 impl ChainOptions {
     /// Whether events are lines, joined or not, with no fields of their own.
@@ -146,7 +147,8 @@ fn parsers(section: &Section<'_>) -> Result<Vec<Parser>, Error> {
                     none if none.is_empty() => return Err(s.error("patterns", "missing", "give the patterns to keep")),
                     some => Parser::IncludeMessage(some),
                 },
-                "syslog" | "auditd" => {
+                "syslog" => Parser::Syslog(SyslogLines::from_section(&s)?),
+                "auditd" => {
                     return Err(s.error_here(
                         format!("the parser {name} isn't supported, and events would differ without it"),
                         "take it out and parse at the target, as with an ingest pipeline",
@@ -155,7 +157,7 @@ fn parsers(section: &Section<'_>) -> Result<Vec<Parser>, Error> {
                 _ => {
                     return Err(s.error_here(
                         format!("no parser is named {name}"),
-                        "known are multiline, ndjson, container and include_message",
+                        "known are multiline, ndjson, container, syslog and include_message",
                     ));
                 }
             });
@@ -326,6 +328,7 @@ mod tests {
     - multiline: {type: count, count_lines: 3}
     - multiline: {type: while_pattern, pattern: x}
     - include_message: {patterns: [a]}
+    - syslog: {format: rfc5424, timezone: '+0200', log_errors: true, add_error_key: false}
 ";
         let options = read(yaml, InputKind::Filestream).unwrap();
         assert_eq!((options.max_bytes, options.shape), (5, Shape::Filestream));
@@ -335,11 +338,13 @@ mod tests {
             Parser::Multiline(a),
             Parser::Multiline(b),
             Parser::IncludeMessage(_),
+            Parser::Syslog(s),
         ] = options.parsers.as_slice()
         else {
             panic!("{options:?}")
         };
         assert_eq!(j.target, "t");
+        assert!(s.log_errors && !s.add_error_key);
         assert!(matches!(a.grouping, Grouping::Count(3)) && matches!(b.grouping, Grouping::While { .. }));
     }
 
@@ -380,7 +385,9 @@ mod tests {
             ("i:\n  encoding: utf-16le-bom", InputKind::Stdin, "i.encoding"),
             ("i:\n  json: {add_error_key: true}\n  exclude_lines: [a]", InputKind::Log, "i.json"),
             ("i:\n  json: {add_error_key: true}\n  multiline: {pattern: x, match: after}", InputKind::Log, "i.json"),
-            ("i:\n  parsers: [{syslog: {}}]", InputKind::Filestream, "i.parsers.0.syslog"),
+            ("i:\n  parsers: [{auditd: {}}]", InputKind::Filestream, "i.parsers.0.auditd"),
+            ("i:\n  parsers: [{syslog: {format: x}}]", InputKind::Filestream, "i.parsers.0.syslog.format"),
+            ("i:\n  parsers: [{syslog: {timezone: No/Where}}]", InputKind::Filestream, "i.parsers.0.syslog.timezone"),
             ("i:\n  parsers: [{nonsense: {}}]", InputKind::Filestream, "i.parsers.0.nonsense"),
             ("i:\n  parsers: [{ndjson: {field: x}}]", InputKind::Filestream, "i.parsers.0.ndjson.field"),
             ("i:\n  parsers: [{include_message: {}}]", InputKind::Filestream, "i.parsers.0.include_message.patterns"),

@@ -654,3 +654,44 @@ fn an_empty_text_lies_within_what_is_consumed() {
     assert_eq!((parsed.consumed, events.len()), (10, 1), "the second group is open");
     assert!(u64::from(events[0].text.end) <= parsed.consumed);
 }
+
+// ---- syslog
+
+/// `libbeat/reader/syslog/syslog_test.go`, 9.
+#[test]
+fn syslog_lines() {
+    let with = |add_error_key| {
+        let syslog = pillion_process::syslog::Syslog { format: Default::default(), zone: pillion_process::Zone::UTC };
+        one_parser(Parser::Syslog(SyslogLines { syslog, log_errors: false, add_error_key }), Shape::Filestream)
+    };
+    let file = b"<165>1 2003-10-11T22:14:15.003Z mymachine.example.com evntslog 1024 ID47 - this is the message\n\
+        <13>Oct 11 22:14:15 test-host su[1024]: this is the message\nNot a valid message.\n<13>1 2003-10-11T22:14:15.003Z - - - - -\n";
+    let (seen, _) = whole(&with(true), file, 0, Flush::No);
+    let texts: Vec<_> = seen.iter().map(|s| s.text.as_str()).collect();
+    assert_eq!(texts, ["this is the message", "this is the message", "Not a valid message.", ""]);
+    let times: Vec<_> = seen.iter().map(|s| s.time_ms).collect();
+    // The second one's year is that of the read time: 1970.
+    assert_eq!(times, [1_065_910_455_003, 24_531_255_000, READ_MS, 1_065_910_455_003]);
+    let fields: Vec<_> = seen.iter().map(|s| Value::Object(s.overlay.clone().unwrap().fields)).collect();
+    let notice = json!({"code": 5, "name": "Notice"});
+    let user = json!({"code": 1, "name": "user-level"});
+    assert_eq!(
+        fields[1],
+        json!({"log": {"syslog": {"priority": 13, "facility": user, "severity": notice,
+        "hostname": "test-host", "appname": "su", "procid": "1024"}}})
+    );
+    assert_eq!(
+        fields[2],
+        json!({"error": {"message": "Error parsing syslog message: parsing error at position 5: unexpected EOF"}})
+    );
+    assert!(seen[3].overlay.as_ref().unwrap().no_message);
+    let (seen, _) = whole(&with(false), b"Not a valid message.\n", 0, Flush::No);
+    assert_eq!(seen[0].overlay, None);
+}
+
+proptest! {
+    #[test]
+    fn syslog_in_any_chunks(input in proptest::collection::vec(any::<u8>(), 0..300)) {
+        prop_assert_eq!(check::syslog(&input), Ok(()));
+    }
+}

@@ -21,6 +21,7 @@ mod limit;
 mod network;
 mod replace;
 mod select;
+mod syslog;
 pub(crate) mod time;
 mod truncate;
 mod xml;
@@ -167,6 +168,11 @@ pub(crate) const KNOWN: &[Known] = &[
     known("rename", copy::rename, FROM_TO),
     known("replace", replace::read, FROM_TO),
     known(
+        "syslog",
+        syslog::read,
+        &["field", "format", "timezone", "overwrite_keys", "ignore_missing", "ignore_failure", "tag"],
+    ),
+    known(
         "timestamp",
         time::read,
         &["field", "target_field", "layouts", "timezone", "test", "ignore_missing", "ignore_failure"],
@@ -202,7 +208,6 @@ pub(crate) const ABSENT: &[(&str, &str)] = &[
         "script",
         "there is no JavaScript in here: most of what scripts do, `if`, `replace`, `dissect` and `convert` can do",
     ),
-    ("syslog", NOT_YET),
     ("translate_ldap_attribute", "it asks an LDAP server, which Pillion doesn't speak with"),
     ("translate_sid", WINDOWS),
 ];
