@@ -62,7 +62,12 @@ impl<'p> Scope<'p> {
     /// Finds the scope of a path; an input's depends on its type, which stands in the tree.
     pub(crate) fn of(root: &Node, path: &'p str) -> Scope<'p> {
         if let Some((at, rest)) = below_item(path, &["filebeat.inputs.", "filebeat.prospectors."]) {
-            return Scope { tables: inputs::tables(input_type(root, at)), rest };
+            let kind = input_type(root, at);
+            let ssl = rest.strip_prefix("ssl.").or_else(|| rest.strip_prefix("protocol.tcp.ssl."));
+            if let Some(ssl) = ssl.filter(|_| inputs::WITH_TLS.contains(&kind)) {
+                return Scope { tables: vec![inputs::SSL], rest: ssl };
+            }
+            return Scope { tables: inputs::tables(kind), rest };
         }
         if let Some(rest) = path.strip_prefix("output.")
             && let Some((output, rest)) = rest.split_once('.')

@@ -84,6 +84,14 @@ pub enum InputKind {
     Container,
     /// `type: stdin`.
     Stdin,
+    /// `type: tcp`.
+    Tcp,
+    /// `type: udp`.
+    Udp,
+    /// `type: unix`.
+    Unix,
+    /// `type: syslog`.
+    Syslog,
 }
 
 impl InputKind {
@@ -94,7 +102,16 @@ impl InputKind {
             InputKind::Filestream => "filestream",
             InputKind::Container => "container",
             InputKind::Stdin => "stdin",
+            InputKind::Tcp => "tcp",
+            InputKind::Udp => "udp",
+            InputKind::Unix => "unix",
+            InputKind::Syslog => "syslog",
         }
+    }
+
+    /// Whether its events come over sockets, and have no place in a file.
+    pub fn is_network(self) -> bool {
+        matches!(self, InputKind::Tcp | InputKind::Udp | InputKind::Unix | InputKind::Syslog)
     }
 }
 
@@ -119,6 +136,8 @@ pub struct InputDesc {
     pub service_type: Option<String>,
     /// 5.6's `document_type`.
     pub document_type: String,
+    /// `publisher_pipeline.disable_host`: its events have no `host`.
+    pub without_host: bool,
 }
 
 impl InputDesc {
@@ -134,6 +153,7 @@ impl InputDesc {
             index: None,
             service_type: None,
             document_type: "log".to_owned(),
+            without_host: false,
         }
     }
 }

@@ -5,13 +5,15 @@
 //! - [`Harvester`]: finds files, reads them fairly, makes batches; a synchronous object over the world.
 //! - [`HarvestThread`]: drives a harvester in real time, with inotify.
 //! - [`Division`]: which harvester reads what, so that a mount that hangs holds up no other.
-//! - [`StdinThread`]: the input `stdin`. [`Handle`]: either thread, running.
+//! - [`StdinThread`]: the input `stdin`. [`net`]: the inputs `tcp`, `udp`, `unix` and `syslog`. [`Handle`]: any of these
+//!   threads, running.
 //! - [`parse`]: from the bytes of a chunk to events; what processors do to them then is in the crate `process`.
 
 mod at;
 mod handle;
 mod harvest;
 mod mount;
+pub mod net;
 mod options;
 pub mod parse;
 mod scan;

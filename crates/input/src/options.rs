@@ -15,6 +15,7 @@ use pillion_event::{InputDesc, InputKind};
 use pillion_process::{Processors, Steps};
 use serde_json::{Map, Value};
 
+use crate::net::Listen;
 use crate::parse::{Chain, ChainOptions, Pattern};
 use crate::scan::{Glob, PatternError};
 use crate::spec::{Backoff, Close, Compression, Identity, InputSpec, Limits, Order};
@@ -118,6 +119,12 @@ fn check_among(section: &Section<'_>, spec: &InputSpec, before: &[InputSpec]) ->
 fn from_section(s: &Section<'_>, globals: &Globals) -> Result<InputSpec, Error> {
     let kind = kind(s)?;
     let desc = Arc::new(desc(s, kind, globals)?);
+    if kind.is_network() {
+        let processors = Processors::new(s.compat(), Steps::from_section(s)?, globals.steps.clone()).of_lines(false);
+        let listen = Some(Listen::from_section(s, kind)?);
+        let chain = Arc::new(Chain::new(ChainOptions::default()));
+        return Ok(InputSpec { processors, listen, ..InputSpec::new(desc, chain, Vec::new()) });
+    }
     let chain = Arc::new(Chain::new(ChainOptions::from_section(s, kind)?));
     let processors = Processors::new(s.compat(), Steps::from_section(s)?, globals.steps.clone());
     let processors = processors.of_lines(chain.options().gives_lines());
@@ -145,7 +152,7 @@ fn from_section(s: &Section<'_>, globals: &Globals) -> Result<InputSpec, Error> 
 }
 
 fn kind(s: &Section<'_>) -> Result<InputKind, Error> {
-    let known = ["log", "filestream", "container", "stdin"];
+    let known = ["log", "filestream", "container", "stdin", "tcp", "udp", "unix", "syslog"];
     let word = if s.compat() == Compat::V5 {
         // 5.6 says `input_type`, 6.x says `type`.
         let old = s.choice("input_type", &["log", "stdin"])?;
@@ -165,6 +172,10 @@ fn kind(s: &Section<'_>) -> Result<InputKind, Error> {
         "filestream" => InputKind::Filestream,
         "container" => InputKind::Container,
         "stdin" => InputKind::Stdin,
+        "tcp" => InputKind::Tcp,
+        "udp" => InputKind::Udp,
+        "unix" => InputKind::Unix,
+        "syslog" => InputKind::Syslog,
         _ => InputKind::Log,
     })
 }
@@ -178,11 +189,9 @@ fn desc(s: &Section<'_>, kind: InputKind, globals: &Globals) -> Result<InputDesc
     let own = object(s, "fields")?;
     merge(if globals.under_root { &mut root_fields } else { &mut fields }, globals.fields.clone());
     merge(if under_root { &mut root_fields } else { &mut fields }, own);
-    if !v5 && s.bool("publisher_pipeline.disable_host")? == Some(true) {
-        return Err(s.error("publisher_pipeline.disable_host", "`host` can't be left out", "remove the option"));
-    }
     Ok(InputDesc {
         kind,
+        without_host: !v5 && s.bool("publisher_pipeline.disable_host")?.unwrap_or(false),
         id: if v5 { String::new() } else { s.str("id")?.unwrap_or_default() },
         tags,
         fields,
@@ -540,7 +549,7 @@ mod tests {
             ("8", "  file_identity.fingerprint: ~\n", "file_identity"),
             ("8", "  exclude_files: ['(']\n", "exclude_files"),
             ("8", "  fields: 1\n", "fields"),
-            ("8", "  type: tcp\n", "type"),
+            ("8", "  type: mqtt\n", "type"),
             ("8", "- {}\n", "paths"),
             ("8", "- paths: ['/l/[']\n", "paths"),
             ("8", "- paths: ['/**/a/**']\n", "paths"),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use pillion_event::{InputDesc, InputKind};
 use pillion_process::{Pipeline, Processors, Shape};
 
+use crate::net::Listen;
 use crate::parse::{Chain, Pattern};
 use crate::scan::Glob;
 
@@ -84,6 +85,8 @@ pub struct InputSpec {
     pub processors: Processors,
     /// The same, bound; `None` = nothing has to look at an event.
     pub pipeline: Option<Arc<Pipeline>>,
+    /// Where it listens, when it is a network input.
+    pub listen: Option<Listen>,
     /// What it reads.
     pub paths: Vec<Glob>,
     /// Files that aren't read: matched against the whole path.
@@ -128,6 +131,7 @@ impl InputSpec {
             chain,
             processors: Processors::default(),
             pipeline: None,
+            listen: None,
             paths,
             exclude_files: Vec::new(),
             include_files: Vec::new(),

@@ -16,6 +16,7 @@ use std::time::Duration;
 use pillion_event::Batch;
 use pillion_world::{Mono, World};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
+use tokio::sync::Notify;
 
 use crate::handle::{Command, Handle};
 use crate::harvest::{FileAccount, Harvester, Hint, Loss, Stats, Step};
@@ -41,6 +42,8 @@ pub struct Waker(Arc<Wake>);
 
 struct Wake {
     fd: OwnedFd,
+    /// The same for a task.
+    task: Notify,
     /// A wake is on its way: no need for another one.
     pending: AtomicBool,
 }
@@ -49,7 +52,7 @@ impl Waker {
     /// A new one, for a thread that is to be started.
     pub fn new() -> io::Result<Waker> {
         let fd = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Waker(Arc::new(Wake { fd, pending: AtomicBool::new(false) })))
+        Ok(Waker(Arc::new(Wake { fd, task: Notify::new(), pending: AtomicBool::new(false) })))
     }
 
     /// Wakes it.
@@ -57,6 +60,7 @@ impl Waker {
         if !self.0.pending.swap(true, Ordering::AcqRel) {
             // It can fail only when it is full of wakes already.
             let _ = rustix::io::write(&self.0.fd, &1_u64.to_ne_bytes());
+            self.0.task.notify_one();
         }
     }
 
@@ -65,6 +69,12 @@ impl Waker {
         let mut count = [0; 8];
         let _ = rustix::io::read(&self.0.fd, &mut count);
         self.0.pending.store(false, Ordering::Release);
+    }
+
+    /// Waits until woken, on an async runtime.
+    pub(crate) async fn woken(&self) {
+        self.0.task.notified().await;
+        self.rest();
     }
 
     /// Sleeps until woken, until one of the others is readable, or until `until`. Gives which of the others are.

@@ -8,6 +8,7 @@
 mod der;
 mod explain;
 mod key;
+mod server;
 #[cfg(test)]
 pub(crate) mod tests;
 mod verify;
@@ -33,6 +34,7 @@ use crate::hosts::Host;
 use crate::problem::Problem;
 
 pub(crate) use explain::{explain, explain_io, is_tls};
+pub use server::ServerTls;
 
 /// A file of certificates or keys larger than this isn't one.
 const PEM_LIMIT: usize = 16 << 20;
@@ -145,18 +147,10 @@ impl TlsSettings {
 
     /// Reads the files and makes the client. What is missing or can't be read is an error with its remedy.
     pub fn build(&self, world: &World, alpn: &[&str]) -> Result<TlsClient, Problem> {
-        let mut base = provider::default_provider();
-        if !self.suites.is_empty() {
-            base.cipher_suites.clone_from(&self.suites);
-        }
-        if !self.groups.is_empty() {
-            base.kx_groups.clone_from(&self.groups);
-        }
-        let base = Arc::new(base);
+        let base = Arc::new(self.provider());
         let verifier = self.verifier(world, &base)?;
-        let versions: &[_] = if self.versions.is_empty() { rustls::ALL_VERSIONS } else { &self.versions };
         let config = ClientConfig::builder_with_provider(base)
-            .with_protocol_versions(versions)
+            .with_protocol_versions(self.versions())
             .map_err(|e| {
                 let remedy = "Name suites that belong to supported_protocols, or leave both out.";
                 Problem::new(format!("ssl.cipher_suites and ssl.supported_protocols leave nothing: {e}"), remedy)
@@ -177,6 +171,22 @@ impl TlsSettings {
         config.alpn_protocols = alpn.iter().map(|a| a.as_bytes().to_vec()).collect();
         config.resumption = rustls::client::Resumption::in_memory_sessions(8);
         Ok(TlsClient { connector: TlsConnector::from(Arc::new(config)) })
+    }
+
+    /// What is spoken.
+    fn provider(&self) -> CryptoProvider {
+        let mut base = provider::default_provider();
+        if !self.suites.is_empty() {
+            base.cipher_suites.clone_from(&self.suites);
+        }
+        if !self.groups.is_empty() {
+            base.kx_groups.clone_from(&self.groups);
+        }
+        base
+    }
+
+    fn versions(&self) -> &[&'static SupportedProtocolVersion] {
+        if self.versions.is_empty() { rustls::ALL_VERSIONS } else { &self.versions }
     }
 
     /// Reads each file on its own, so that one which isn't there (returned) doesn't hide what is wrong with another.

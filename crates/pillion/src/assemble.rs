@@ -5,11 +5,12 @@
 //! Always holds: after this no option is left that nobody has read, refused or warned of.
 //! Tested by the command line's tests (`tests/cli.rs`).
 
-use pillion_config::{Compat, Config, Diagnostic, Error};
+use pillion_config::{Compat, Config, Diagnostic, Error, Section};
 use pillion_engine::settings::EngineSettings;
 use pillion_input::{InputSpec, Limits, limits, specs_from_root};
 use pillion_kube::autodiscover::{self, Provider};
 use pillion_output::any::AnyOptions;
+use pillion_output::tls::ServerTls;
 use pillion_telemetry::{Form, Settings};
 use tracing::Level;
 
@@ -23,6 +24,8 @@ pub struct Assembled {
     pub engine: EngineSettings,
     /// The inputs that are enabled.
     pub inputs: Vec<InputSpec>,
+    /// TLS of inputs that listen, by the keys of their sections.
+    pub server_tls: Vec<(String, ServerTls)>,
     /// What holds for all files together.
     pub limits: Limits,
     /// Who finds further inputs while it runs.
@@ -47,6 +50,7 @@ pub fn assemble(config: &Config, strict: bool, needs_input: bool) -> Result<Asse
     let mut keep = |e: Error| errors.push(e);
     let engine = EngineSettings::from_section(&root).map_err(&mut keep).ok();
     let inputs = specs_from_root(&root).map_err(&mut keep).ok();
+    let server_tls = server_tls(&root, inputs.as_deref().unwrap_or_default()).map_err(&mut keep).ok();
     let limits = limits(&root, open_files()).map_err(&mut keep).ok();
     let providers = providers_of(config).map_err(&mut keep).ok();
     let output = AnyOptions::from_root(&root).map_err(&mut keep).ok();
@@ -74,20 +78,37 @@ pub fn assemble(config: &Config, strict: bool, needs_input: bool) -> Result<Asse
         warnings.extend(leftovers.unknown)
     }
     warnings.extend(leftovers.harmless);
-    match (engine, inputs, limits, providers, output, name.zip(sharing).zip(monitoring)) {
+    match (engine, inputs.zip(server_tls), limits, providers, output, name.zip(sharing).zip(monitoring)) {
         (
             Some(engine),
-            Some(inputs),
+            Some((inputs, server_tls)),
             Some(limits),
             Some(providers),
             Some(output),
             Some(((name, sharing), monitoring)),
         ) if errors.is_empty() => {
             let name = name.filter(|n| !n.is_empty());
-            Ok(Assembled { engine, inputs, limits, providers, output, name, sharing, monitoring, warnings })
+            Ok(Assembled { engine, inputs, server_tls, limits, providers, output, name, sharing, monitoring, warnings })
         }
         _ => Err(errors),
     }
+}
+
+/// The TLS settings of inputs that have some.
+fn server_tls(root: &Section<'_>, inputs: &[InputSpec]) -> Result<Vec<(String, ServerTls)>, Error> {
+    let mut found = Vec::new();
+    let keys: Vec<&String> = inputs.iter().filter_map(|input| input.listen.as_ref()?.ssl.as_ref()).collect();
+    if keys.is_empty() {
+        return Ok(found);
+    }
+    for section in root.sections("filebeat.inputs")? {
+        let below = |key: &&String| key.strip_prefix(section.path())?.strip_prefix('.').map(str::to_owned);
+        for key in &keys {
+            let Some(ssl) = below(key).map(|below| section.section(&below)).transpose()?.flatten() else { continue };
+            found.extend(ServerTls::from_section(&ssl)?.map(|tls| ((*key).clone(), tls)));
+        }
+    }
+    Ok(found)
 }
 
 /// How many files the process may have open.

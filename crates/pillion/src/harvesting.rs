@@ -1,4 +1,4 @@
-//! The readers as a run sees them: the harvest threads, the thread of standard input, and where their batches go.
+//! The readers as a run sees them: the harvest threads, the threads of standard input and of the network, and where their batches go.
 //!
 //! Comes in: inputs. Goes out: batches into the ledger, the end of standard input, and what the receipt says of reading.
 //! Always holds: reading has ended only when each of the threads says so; a thread that hangs in its file system holds up
@@ -20,6 +20,7 @@ use pillion_engine::ledger::Ledger;
 use pillion_engine::receipt::Unread;
 use pillion_engine::run::{Ending, Reading, ReadingReport};
 use pillion_event::{Batch, Incarnation, InputKind};
+use pillion_input::net::NetThread;
 use pillion_input::{
     BatchSink, Budget, Division, Handle, HarvestThread, Harvester, InputId, InputSpec, Limits, MAX_SHARES, Mounts,
     Numbers, Own, Report, Share, Shares, Standing, StdinThread, Waker,
@@ -120,10 +121,11 @@ impl Harvesting {
     ) -> io::Result<Arc<Harvesting>> {
         let (mut stdin, inputs): (Vec<_>, Vec<_>) = inputs.into_iter().partition(|i| i.desc.kind == InputKind::Stdin);
         let stdin = stdin.pop();
+        let (net, inputs): (Vec<_>, Vec<_>) = inputs.into_iter().partition(|i| i.desc.kind.is_network());
         let mut division = Division::of(&place.seat.world, &Mounts::read(&place.seat.world), inputs, own, live);
         division.shares.retain(|share| live || !share.inputs.is_empty());
         say_how(&division);
-        let threads = division.shares.len() + usize::from(stdin.is_some());
+        let threads = division.shares.len() + usize::from(stdin.is_some()) + usize::from(!net.is_empty());
         let wakers: Vec<Waker> = (0..threads).map(|_| Waker::new()).collect::<io::Result<_>>()?;
         let all = wakers.clone();
         place.queue.on_space(Box::new(move || all.iter().for_each(Waker::wake)));
@@ -133,6 +135,9 @@ impl Harvesting {
         let shares = division.shares.len();
         for (number, share) in division.shares.iter_mut().enumerate() {
             readers.push(start.files(share, number, shares)?);
+        }
+        if !net.is_empty() {
+            readers.push(start.net(net)?);
         }
         readers.extend(stdin.map(|spec| start.stdin(&spec)).transpose()?);
         Ok(Arc::new(Harvesting {
@@ -259,6 +264,13 @@ impl Start<'_> {
         let watch = share.mounts.is_empty() && self.place.seat.watches;
         let thread = HarvestThread::spawn(&name, world, harvester, self.sink(&last, None), waker, watch)?;
         Ok(Reader { thread, mounts: share.mounts.clone(), last })
+    }
+
+    fn net(&mut self, specs: Vec<InputSpec>) -> io::Result<Reader> {
+        let (waker, last) = (self.waker()?, Arc::default());
+        let sink = self.sink(&last, None);
+        let thread = NetThread::spawn(self.place.seat.world.clone(), specs, sink, waker, &self.numbers)?;
+        Ok(Reader { thread, mounts: Vec::new(), last })
     }
 
     fn stdin(&mut self, spec: &InputSpec) -> io::Result<Reader> {

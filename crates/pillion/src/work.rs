@@ -91,7 +91,7 @@ pub(crate) fn refuse(why: &str) -> u8 {
 }
 
 /// Opens everything, runs, closes everything. The exit code; as an error when it never came to a run.
-async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> Result<u8, u8> {
+async fn start(config: &Config, mut parts: Assembled, flags: &RunFlags) -> Result<u8, u8> {
     let world = World::real();
     // First of all: a signal during the start drains too.
     let signals = Signals::listen(&world).map_err(|e| fail(&format!("signals can't be received: {e}")))?;
@@ -99,6 +99,7 @@ async fn start(config: &Config, parts: Assembled, flags: &RunFlags) -> Result<u8
         sharing::check(sharing, &parts, flags).map_err(|why| refuse(&why))?;
         sharing::check_board(sharing, &world).await;
     }
+    prepare_tls(&world, &mut parts)?;
     let seat = Seat::own(&world, config, &parts).await?;
     let (on_incomplete, wraps) = (parts.engine.on_incomplete, flags.command.is_some());
     let ended = ride(config, parts, flags, &seat, signals).await?;
@@ -176,6 +177,17 @@ async fn begin_end(flags: &RunFlags, tell: &mpsc::Sender<Ending>) {
     if flags.once {
         let _ = tell.send(Ending::Drain(Cause::Once)).await;
     }
+}
+
+/// Reads the certificates of inputs that listen with TLS.
+fn prepare_tls(world: &World, parts: &mut Assembled) -> Result<(), u8> {
+    for listen in parts.inputs.iter_mut().filter_map(|input| input.listen.as_mut()) {
+        if let Some((_, tls)) = parts.server_tls.iter().find(|(key, _)| Some(key) == listen.ssl.as_ref()) {
+            let built = tls.build(world).map_err(|e| refuse(&format!("{}: {e}", listen.name)))?;
+            listen.tls = Some(built);
+        }
+    }
+    Ok(())
 }
 
 fn say_start(config: &Config, output: &AnyOptions, inputs: usize) {

@@ -164,7 +164,7 @@ impl<'b> Doc<'b> {
             return None;
         }
         match path {
-            "log.file.path" if !self.shape.late().contains(&"beat") => {
+            "log.file.path" if !input.kind.is_network() && !self.shape.late().contains(&"beat") => {
                 Some(Got::Text(self.batch.source.path.as_bytes()))
             }
             "stream" => self.event.stream.as_str().map(|s| Got::Text(s.as_bytes())),

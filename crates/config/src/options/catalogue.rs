@@ -47,6 +47,8 @@ pub fn catalogue() -> Vec<Group> {
     groups.extend(shared(inputs::TYPES, "Inputs", inputs::tables));
     groups.extend(shared(outputs::NAMES, "Outputs", |name| outputs::tables(name).unwrap_or_default()));
     groups.push(group("`ssl` of every output", &outputs::SSL.iter().collect::<Vec<_>>()));
+    let server: Vec<&Row> = inputs::SSL.iter().collect();
+    groups.push(group("`ssl` of the inputs `tcp` and `syslog` (there below `protocol.tcp`)", &server));
     groups.push(group("Pillion's own", &own));
     groups
 }

@@ -11,7 +11,7 @@ const MODULES: &str = "modules aren't supported";
 const CLEAN: &str = "the registry keeps the file's entry longer; what is delivered stays the same";
 
 /// The types of inputs that are there.
-pub(super) const TYPES: &[&str] = &["log", "filestream", "container", "stdin"];
+pub(super) const TYPES: &[&str] = &["log", "filestream", "container", "stdin", "tcp", "udp", "unix", "syslog"];
 
 /// The rows of an input by its type.
 pub(super) fn tables(name: &str) -> Vec<&'static [Row]> {
@@ -19,9 +19,74 @@ pub(super) fn tables(name: &str) -> Vec<&'static [Row]> {
         "filestream" => vec![COMMON, FILESTREAM],
         "container" | "docker" => vec![COMMON, HARVEST, LOG, CONTAINER],
         "stdin" => vec![COMMON, HARVEST],
+        "tcp" => vec![COMMON, SOCKET, INTERNET, STREAMS],
+        "udp" => vec![COMMON, SOCKET, INTERNET, DATAGRAMS],
+        "unix" => vec![COMMON, SOCKET, STREAMS, UNIX],
+        "syslog" => vec![COMMON, SYSLOG],
         _ => vec![COMMON, HARVEST, LOG],
     }
 }
+
+/// What is listened with.
+const SOCKET: &[Row] = &[Row("max_message_size", NEW, T), Row("timeout", NEW, T)];
+
+const INTERNET: &[Row] = &[Row("host", NEW, T), Row("network", "89", T)];
+
+const STREAMS: &[Row] = &[Row("framing", NEW, T), Row("line_delimiter", NEW, T), Row("max_connections", NEW, T)];
+
+const DATAGRAMS: &[Row] = &[Row("read_buffer", NEW, T)];
+
+const UNIX: &[Row] = &[Row("path", NEW, T), Row("group", NEW, T), Row("mode", NEW, T), Row("socket_type", NEW, T)];
+
+const SYSLOG: &[Row] = &[
+    Row("format", NEW, T),
+    Row("timezone", NEW, T),
+    Row("protocol", NEW, T),
+    Row("protocol.tcp.host", NEW, T),
+    Row("protocol.tcp.network", "89", T),
+    Row("protocol.tcp.max_message_size", NEW, T),
+    Row("protocol.tcp.timeout", NEW, T),
+    Row("protocol.tcp.framing", NEW, T),
+    Row("protocol.tcp.line_delimiter", NEW, T),
+    Row("protocol.tcp.max_connections", NEW, T),
+    Row("protocol.udp.host", NEW, T),
+    Row("protocol.udp.network", "89", T),
+    Row("protocol.udp.max_message_size", NEW, T),
+    Row("protocol.udp.timeout", NEW, T),
+    Row("protocol.udp.read_buffer", NEW, T),
+    Row("protocol.unix.path", NEW, T),
+    Row("protocol.unix.group", NEW, T),
+    Row("protocol.unix.mode", NEW, T),
+    Row("protocol.unix.socket_type", NEW, T),
+    Row("protocol.unix.max_message_size", NEW, T),
+    Row("protocol.unix.timeout", NEW, T),
+    Row("protocol.unix.framing", NEW, T),
+    Row("protocol.unix.line_delimiter", NEW, T),
+    Row("protocol.unix.max_connections", NEW, T),
+];
+
+/// `ssl` of an input that listens.
+pub(super) const SSL: &[Row] = &[
+    Row("enabled", NEW, T),
+    Row("certificate", NEW, T),
+    Row("key", NEW, T),
+    Row("key_passphrase", NEW, T),
+    Row("key_passphrase_path", NEW, T),
+    Row("certificate_authorities", NEW, T),
+    Row("client_authentication", NEW, T),
+    Row("verification_mode", NEW, T),
+    Row("supported_protocols", NEW, T),
+    Row("cipher_suites", NEW, T),
+    Row("curve_types", NEW, T),
+    Row("renegotiation", NEW, T),
+    Row("ca_sha256", NEW, R("clients are checked by `certificate_authorities` alone")),
+    Row("ca_trusted_fingerprint", NEW, R("clients are checked by `certificate_authorities` alone")),
+    Row("certificate_reload", NEW, H("certificates are read once, at the start")),
+    Row("restart_on_cert_change", NEW, H("certificates are read once, at the start")),
+];
+
+/// The input types that speak TLS.
+pub(super) const WITH_TLS: &[&str] = &["tcp", "syslog"];
 
 const COMMON: &[Row] = &[
     Row("type", ALL, T),

@@ -45,7 +45,7 @@ impl Harvester {
     /// Begins to read a further input. `None`: it is one of standard input, the drain has begun, or there are 65,535
     /// already.
     pub fn add(&mut self, spec: InputSpec) -> Option<InputId> {
-        if self.draining || spec.desc.kind == InputKind::Stdin {
+        if self.draining || spec.desc.kind == InputKind::Stdin || spec.desc.kind.is_network() {
             return None;
         }
         let group = self.group_of(&spec)?;

@@ -105,21 +105,31 @@ impl InputRender {
             root.push("@metadata", self.metadata_7(options, agent));
         }
         root.push("message", Node::Var(Var::Message));
-        let mut log = Node::object([("offset", Node::Var(Var::Offset)), ("file", Node::Var(Var::File))]);
+        let network = self.desc.kind.is_network();
+        let mut log = if network {
+            Node::Object(Vec::new())
+        } else {
+            Node::object([("offset", Node::Var(Var::Offset)), ("file", Node::Var(Var::File))])
+        };
         let flags: Vec<Value> = [(flags.truncated, "truncated"), (flags.multiline, "multiline")]
             .into_iter()
             .filter(|(is_set, _)| *is_set)
             .map(|(_, name)| Value::from(name))
             .collect();
         if !flags.is_empty() {
-            log.push("flags", Node::Value(Value::Array(flags)));
+            log.push("flags", Node::Value(Value::Array(flags.clone())));
         }
-        root.push("log", log);
+        // What comes over sockets has no place in a file.
+        if !(network && flags.is_empty()) {
+            root.push("log", log);
+        }
         root.push("input", Node::object([("type", Node::text(self.desc.kind.as_str()))]));
         self.common(&mut root, stream);
         let ecs = if options.compat == Compat::V7 { "1.12.0" } else { "8.0.0" };
         root.push("ecs", Node::object([("version", Node::text(ecs))]));
-        root.push("host", Node::object([("name", Node::text(&agent.name))]));
+        if !self.desc.without_host {
+            root.push("host", Node::object([("name", Node::text(&agent.name))]));
+        }
         let mut about = Node::object([
             ("id", Node::text(&agent.id)),
             ("name", Node::text(&agent.name)),
@@ -140,6 +150,10 @@ impl InputRender {
             ("type", Node::text("_doc")),
             ("version", Node::text(&agent.version)),
         ]);
+        if matches!(self.desc.kind, InputKind::Udp | InputKind::Syslog) {
+            // What Filebeat found of a datagram's size on Windows; here `log.flags` says it.
+            meta.push("truncated", Node::Value(Value::Bool(false)));
+        }
         if let Some(pipeline) = &self.desc.pipeline {
             meta.push("pipeline", Node::text(pipeline));
         }

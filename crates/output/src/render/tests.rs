@@ -367,3 +367,33 @@ fn what_processors_see_is_what_is_written() {
         }
     }
 }
+
+/// Filebeat 7.17.29: what came over sockets.
+#[test]
+fn events_of_sockets_have_no_file() {
+    let r = renderer(Target::Codec, Compat::V7, "7.17.29");
+    let source = json!({"source": {"address": "127.0.0.1:50312"}});
+    for (kind, log, truncated) in [
+        (InputKind::Tcp, Some(source.clone()), None),
+        (InputKind::Unix, None, None),
+        (InputKind::Udp, Some(source.clone()), Some(false)),
+        (InputKind::Syslog, Some(source), Some(false)),
+    ] {
+        let mut b = batch(input(kind), 0, &[b"short"]);
+        if let Some(log) = &log {
+            let fields = json!({"log": log}).as_object().unwrap().clone();
+            b.events[0].overlay = Some(Box::new(Overlay { fields, ..Overlay::default() }));
+        }
+        let got = value(&r, &b);
+        assert_eq!((got.get("log"), &got["message"]), (log.as_ref(), &json!("short")), "{kind:?}");
+        assert_eq!(
+            (&got["input"]["type"], got["@metadata"]["truncated"].as_bool()),
+            (&json!(kind.as_str()), truncated)
+        );
+        b.events[0].flags.truncated = true;
+        assert_eq!(value(&r, &b)["log"]["flags"], json!(["truncated"]));
+    }
+    let mut desc = input(InputKind::Log);
+    desc.without_host = true;
+    assert_eq!(value(&r, &batch(desc, 0, &[b"x"])).get("host"), None);
+}

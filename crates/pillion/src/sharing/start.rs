@@ -79,6 +79,12 @@ pub(crate) fn check(sharing: &Sharing, parts: &Assembled, flags: &RunFlags) -> R
         if kind == InputKind::Stdin {
             return Err("pillion.shards: standard input can't be shared; remove the input stdin".into());
         }
+        if kind.is_network() {
+            return Err(format!(
+                "pillion.shards: what comes to the input {} of one replica can't be shared; give it a Pillion of its own",
+                kind.as_str()
+            ));
+        }
         if let Some(outside) =
             input.paths.iter().map(pillion_input::Glob::folder).find(|f| !f.starts_with(&sharing.root))
         {

@@ -10,6 +10,7 @@ mod ends;
 mod exec;
 mod harness;
 mod monitoring;
+mod network;
 mod panics;
 mod replicas;
 mod seats;
