@@ -60,7 +60,7 @@ impl Zone {
     /// The zone of this name, `None` when it isn't known here.
     pub fn named(world: &World, name: &str) -> Option<Zone> {
         match name {
-            "" | "UTC" => return Some(Zone::UTC),
+            "" | "UTC" | "Etc/UTC" | "GMT" | "Z" => return Some(Zone::UTC),
             "Local" => return Some(Zone::local(world)),
             _ => {}
         }

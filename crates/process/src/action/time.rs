@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::action::{Action, Done, required, required_list};
 use crate::doc::{Doc, to_text};
 use crate::tree;
+use crate::zone::Zone;
 
 /// One element of a layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,12 +106,12 @@ impl Layout {
         Layout::Parts(parts)
     }
 
-    /// Milliseconds since 1970; `offset_ms`: of the zone when the text has none; `year`: when the layout has none.
-    fn parse(&self, text: &str, offset_ms: i64, year: i64) -> Option<i64> {
+    /// Milliseconds since 1970; `zone`: when the text has none; `year`: when the layout has none.
+    fn parse(&self, text: &str, zone: &Zone, year: i64) -> Option<i64> {
         match self {
             Layout::Unix => unix(text, 1000.0),
             Layout::UnixMs => unix(text, 1.0),
-            Layout::Parts(parts) => parse(parts, text, offset_ms, year),
+            Layout::Parts(parts) => parse(parts, text, zone, year),
         }
     }
 }
@@ -157,7 +158,7 @@ const MONTHS: [&str; 12] = [
 ];
 const DAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
 
-fn parse(parts: &[Part], text: &str, offset_ms: i64, year: i64) -> Option<i64> {
+fn parse(parts: &[Part], text: &str, default: &Zone, year: i64) -> Option<i64> {
     let mut f = Fields { month: 1, day: 1, ..Fields::default() };
     let mut rest = text;
     for (i, part) in parts.iter().enumerate() {
@@ -203,11 +204,11 @@ fn parse(parts: &[Part], text: &str, offset_ms: i64, year: i64) -> Option<i64> {
     if !rest.is_empty() {
         return None;
     }
-    f.time(offset_ms, year)
+    f.time(default, year)
 }
 
 impl Fields {
-    fn time(mut self, offset_ms: i64, year: i64) -> Option<i64> {
+    fn time(mut self, zone: &Zone, year: i64) -> Option<i64> {
         if let Some(afternoon) = self.afternoon {
             self.hour = self.hour % 12 + if afternoon { 12 } else { 0 };
         }
@@ -215,7 +216,8 @@ impl Fields {
         let days = days_in_month(year, self.month)?;
         let fits = (1..=days).contains(&self.day) && self.hour < 24 && self.minute < 60 && self.second < 60;
         let ms = ((days_from_civil(year, self.month, self.day) * 24 + self.hour) * 60 + self.minute) * 60 + self.second;
-        fits.then(|| ms * 1000 + self.ms - self.offset_ms.unwrap_or(offset_ms))
+        let local = ms * 1000 + self.ms;
+        fits.then(|| self.offset_ms.map_or_else(|| zone.to_utc(local), |ahead| local - ahead))
     }
 }
 
@@ -287,7 +289,7 @@ pub(crate) fn rfc3339_ms(text: &str) -> Option<i64> {
         Part::Second,
         zone,
     ];
-    parse(&parts, text, 0, 1970)
+    parse(&parts, text, &Zone::UTC, 1970)
 }
 
 #[derive(Debug)]
@@ -295,7 +297,7 @@ struct Timestamp {
     field: String,
     target: String,
     layouts: Vec<Layout>,
-    offset_ms: i64,
+    zone: Zone,
     ignore_missing: bool,
     ignore_failure: bool,
 }
@@ -317,7 +319,7 @@ impl Timestamp {
                 (None, other) => return Err(format!("unexpected type {} for time field", tree::go_type(&other))),
             },
         };
-        let parsed = self.layouts.iter().find_map(|layout| layout.parse(&text, self.offset_ms, year));
+        let parsed = self.layouts.iter().find_map(|layout| layout.parse(&text, &self.zone, year));
         parsed.map(Some).ok_or_else(|| format!("failed parsing time field {}", self.field))
     }
 }
@@ -337,24 +339,9 @@ impl Action for Timestamp {
 
 pub(super) fn read(s: &Section<'_>) -> Result<Box<dyn Action>, Error> {
     let layouts: Vec<Layout> = required_list(s, "layouts")?.iter().map(|l| Layout::new(l)).collect();
-    let offset_ms = match s.str("timezone")?.as_deref() {
-        None | Some("" | "UTC" | "Etc/UTC" | "GMT" | "Z") => 0,
-        Some(text) => {
-            let mut offset = None;
-            let whole = |colon, minutes, offset: &mut _| zone(text, true, colon, minutes, offset) == Some("");
-            let fits =
-                whole(true, true, &mut offset) || whole(false, true, &mut offset) || whole(false, false, &mut offset);
-            offset.filter(|_| fits).ok_or_else(|| {
-                s.error(
-                    "timezone",
-                    "named time zones aren't known here",
-                    "give a distance to UTC such as +0200, or UTC",
-                )
-            })?
-        }
-    };
+    let zone = if s.has("timezone") { Zone::from_section(s)? } else { Zone::UTC };
     for (i, test) in s.strings("test")?.iter().enumerate() {
-        if !layouts.iter().any(|l| l.parse(test, offset_ms, 2000).is_some()) {
+        if !layouts.iter().any(|l| l.parse(test, &zone, 2000).is_some()) {
             return Err(s.error(
                 "test",
                 format!("test {i} fits none of the layouts"),
@@ -366,7 +353,7 @@ pub(super) fn read(s: &Section<'_>) -> Result<Box<dyn Action>, Error> {
         field: required(s, "field")?,
         target: s.str("target_field")?.filter(|t| !t.is_empty()).unwrap_or_else(|| "@timestamp".to_owned()),
         layouts,
-        offset_ms,
+        zone,
         ignore_missing: s.bool("ignore_missing")?.unwrap_or(false),
         ignore_failure: s.bool("ignore_failure")?.unwrap_or(false),
     }))
@@ -397,16 +384,22 @@ mod tests {
             ("2006-01-02", "2023-02-28 x", None),
             ("UNIX", "x", None),
         ] {
-            assert_eq!(Layout::new(layout).parse(text, 0, 2020), want, "{layout}: {text}");
+            assert_eq!(Layout::new(layout).parse(text, &Zone::UTC, 2020), want, "{layout}: {text}");
         }
     }
 
     #[test]
     fn as_filebeat() {
-        let event = json!({"message": "m", "num": "42", "f": 1.5, "s": "x"});
+        let event = json!({"message": "m", "num": "42", "f": 1.5, "s": "x", "d": "2020-01-02 03:04"});
         for (options, path, want) in [
             ("field: num, layouts: [UNIX]", "/@timestamp", Some(json!(42_000))),
             ("field: f, layouts: [UNIX]", "/@timestamp", Some(json!(1500))),
+            ("field: d, layouts: ['2006-01-02 15:04']", "/@timestamp", Some(json!(1_577_934_240_000_i64))),
+            (
+                "field: d, layouts: ['2006-01-02 15:04'], timezone: '+0200'",
+                "/@timestamp",
+                Some(json!(1_577_927_040_000_i64)),
+            ),
             ("field: s, layouts: [UNIX]", "/@timestamp", None),
             ("field: zz, layouts: [UNIX]", "/@timestamp", None),
             ("field: num, target_field: t, layouts: [UNIX]", "/t", Some(json!("1970-01-01T00:00:42.000Z"))),
