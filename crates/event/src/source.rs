@@ -167,6 +167,10 @@ pub struct FileStat {
     pub device: u64,
     /// SHA-256 of the file's beginning in hexadecimal, once it is complete.
     pub fingerprint: Option<String>,
+    /// The name of its owner, when it is wanted and known.
+    pub owner: Option<String>,
+    /// The name of its group, likewise.
+    pub group: Option<String>,
 }
 
 /// Ready-made JSON of all that is the same for each event of a source, made once by the output's codec.

@@ -13,6 +13,7 @@ mod at;
 mod handle;
 mod harvest;
 mod mount;
+mod names;
 pub mod net;
 mod options;
 pub mod parse;

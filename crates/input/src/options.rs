@@ -334,6 +334,10 @@ fn filestream_options(s: &Section<'_>, spec: &mut InputSpec) -> Result<(), Error
     if v9 {
         spec.compression = compression(s)?;
     }
+    if v9 {
+        spec.show_owner = s.bool("include_file_owner_name")?.unwrap_or(false);
+        spec.show_group = s.bool("include_file_owner_group_name")?.unwrap_or(false);
+    }
     spec.show_fingerprint = if v9 { s.bool("include_file_fingerprint")?.unwrap_or(true) } else { true };
     match s.choice("ignore_inactive", &["", "since_last_start", "since_first_start"])? {
         Some("since_last_start") => spec.ignore_before_start = true,
@@ -507,6 +511,10 @@ mod tests {
         );
         assert!(spec.tail && spec.symlinks && spec.ignore_before_start && spec.resend_on_touch);
         assert_eq!((spec.scan_every.as_secs(), spec.desc.index.as_deref()), (1, Some("i")));
+        for (option, want) in [("", (false, false)), ("  include_file_owner_name: true\n", (true, false))] {
+            let spec = input("9", &format!("  type: filestream\n  id: x\n{option}")).unwrap();
+            assert_eq!((spec.show_owner, spec.show_group), want, "{option}");
+        }
         for (option, want) in [
             ("", Compression::None),
             ("  compression: ''\n", Compression::None),

@@ -111,6 +111,10 @@ pub struct InputSpec {
     pub ignore_before_first_start: bool,
     /// Events carry their file's fingerprint where there is one (`include_file_fingerprint`).
     pub show_fingerprint: bool,
+    /// Events carry the name of their file's owner (`include_file_owner_name`).
+    pub show_owner: bool,
+    /// And of its group (`include_file_owner_group_name`).
+    pub show_group: bool,
     /// When descriptors are closed.
     pub close: Close,
     /// A file whose time of change changes and whose content doesn't is sent again (`resend_on_touch`).
@@ -144,6 +148,8 @@ impl InputSpec {
             ignore_before_start: false,
             ignore_before_first_start: false,
             show_fingerprint: true,
+            show_owner: false,
+            show_group: false,
             resend_on_touch: false,
             compression: Compression::None,
             close: Close { inactive: Duration::from_secs(300), renamed: false, removed: true, eof: false, after: None },

@@ -9,6 +9,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use pillion_event::{Batch, Event, FileStat, GUARD, Guard, Source};
@@ -20,6 +21,7 @@ use crate::harvest::file::{Drain, FileState, Tally};
 use crate::harvest::identity::read_exactly;
 use crate::harvest::table::FileId;
 use crate::harvest::{Harvester, MAX_UNZIPPING};
+use crate::names;
 use crate::parse::{Chain, Chunk, Flush, Open, Parsed};
 use crate::spec::Budget;
 
@@ -316,7 +318,16 @@ impl Harvester {
             return Some(source);
         }
         let key = f.key.clone()?;
-        let shown = self.inputs.get(usize::from(f.input))?.spec.show_fingerprint;
+        let spec = &self.inputs.get(usize::from(f.input))?.spec;
+        let shown = spec.show_fingerprint;
+        let (mut owner, mut group) = (None, None);
+        if spec.show_owner || spec.show_group {
+            // Its descriptor is in use while it is read.
+            let meta = self.world.fs.stat(Path::new(&**f.path.text()), true).ok();
+            let meta = meta.filter(|meta| (meta.dev, meta.ino) == (f.dev, f.ino));
+            owner = meta.filter(|_| spec.show_owner).and_then(|meta| names::user(&self.world, meta.uid));
+            group = meta.filter(|_| spec.show_group).and_then(|meta| names::group(&self.world, meta.gid));
+        }
         let fingerprint = match pillion_registry::identifier_of(&key) {
             Some(Identifier::Fingerprint(hash)) if f.fingerprint_len == 0 && shown => {
                 Some(hash.split('~').next().unwrap_or_default().to_owned())
@@ -328,7 +339,7 @@ impl Harvester {
             path: Arc::clone(f.path.text()),
             key,
             incarnation: f.incarnation,
-            stat: FileStat { inode: f.ino, device: f.dev, fingerprint },
+            stat: FileStat { inode: f.ino, device: f.dev, fingerprint, owner, group },
             render: std::sync::OnceLock::new(),
             more: Default::default(),
         });

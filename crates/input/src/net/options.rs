@@ -13,6 +13,7 @@ use pillion_event::InputKind;
 use pillion_process::syslog::{Format, Syslog};
 use pillion_world::World;
 
+use crate::names;
 use crate::net::CONNECTIONS;
 use crate::net::frame::Framing;
 use crate::parse::MAX_BYTES_LIMIT;
@@ -230,26 +231,13 @@ fn unix(s: &Section<'_>) -> Result<(Address, String), Error> {
     let datagrams = s.choice("socket_type", &["stream", "datagram"])? == Some("datagram");
     let group = match s.str("group")? {
         None => None,
-        Some(name) => Some(group_number(&World::real(), &name).ok_or_else(|| {
+        Some(name) => Some(names::group_number(&World::real(), &name).ok_or_else(|| {
             s.error("group", format!("{name:?} isn't in /etc/group"), "give a group of this machine")
         })?),
     };
     let mode = s.file_mode("mode")?;
     let name = format!("unix://{path}");
     Ok((Address::Unix { path: path.into(), datagrams, group, mode }, name))
-}
-
-/// The number of a group: no call into the C library, which would load what the machine is set up with.
-fn group_number(world: &World, name: &str) -> Option<u32> {
-    let bytes = world.fs.read("/etc/group".as_ref(), 16 << 20).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    text.lines().find_map(|line| {
-        let mut parts = line.split(':');
-        if parts.next()? != name {
-            return None;
-        }
-        parts.nth(1)?.parse().ok()
-    })
 }
 
 #[cfg(test)]

@@ -215,6 +215,11 @@ impl RenderOptions {
             if let Some(fingerprint) = &source.stat.fingerprint {
                 file.push("fingerprint", Node::text(fingerprint));
             }
+            for (name, value) in [("owner", &source.stat.owner), ("group", &source.stat.group)] {
+                if let Some(value) = value {
+                    file.push(name, Node::text(value));
+                }
+            }
         }
         file
     }

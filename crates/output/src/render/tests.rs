@@ -43,7 +43,7 @@ pub(crate) fn batch(input: InputDesc, from: u64, lines: &[&[u8]]) -> Batch {
         path: "/x/test.log".into(),
         key: "k".into(),
         incarnation: Incarnation(0xabc),
-        stat: FileStat { inode: 5_841_252, device: 65_024, fingerprint: Some("31a8".into()) },
+        stat: FileStat { inode: 5_841_252, device: 65_024, fingerprint: Some("31a8".into()), ..FileStat::default() },
         render: OnceLock::new(),
         more: Default::default(),
     });

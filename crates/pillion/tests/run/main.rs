@@ -8,6 +8,7 @@
 mod commands;
 mod ends;
 mod exec;
+mod fields;
 mod harness;
 mod monitoring;
 mod network;
