@@ -18,6 +18,8 @@ mod sasl;
 mod wire;
 mod worker;
 
+pub use wire::fuzz_answers;
+
 use std::sync::Arc;
 use std::time::Duration;
 

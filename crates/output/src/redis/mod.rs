@@ -13,6 +13,8 @@ mod refusal;
 mod resp;
 mod worker;
 
+pub use resp::fuzz_answers;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -103,6 +103,20 @@ fn parse(bytes: &[u8]) -> io::Result<Option<(Answer, usize)>> {
     }
 }
 
+/// For the fuzz target: answers are the same when the bytes come one by one, and never longer than they are.
+pub fn fuzz_answers(data: &[u8]) {
+    let mut rest = data;
+    while let Ok(Some((answer, length))) = parse(rest) {
+        assert!((1..=rest.len()).contains(&length), "an answer of {length} in {} bytes", rest.len());
+        for end in 0..length.min(64) {
+            assert!(!matches!(parse(rest.get(..end).unwrap_or_default()), Ok(Some(_))), "an answer before its end");
+        }
+        let whole = parse(rest.get(..length).unwrap_or_default());
+        assert!(matches!(whole, Ok(Some((same, _))) if same == answer), "another answer when nothing follows");
+        rest = rest.get(length..).unwrap_or_default();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
