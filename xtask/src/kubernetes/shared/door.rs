@@ -67,5 +67,12 @@ fn pass(mut client: TcpStream, to: u16) -> io::Result<()> {
     server.set_read_timeout(Some(PATIENCE))?;
     write!(server, "{head}Connection: close\r\n\r\n")?;
     server.write_all(&body)?;
-    io::copy(&mut server, &mut client).map(drop)
+    let mut answer = Vec::new();
+    server.take(LARGEST).read_to_end(&mut answer)?;
+    // Filebeat would send its next request here, too, and wait for seconds after it failed.
+    let status = answer.iter().position(|b| *b == b'\n').map_or(0, |at| at + 1);
+    let (status, rest) = answer.split_at(status);
+    client.write_all(status)?;
+    client.write_all(b"Connection: close\r\n")?;
+    client.write_all(rest)
 }

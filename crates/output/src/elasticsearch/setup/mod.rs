@@ -142,7 +142,10 @@ impl Setup {
                 if !late || self.settings.wait {
                     return Err(trouble.problem.during("index template and policy aren't there yet"));
                 }
-                notes.push(Note::Failed(trouble.problem));
+                match trouble.kind {
+                    Kind::Broken => tracing::debug!("index template and policy: {}", trouble.problem),
+                    _ => notes.push(Note::Failed(trouble.problem)),
+                }
                 self.unknown()
             }
         };

@@ -40,7 +40,9 @@ pub(super) struct Trouble {
 pub(super) enum Kind {
     /// The server wasn't reached.
     Unreached,
-    /// It was, and may answer otherwise later.
+    /// The connection broke before an answer: who sends events meets that, too, and says it.
+    Broken,
+    /// It has answered, and may answer otherwise later; or it takes its time.
     Passing,
 }
 
@@ -297,7 +299,7 @@ async fn ask(
     let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
     let asked = target.ask(method, path, query, body).await;
     let (status, answer) = asked.map_err(|f| Trouble {
-        kind: if f.maybe_received || f.was_idle { Kind::Passing } else { Kind::Unreached },
+        kind: if f.maybe_received || f.was_idle { Kind::Broken } else { Kind::Unreached },
         problem: f.problem,
     })?;
     let passes = matches!(status.as_u16(), 408 | 429 | 500 | 502..=504);
