@@ -28,8 +28,8 @@ const PLAIN: [Case; 9] = [
     ("shipper-killed", shipper_killed, |_| true),
     ("mapping-conflict", mapping_conflict, |_| true),
     ("read-only", read_only, |_| true),
-    // Last: 8.19 can't delete the data stream that it makes.
-    ("setup", setup, |_| true),
+    // Not 5.6, whose configuration has prospectors, nor 8.19, which keeps what the cases before have left.
+    ("setup", setup, |k| !matches!(k, Kind::Elasticsearch5 | Kind::Elasticsearch8)),
 ];
 
 const TIGHT: [Case; 2] = [("rejected", rejected, |_| true), ("too-large", too_large, |_| true)];
