@@ -27,7 +27,7 @@ enum Wanted {
 fn wanted(args: Vec<OsString>) -> Wanted {
     let ours = match args.first().map(|first| first.to_string_lossy()) {
         None => true,
-        Some(first) => first.is_empty() || first.starts_with('-') || cli::COMMANDS.contains(&&*first),
+        Some(first) => first.is_empty() || first.starts_with('-') || cli::is_command(&first),
     };
     if ours { Wanted::Ours(args) } else { Wanted::Program(args) }
 }

@@ -76,7 +76,8 @@ impl Harvester {
         self.shares().is_some_and(|shares| !shares.is_ours(Path::new(&*entry.source)))
     }
 
-    fn is_fingerprinted(&self, id: FileId) -> bool {
+    /// Whether a file's input tells files apart by their beginnings.
+    pub(crate) fn is_fingerprinted(&self, id: FileId) -> bool {
         let input = self.table.get(id).and_then(|f| self.inputs.get(usize::from(f.input)));
         input.is_some_and(|i| matches!(i.spec.identity, Identity::Fingerprint { .. }))
     }

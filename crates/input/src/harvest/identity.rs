@@ -260,12 +260,8 @@ impl Harvester {
     /// Goes on where an earlier run, or a former life, has stopped.
     fn resume(&mut self, id: FileId, entry: &Entry, now: Mono) {
         let former = self.former.remove(&entry.key);
-        let incarnation = self.new_incarnation();
+        let (incarnation, fingerprint) = (self.new_incarnation(), self.is_fingerprinted(id));
         let Some(f) = self.table.get_mut(id) else { return };
-        let fingerprint = self
-            .inputs
-            .get(usize::from(f.input))
-            .is_some_and(|i| matches!(i.spec.identity, Identity::Fingerprint { .. }));
         let another = !fingerprint && differ(f.birth_ns, entry.birth_ns);
         let beyond = entry.intents.iter().map(|i| i.to).max().unwrap_or(0).max(entry.offset);
         f.path.share(&entry.source);

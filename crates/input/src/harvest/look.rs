@@ -358,13 +358,9 @@ impl Harvester {
 
     /// The content of a file is another: a new incarnation, from byte 0.
     pub(crate) fn begin_anew(&mut self, id: FileId, meta: &Meta, cause: LossCause, now: Mono) {
-        let incarnation = self.new_incarnation();
+        let (incarnation, fingerprint) = (self.new_incarnation(), self.is_fingerprinted(id));
         let Some(f) = self.table.get_mut(id) else { return };
         tracing::info!(path = %f.path.display(), read = f.pos, size = meta.len, ?cause, "a file begins anew");
-        let fingerprint = self
-            .inputs
-            .get(usize::from(f.input))
-            .is_some_and(|i| matches!(i.spec.identity, Identity::Fingerprint { .. }));
         let (path, userspace) = (f.path.clone(), f.userspace);
         let (pos, len) = (f.pos, f.sure_len.max(f.floor()));
         let former = Former { pos, len, guard: f.guard, path: path.clone() };

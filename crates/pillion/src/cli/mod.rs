@@ -46,28 +46,13 @@ const OWN: &[&str] = &[
     "keystore",
     "completion",
 ];
-/// Words that are commands, here or in Filebeat; what isn't here is refused with a remedy.
-pub(crate) const COMMANDS: &[&str] = &[
-    "run",
-    "test",
-    "export",
-    "version",
-    "help",
-    "exec",
-    "receive",
-    "demo",
-    "inject",
-    "webhook",
-    "install",
-    "sweep",
-    "shards",
-    "setup",
-    "keystore",
-    "modules",
-    "enroll",
-    "generate",
-    "completion",
-];
+/// Commands of Filebeat that aren't here: they are refused with a remedy.
+const FILEBEATS: &[&str] = &["modules", "enroll", "generate"];
+
+/// Whether a word is a command, here or in Filebeat.
+pub(crate) fn is_command(word: &str) -> bool {
+    OWN.contains(&word) || FILEBEATS.contains(&word)
+}
 
 /// What the user wants.
 #[derive(Debug)]
