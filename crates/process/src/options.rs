@@ -263,6 +263,12 @@ mod tests {
             "decompress_gzip_field" => {
                 "{field: {from: a, to: b}, ignore_missing: true, fail_on_error: true, overwrite_keys: true}"
             }
+            "add_locale" => "{format: offset}",
+            "detect_mime_type" => "{field: a, target: t}",
+            "registered_domain" => {
+                "{field: a, target_field: t, target_subdomain_field: s, target_etld_field: e, ignore_missing: true, \
+                 ignore_failure: true, id: i}"
+            }
             "dissect" => {
                 "{tokenizer: '%{a}', field: f, target_prefix: p, ignore_failure: true, overwrite_keys: true, \
                  trim_values: all, trim_chars: ' '}"

@@ -75,7 +75,7 @@ impl Zone {
     }
 
     /// The machine's own: `TZ`, else `/etc/localtime`, else UTC.
-    fn local(world: &World) -> Zone {
+    pub(crate) fn local(world: &World) -> Zone {
         let named = match std::env::var("TZ") {
             Err(_) => read(world, Path::new("/etc/localtime")),
             Ok(name) => match name.trim_start_matches(':') {
@@ -105,14 +105,27 @@ impl Zone {
 
     /// The year there at a moment (milliseconds since 1970).
     pub fn year(&self, ms: i64) -> i64 {
-        let ahead = match &self.0 {
+        let ahead = self.ahead_ms(ms);
+        civil_from_days(ms.saturating_add(ahead).div_euclid(86_400_000)).0
+    }
+
+    /// How many minutes its clocks are ahead of UTC at a moment (milliseconds since 1970), and what this is called: `CET`.
+    pub(crate) fn at(&self, ms: i64) -> (i64, String) {
+        let name = match (&self.0, Timestamp::from_millisecond(ms)) {
+            (Kind::Rules(rules), Ok(moment)) => rules.to_offset_info(moment).abbreviation().to_owned(),
+            _ => "UTC".to_owned(),
+        };
+        (self.ahead_ms(ms) / 60_000, name)
+    }
+
+    fn ahead_ms(&self, ms: i64) -> i64 {
+        match &self.0 {
             Kind::Fixed(ahead) => *ahead,
             Kind::Rules(rules) => {
                 let moment = Timestamp::from_millisecond(ms);
                 moment.map_or(0, |moment| i64::from(rules.to_offset(moment).seconds()) * 1000)
             }
-        };
-        civil_from_days(ms.saturating_add(ahead).div_euclid(86_400_000)).0
+        }
     }
 }
 
@@ -192,6 +205,7 @@ mod tests {
         assert_eq!((zone.to_utc(winter), zone.to_utc(summer)), (winter - HOUR, summer - 2 * HOUR));
         assert_eq!((zone.year(winter - HOUR), zone.year(winter - HOUR - 1)), (2026, 2025));
         assert_eq!(zone.to_utc(i64::MAX), i64::MAX);
+        assert_eq!((zone.at(winter), zone.at(summer)), ((60, "CET".to_owned()), (120, "CEST".to_owned())));
         // 2026-03-29T02:30 is left out, and 2026-10-25T02:30 comes twice.
         assert_eq!(zone.to_utc(1_774_751_400_000), 1_774_751_400_000 - HOUR);
         assert_eq!(zone.to_utc(1_792_895_400_000), 1_792_895_400_000 - 2 * HOUR);

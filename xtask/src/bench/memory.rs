@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::report::Row;
 use super::run::{LIMIT, Plan, Running, write_files};
 use crate::Outcome;
-use crate::shipper::{Place, Shipper, input, output};
+use crate::shipper::{Bulk, Place, Shipper};
 use crate::sink::{Depth, Protocol, Sink};
 
 /// How long a shipper is left alone before it is looked at: a scan or two.
@@ -30,7 +30,7 @@ pub(super) fn quiet_files(shipper: &Shipper, _: &Plan) -> Outcome<Vec<Row>> {
 
 /// 100,000 files with one line each, delivered.
 pub(super) fn very_many(shipper: &Shipper, _: &Plan) -> Outcome<Vec<Row>> {
-    if !shipper.pillion {
+    if !shipper.is_pillion() {
         return Ok(Vec::new());
     }
     at_rest("100,000 quiet files", shipper, 100_000, [None, None])
@@ -48,7 +48,7 @@ impl Delivered {
     fn start(shipper: &Shipper, files: usize) -> Outcome<Delivered> {
         let (place, sink) = (Place::new()?, Sink::start(Protocol::Bulk, Depth::Count)?);
         write_files(&place, files, files)?;
-        place.configure(&(input(&place, "log") + &output(Protocol::Bulk, sink.port())))?;
+        shipper.configure(&place, &Bulk::to(sink.port()))?;
         let running = Running::start(shipper, &place, &[])?;
         sink.tally().wait_for(files as u64, LIMIT)?;
         Ok(Delivered { running, _place: place, _sink: sink })

@@ -36,7 +36,7 @@ const ROWS: [Measure; 10] = [
     ("exit", times::exit),
 ];
 
-/// `--only ROW`, `--shipper pillion|filebeat` (both when not given), `--lines N`, `--repeat N`, `--out FOLDER`.
+/// `--only ROW`, `--shipper NAME` (all that are here when not given), `--lines N`, `--repeat N`, `--out FOLDER`.
 pub(crate) fn run(words: &[&str]) -> Outcome {
     let mut args = Args::new(words);
     let (only, shipper, out) = (args.value("--only")?, args.value("--shipper")?, args.value("--out")?);
@@ -45,8 +45,10 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         return Err(format!("what is {odd}?"));
     }
     let mut rows = Vec::new();
-    let names = shipper.map_or(vec!["pillion".to_owned(), "filebeat".to_owned()], |s| vec![s]);
-    let shippers = names.iter().map(|n| Shipper::named(n)).collect::<Outcome<Vec<Shipper>>>()?;
+    let shippers = match shipper {
+        Some(name) => vec![Shipper::named(&name)?],
+        None => Shipper::all()?,
+    };
     for (name, measure) in ROWS {
         if only.as_ref().is_some_and(|o| o != name) {
             continue;

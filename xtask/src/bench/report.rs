@@ -139,7 +139,7 @@ fn machine() -> String {
 }
 
 fn version(shipper: &Shipper) -> String {
-    let said = line_of(Command::new(&shipper.path).arg("version"));
+    let said = line_of(Command::new(&shipper.path).arg(shipper.version_word()));
     let bytes = fs::metadata(&shipper.path).map_or(0, |m| m.len());
     format!("{said}, {:.1} MB", bytes as f64 / 1e6)
 }
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn quantiles_are_the_nearest_rank() {
-        let shipper = Shipper { path: "x".into(), pillion: true };
+        let shipper = Shipper::pillion_at("x".into());
         let row = Row::new("x".into(), &shipper, "ms", (1..=200).rev().map(f64::from).collect(), None);
         assert_eq!((row.quantile(0.5), row.quantile(0.99)), (100.0, 198.0));
         assert_eq!(Row::new("x".into(), &shipper, "ms", vec![3.0], None).quantile(0.99), 3.0);

@@ -10,7 +10,8 @@ use rustix::process::Signal;
 
 use crate::Outcome;
 use crate::child::{Child, Ended, status_kib};
-use crate::shipper::{Place, Shipper};
+use crate::shipper::{Bulk, Place, Shipper, input, output};
+use crate::sink::Protocol;
 
 /// How much is measured.
 pub(super) struct Plan {
@@ -18,6 +19,14 @@ pub(super) struct Plan {
     pub(super) lines: usize,
     /// How often each row is measured; its figure is the median.
     pub(super) repeat: usize,
+}
+
+/// Writes the configuration with which it ships `logs/*.log` to this endpoint.
+pub(super) fn configure(shipper: &Shipper, place: &Place, protocol: Protocol, port: u16) -> Outcome {
+    match protocol {
+        Protocol::Bulk => shipper.configure(place, &Bulk::to(port)),
+        Protocol::Lumberjack => place.configure(&(input(place, "log") + &output(protocol, port))),
+    }
 }
 
 pub(super) const LIMIT: Duration = Duration::from_secs(600);
@@ -70,7 +79,7 @@ impl Running {
     /// Starts it; `further` are flags of Pillion alone.
     pub(super) fn start(shipper: &Shipper, place: &Place, further: &[&str]) -> Outcome<Running> {
         let mut command = shipper.command(place);
-        if shipper.pillion {
+        if shipper.is_pillion() {
             command.args(further);
         }
         let begin = Instant::now();

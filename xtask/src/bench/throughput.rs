@@ -4,8 +4,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use super::report::Row;
-use super::run::{LIMIT, Plan, Running, write_files};
-use crate::shipper::{Place, Shipper, input, output};
+use super::run::{LIMIT, Plan, Running, configure, write_files};
+use crate::shipper::{Bulk, Place, Shipper, input};
 use crate::sink::{Depth, Protocol, Sink};
 use crate::{Outcome, wait};
 
@@ -34,10 +34,13 @@ fn rows(what: &str, shipper: &Shipper, lines: usize, runs: &[Figures], most: [Op
 }
 
 /// Ships to an endpoint of ours; from the start to the last acknowledgement.
-fn to_endpoint(shipper: &Shipper, protocol: Protocol, lines: usize, files: usize, more: &str) -> Outcome<Figures> {
+fn to_endpoint(shipper: &Shipper, protocol: Protocol, lines: usize, files: usize) -> Outcome<Figures> {
     let (place, sink) = (Place::new()?, Sink::start(protocol, Depth::Count)?);
     write_files(&place, lines, files)?;
-    place.configure(&(input(&place, "log") + &output(protocol, sink.port()) + more))?;
+    match protocol {
+        Protocol::Bulk => shipper.configure(&place, &Bulk { gzip: true, ..Bulk::to(sink.port()) })?,
+        Protocol::Lumberjack => configure(shipper, &place, protocol, sink.port())?,
+    }
     let mut running = Running::start(shipper, &place, &[])?;
     let end = loop {
         running.sample()?;
@@ -59,15 +62,17 @@ fn figures(running: Running, end: Instant) -> Outcome<Figures> {
 
 /// To `_bulk`, with gzip at level 1.
 pub(super) fn bulk(shipper: &Shipper, plan: &Plan) -> Outcome<Vec<Row>> {
-    let gzip = "output.elasticsearch.compression_level: 1\n";
-    let run = |_| to_endpoint(shipper, Protocol::Bulk, plan.lines, 10, gzip);
+    let run = |_| to_endpoint(shipper, Protocol::Bulk, plan.lines, 10);
     let runs = (0..plan.repeat).map(run).collect::<Outcome<Vec<_>>>()?;
     Ok(rows("10 files to _bulk, gzip 1", shipper, plan.lines, &runs, [Some(2.0), Some(16.0)]))
 }
 
 /// To Lumberjack, with its default compression (level 3).
 pub(super) fn lumberjack(shipper: &Shipper, plan: &Plan) -> Outcome<Vec<Row>> {
-    let run = |_| to_endpoint(shipper, Protocol::Lumberjack, plan.lines, 10, "");
+    if !shipper.reads_filebeat_yml() {
+        return Ok(Vec::new());
+    }
+    let run = |_| to_endpoint(shipper, Protocol::Lumberjack, plan.lines, 10);
     let runs = (0..plan.repeat).map(run).collect::<Outcome<Vec<_>>>()?;
     Ok(rows("10 files to Lumberjack", shipper, plan.lines, &runs, [Some(2.5), Some(16.0)]))
 }
@@ -75,14 +80,16 @@ pub(super) fn lumberjack(shipper: &Shipper, plan: &Plan) -> Outcome<Vec<Row>> {
 /// Half as many lines in 5,000 files, to `_bulk`.
 pub(super) fn many_files(shipper: &Shipper, plan: &Plan) -> Outcome<Vec<Row>> {
     let lines = plan.lines / 2;
-    let gzip = "output.elasticsearch.compression_level: 1\n";
-    let run = |_| to_endpoint(shipper, Protocol::Bulk, lines, 5000, gzip);
+    let run = |_| to_endpoint(shipper, Protocol::Bulk, lines, 5000);
     let runs = (0..plan.repeat).map(run).collect::<Outcome<Vec<_>>>()?;
     Ok(rows("5,000 files to _bulk, gzip 1", shipper, lines, &runs, [None, Some(32.0)]))
 }
 
 /// To a file.
 pub(super) fn file(shipper: &Shipper, plan: &Plan) -> Outcome<Vec<Row>> {
+    if !shipper.reads_filebeat_yml() {
+        return Ok(Vec::new());
+    }
     let runs = (0..plan.repeat).map(|_| to_file(shipper, plan.lines)).collect::<Outcome<Vec<_>>>()?;
     Ok(rows("10 files to a file", shipper, plan.lines, &runs, [Some(0.7), Some(16.0)]))
 }

@@ -4,16 +4,19 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use super::report::Row;
-use super::run::{LIMIT, Plan, Running, line, write_files};
+use super::run::{LIMIT, Plan, Running, configure, line, write_files};
 use crate::Outcome;
-use crate::shipper::{Place, Shipper, input, output};
+use crate::shipper::{Place, Shipper};
 use crate::sink::{Depth, Protocol, Sink};
 
 /// A line at rest, from before its write to its acknowledgement.
 pub(super) fn latency(shipper: &Shipper, _: &Plan) -> Outcome<Vec<Row>> {
     let mut rows = Vec::new();
     for (protocol, files) in [(Protocol::Bulk, 1), (Protocol::Lumberjack, 1), (Protocol::Bulk, 5000)] {
-        let lines = if shipper.pillion { 300 } else { 20 };
+        if protocol == Protocol::Lumberjack && !shipper.reads_filebeat_yml() {
+            continue;
+        }
+        let lines = if shipper.is_pillion() { 300 } else { 20 };
         let times = one_by_one(shipper, protocol, files, lines)?;
         let what = format!("a line at rest to {}, {files} files", protocol.name());
         rows.push(Row::new(what, shipper, "ms", times, Some(10.0)).with_p99(50.0));
@@ -24,7 +27,7 @@ pub(super) fn latency(shipper: &Shipper, _: &Plan) -> Outcome<Vec<Row>> {
 fn one_by_one(shipper: &Shipper, protocol: Protocol, files: usize, lines: usize) -> Outcome<Vec<f64>> {
     let (place, sink) = (Place::new()?, Sink::start(protocol, Depth::Count)?);
     write_files(&place, files, files)?;
-    place.configure(&(input(&place, "log") + &output(protocol, sink.port())))?;
+    configure(shipper, &place, protocol, sink.port())?;
     let running = Running::start(shipper, &place, &[])?;
     sink.tally().wait_for(files as u64, LIMIT)?;
     let mut times = Vec::new();
@@ -45,11 +48,14 @@ fn one_by_one(shipper: &Shipper, protocol: Protocol, files: usize, lines: usize)
 pub(super) fn start(shipper: &Shipper, _: &Plan) -> Outcome<Vec<Row>> {
     let mut rows = Vec::new();
     for protocol in [Protocol::Bulk, Protocol::Lumberjack] {
+        if protocol == Protocol::Lumberjack && !shipper.reads_filebeat_yml() {
+            continue;
+        }
         let mut times = Vec::new();
-        for _ in 0..if shipper.pillion { 30 } else { 5 } {
+        for _ in 0..if shipper.is_pillion() { 30 } else { 5 } {
             let (place, sink) = (Place::new()?, Sink::start(protocol, Depth::Count)?);
             write_files(&place, 100, 1)?;
-            place.configure(&(input(&place, "log") + &output(protocol, sink.port())))?;
+            configure(shipper, &place, protocol, sink.port())?;
             let running = Running::start(shipper, &place, &[])?;
             let at = sink.tally().wait_for(1, LIMIT)?;
             times.push((at - running.begin).as_secs_f64() * 1e3);
@@ -63,14 +69,14 @@ pub(super) fn start(shipper: &Shipper, _: &Plan) -> Outcome<Vec<Row>> {
 
 /// From the last acknowledgement behind the flag to the process's end, and from the flag to it.
 pub(super) fn exit(shipper: &Shipper, _: &Plan) -> Outcome<Vec<Row>> {
-    if !shipper.pillion {
+    if !shipper.is_pillion() {
         return Ok(Vec::new());
     }
     let (mut after_ack, mut after_flag) = (Vec::new(), Vec::new());
     for _ in 0..30 {
         let (place, sink) = (Place::new()?, Sink::start(Protocol::Bulk, Depth::Count)?);
         write_files(&place, 100, 1)?;
-        place.configure(&(input(&place, "log") + &output(Protocol::Bulk, sink.port())))?;
+        configure(shipper, &place, Protocol::Bulk, sink.port())?;
         let flag = place.flag();
         let running = Running::start(shipper, &place, &["--until", &flag.to_string_lossy()])?;
         sink.tally().wait_for(100, LIMIT)?;

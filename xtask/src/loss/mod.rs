@@ -40,7 +40,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
     let (target, end, write) = (args.value("--target")?, args.value("--end")?, args.value("--write")?);
     let input = args.value("--input")?.unwrap_or_else(|| "log".into());
     let aim_ms = args.number("--aim", 1000)?.min(1000) as u64;
-    let exactly_once = shipper.pillion && !args.switch("--plain");
+    let exactly_once = shipper.is_pillion() && !args.switch("--plain");
     if let Some(odd) = args.rest()?.first() {
         return Err(format!("what is {odd}?"));
     }
@@ -49,7 +49,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         .filter(|c| target.as_ref().is_none_or(|t| t == c.target.name()))
         .filter(|c| end.as_ref().is_none_or(|e| e == c.end.name()))
         .filter(|c| write.as_ref().is_none_or(|w| w == c.write.name()))
-        .filter(|c| shipper.pillion || !c.end.needs_pillion())
+        .filter(|c| shipper.is_pillion() || !c.end.needs_pillion())
         .collect();
     if cells.is_empty() {
         return Err("no cell of that name".into());

@@ -136,7 +136,7 @@ pub(super) fn verdict(setup: &Setup, rows: &[Row]) -> Outcome {
     if failed > 0 {
         return Err(format!("{failed} trials failed"));
     }
-    if !setup.shipper.pillion {
+    if !setup.shipper.is_pillion() {
         // Killed and started again it loses nothing; ended for good it loses in each cell, or the trials are too kind.
         let kind = rows.iter().find(|r| r.cell.end != End::Kill && r.sum.lost == 0);
         return kind.map_or(Ok(()), |r| Err(format!("these trials prove nothing: {}", r.line())));

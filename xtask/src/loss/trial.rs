@@ -76,7 +76,7 @@ impl Trial<'_> {
         let place = if self.cell.end == End::Shell { Place::in_memory()? } else { Place::new()? };
         let counts = self.run_at(&place);
         let bad = !matches!(counts, Ok(Counts { lost: 0, doubled: 0, bad_exit: 0, at_once: 0, .. }));
-        if bad && self.setup.shipper.pillion {
+        if bad && self.setup.shipper.is_pillion() {
             eprintln!("trial {} of {:?}: {counts:?}, kept in {}", self.number, self.cell, place.keep().display());
         }
         counts
@@ -125,7 +125,7 @@ impl Trial<'_> {
             lost: lines.iter().filter(|(l, _)| times(l) == 0).count(),
             doubled: lines.iter().filter(|(l, _)| times(l) > 1).count(),
             refused: sink.tally().refused() as usize,
-            bad_exit: usize::from(self.setup.shipper.pillion && status.code() != Some(0)),
+            bad_exit: usize::from(self.setup.shipper.is_pillion() && status.code() != Some(0)),
             ..Counts::default()
         }
     }
@@ -161,7 +161,7 @@ impl Trial<'_> {
             return Ok((Child::start(&mut command, &place.log())?, Some(held)));
         }
         let mut command = shipper.command(place);
-        if matches!(self.cell.end, End::Flag | End::FlagLater | End::Kill) && shipper.pillion {
+        if matches!(self.cell.end, End::Flag | End::FlagLater | End::Kill) && shipper.is_pillion() {
             command.arg("--until").arg(place.flag());
         }
         Ok((Child::start(&mut command, &place.log())?, None))
@@ -184,7 +184,7 @@ impl Trial<'_> {
                 child.signal(Signal::KILL);
                 child.wait(LIMIT)?;
                 *child = self.start(place)?.0;
-                if self.setup.shipper.pillion {
+                if self.setup.shipper.is_pillion() {
                     raise(place)?;
                 } else {
                     // What is still missing then counts as lost.

@@ -105,7 +105,7 @@ impl Score {
 /// Starts a shipper on a place, with more words on its command line.
 fn start(shipper: &Shipper, place: &Place, more: &[&str]) -> Outcome<Child> {
     let mut command: Command = shipper.command(place);
-    if shipper.pillion {
+    if shipper.is_pillion() {
         command.args(AS_FILEBEAT);
     }
     Child::start_apart(command.args(more), &place.log(), &place.console())

@@ -57,7 +57,7 @@ impl Stage {
 
     /// Lets a program ship all there is, then ends it.
     fn ship(&self, pair: &Pair, by: &Shipper) -> Outcome {
-        if by.pillion {
+        if by.is_pillion() {
             return pillion_once(pair, &self.place, &[]);
         }
         let mut child = start(by, &self.place, &["-E", "filebeat.shutdown_timeout=20s"])?;

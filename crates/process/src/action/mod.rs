@@ -13,11 +13,14 @@ mod copy;
 mod csv;
 mod decode;
 mod dissect;
+mod domain;
 mod hash;
 mod id;
 mod json;
 mod keys;
 mod limit;
+mod locale;
+mod mime;
 mod network;
 mod replace;
 mod select;
@@ -96,6 +99,7 @@ pub(crate) const KNOWN: &[Known] = &[
     known("add_id", id::read, &["target_field", "type"]),
     known("add_kubernetes_metadata", kubernetes::read, kubernetes::OPTIONS),
     known("add_labels", add::labels, &["labels"]),
+    known("add_locale", locale::read, &["format"]),
     known("add_network_direction", network::direction, &["source", "destination", "target", "internal_networks"]),
     known("add_observer_metadata", machine::observer, machine::OBSERVER_OPTIONS),
     known("add_tags", add::tags, &["tags", "target"]),
@@ -147,6 +151,7 @@ pub(crate) const KNOWN: &[Known] = &[
         &["field", "target_field", "overwrite_keys", "document_id", "to_lower", "ignore_missing", "ignore_failure"],
     ),
     known("decompress_gzip_field", decode::gzip, &["field", "ignore_missing", "fail_on_error", "overwrite_keys"]),
+    known("detect_mime_type", mime::read, &["field", "target"]),
     known(
         "dissect",
         dissect::read,
@@ -165,6 +170,19 @@ pub(crate) const KNOWN: &[Known] = &[
     known("move_fields", keys::move_fields, &["from", "fields", "exclude", "to", "ignore_missing"]),
     known("now", clock::now, &["field"]),
     known("rate_limit", limit::read, &["limit", "fields", "algorithm"]),
+    known(
+        "registered_domain",
+        domain::read,
+        &[
+            "field",
+            "target_field",
+            "target_subdomain_field",
+            "target_etld_field",
+            "ignore_missing",
+            "ignore_failure",
+            "id",
+        ],
+    ),
     known("rename", copy::rename, FROM_TO),
     known("replace", replace::read, FROM_TO),
     known(
@@ -194,16 +212,13 @@ const VENDOR: &str = "it reads the format of one vendor, which the target's pipe
 pub(crate) const ABSENT: &[(&str, &str)] = &[
     ("add_cloudfoundry_metadata", "it asks Cloud Foundry, which Pillion doesn't know"),
     ("add_formatted_index", "it belongs to modules' own indices: use `index` at the input, or the output's"),
-    ("add_locale", NOT_YET),
     ("add_nomad_metadata", "it asks Nomad, which Pillion doesn't know"),
     ("add_process_metadata", NOT_YET),
     ("add_session_metadata", "it follows the kernel's processes, which is Auditbeat's work"),
     ("decode_cef", VENDOR),
     ("decode_xml_wineventlog", WINDOWS),
-    ("detect_mime_type", NOT_YET),
     ("dns", NOT_YET),
     ("parse_aws_vpc_flow_log", VENDOR),
-    ("registered_domain", "its list of public suffixes would be a third of the program, and old soon"),
     (
         "script",
         "there is no JavaScript in here: most of what scripts do, `if`, `replace`, `dissect` and `convert` can do",

@@ -16,7 +16,7 @@ use super::arrived::{Arrived, Compared};
 use super::{SAMPLE, Watched, writer};
 use crate::Outcome;
 use crate::args::Args;
-use crate::shipper::{Place, Shipper, input, output};
+use crate::shipper::{Bulk, Place, Shipper};
 use crate::sink::{Protocol, Sink};
 
 /// How long the target goes on being silent when all is written: half a search and more.
@@ -91,8 +91,8 @@ fn measure(shipper: &Shipper, plan: &Backlog, behind: bool) -> Outcome<Figures> 
     let (place, arrived) = (Place::new()?, Arc::new(Arrived::new(begin)));
     let taker = Arc::clone(&arrived);
     let sink = Sink::showing(Protocol::Bulk, Box::new(move |event| taker.take(event)))?;
-    let order = if shipper.pillion { format!("pillion.files.order: {}\n", plan.order) } else { String::new() };
-    place.configure(&(input(&place, "log") + &output(Protocol::Bulk, sink.port()) + &order))?;
+    let order = if shipper.is_pillion() { format!("pillion.files.order: {}\n", plan.order) } else { String::new() };
+    shipper.configure(&place, &Bulk { more: &order, ..Bulk::to(sink.port()) })?;
     if !behind {
         fill(plan, &place, begin).map_err(|e| e.to_string())?;
     }

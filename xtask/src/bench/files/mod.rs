@@ -25,7 +25,7 @@ use writer::Written;
 use super::run::Running;
 use crate::Outcome;
 use crate::args::Args;
-use crate::shipper::{Place, Shipper, input, output};
+use crate::shipper::{Bulk, Place, Shipper};
 use crate::sink::{Protocol, Sink};
 
 /// Between two looks at the process.
@@ -144,8 +144,7 @@ fn measure(shipper: &Shipper, plan: &Plan) -> Outcome {
         fs::write(logs.join(format!("q{n:06}.log")), &buf).map_err(|e| e.to_string())?;
     }
     let more: String = plan.config.iter().map(|line| format!("{line}\n")).collect();
-    let input = input(&place, "log").replace("/*.log'", "/*.log*'");
-    place.configure(&(input + &output(Protocol::Bulk, sink.port()) + &more))?;
+    shipper.configure(&place, &Bulk { files: "*.log*", more: &more, ..Bulk::to(sink.port()) })?;
     let running = Running::start_with(shipper, &place, plan.descriptors.as_deref())?;
     let mut watched = Watched { running, most_mb: 0.0, most_open: 0 };
     watched.until(&arrived, plan.quiet as u64)?;
@@ -180,7 +179,7 @@ fn measure(shipper: &Shipper, plan: &Plan) -> Outcome {
     println!("resident: at most {most_ever:.1} MB from its start to its end");
     let fair = u64::from(delays.p99.saturating_sub(delays.median)) <= 3 * SCAN.as_millis() as u64;
     let within = most_mb <= RESIDENT && scan <= SCAN_CPU && fair;
-    if wrong.missing + wrong.odd > 0 || wrong.files > 0 && shipper.pillion || plan.usual && !within {
+    if wrong.missing + wrong.odd > 0 || wrong.files > 0 && shipper.is_pillion() || plan.usual && !within {
         return Err(format!("{wrong:?}, or beyond a limit; the files are in {}", place.keep().display()));
     }
     Ok(())

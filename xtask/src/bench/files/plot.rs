@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::super::run::{LIMIT, Running, line, write_files};
 use crate::args::Args;
-use crate::shipper::{Place, Shipper, input, output};
+use crate::shipper::{Bulk, Place, Shipper};
 use crate::sink::{Depth, Protocol, Sink};
 use crate::{Outcome, root};
 
@@ -39,6 +39,9 @@ struct Point {
     few_s: f64,
 }
 
+/// Of Pillion and its peers.
+const COLOURS: [&str; 5] = ["#0b6", "#c40", "#06c", "#a2a", "#960"];
+
 type Figure = (&'static str, fn(&Point) -> f64);
 
 const FIGURES: [Figure; 4] = [
@@ -48,19 +51,20 @@ const FIGURES: [Figure; 4] = [
     ("CPU % of a core, all quiet", |p| p.rest_percent),
 ];
 
-/// `--most N`, `--filebeat N` (files for Filebeat at most; 0 = without), `--out FOLDER`.
+/// `--most N`, `--peers N` (files for the peers at most; 0 = without), `--out FOLDER`.
 pub(super) fn run(words: &[&str]) -> Outcome {
     let mut args = Args::new(words);
-    let (most, peer) = (args.number("--most", 100_000)?, args.number("--filebeat", 10_000)?);
+    let (most, peer) = (args.number("--most", 100_000)?, args.number("--peers", 10_000)?);
     let out = args.value("--out")?.map_or_else(|| root().join("bench/results"), PathBuf::from);
     if let Some(odd) = args.rest()?.first() {
         return Err(format!("what is {odd}?"));
     }
     let mut all = Vec::new();
-    for (name, most) in [("pillion", most), ("filebeat", peer.min(most))] {
-        let mut points = Vec::new();
+    for shipper in Shipper::all()? {
+        let (name, mut points) = (shipper.name(), Vec::new());
+        let most = if shipper.is_pillion() { most } else { peer.min(most) };
         for files in [100, 1000, 10_000, 100_000].into_iter().filter(|n| *n <= most) {
-            let point = measure(&Shipper::named(name)?, files).map_err(|e| format!("{name}, {files} files: {e}"))?;
+            let point = measure(&shipper, files).map_err(|e| format!("{name}, {files} files: {e}"))?;
             let [ship, few, resident, rest] = FIGURES.map(|(_, figure)| figure(&point));
             println!(
                 "{name}, {files} files: {ship:.2} s to ship; {FURTHER} lines in {BUSY} of them: {few:.2} s; quiet: \
@@ -87,7 +91,7 @@ pub(super) fn run(words: &[&str]) -> Outcome {
 fn measure(shipper: &Shipper, files: usize) -> Outcome<Point> {
     let (place, sink) = (Place::new()?, Sink::start(Protocol::Bulk, Depth::Count)?);
     write_files(&place, LINES, files)?;
-    place.configure(&(input(&place, "log") + &output(Protocol::Bulk, sink.port())))?;
+    shipper.configure(&place, &Bulk::to(sink.port()))?;
     let mut running = Running::start(shipper, &place, &[])?;
     sink.tally().wait_for(LINES as u64, LIMIT)?;
     let ship_s = running.cpu().as_secs_f64();
@@ -167,7 +171,7 @@ fn panel(out: &mut String, left: f64, (title, figure): &Figure, all: &[(&str, Ve
             y + 3.0
         ));
     }
-    for ((name, points), colour) in all.iter().zip(["#0b6", "#c40"]) {
+    for ((name, points), colour) in all.iter().zip(COLOURS) {
         let at: Vec<(f64, f64)> = points.iter().map(|p| (x(p.files), y(figure(p)))).collect();
         let line: Vec<String> = at.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
         out.push_str(&format!(

@@ -36,7 +36,7 @@ use crate::{Outcome, image, root};
 /// The server that counts. Filebeat 7.17 speaks to it through a [`door`].
 const SERVER: Kind = Kind::Elasticsearch7;
 /// A row ends when everything is there, or nothing has come for so long.
-const QUIET: Duration = Duration::from_secs(60);
+const QUIET: Duration = Duration::from_secs(240);
 /// A row's longest time.
 const LIMIT: Duration = Duration::from_secs(900);
 /// How long more is waited for what comes twice.
@@ -241,6 +241,9 @@ fn follow(rig: &Rig, server: &Server, row: Row, size: Size, gauge: &mut Gauge) -
             && ((count >= size.all() && changed.elapsed() > MORE) || changed.elapsed() > QUIET || row == Row::Nobody)
         {
             took.told.push(said(took.arrived, &format!("{count} documents: the last one came")));
+            if count < size.all() && row != Row::Nobody {
+                println!("{}", look::look(&rig.node, &row.shippers()));
+            }
             return Ok(took);
         }
         gauge.look();
