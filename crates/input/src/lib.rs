@@ -13,7 +13,6 @@ mod at;
 mod handle;
 mod harvest;
 mod mount;
-mod names;
 pub mod net;
 mod options;
 pub mod parse;

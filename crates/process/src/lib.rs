@@ -33,6 +33,7 @@ pub mod kubernetes;
 mod machine;
 mod options;
 mod pipeline;
+mod running;
 pub mod syslog;
 mod tree;
 mod zone;

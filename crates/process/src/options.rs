@@ -263,6 +263,11 @@ mod tests {
             "decompress_gzip_field" => {
                 "{field: {from: a, to: b}, ignore_missing: true, fail_on_error: true, overwrite_keys: true}"
             }
+            "add_process_metadata" => {
+                "{match_pids: [a], target: t, include_fields: [process], ignore_missing: true, overwrite_keys: true, \
+                 restricted_fields: true, host_path: /, cgroup_prefixes: [/a], cgroup_regex: (a), \
+                 cgroup_cache_expire_time: 1s}"
+            }
             "add_locale" => "{format: offset}",
             "detect_mime_type" => "{field: a, target: t}",
             "registered_domain" => {

@@ -96,9 +96,10 @@ impl Shipper {
     /// The program of this name: `pillion` (`$PILLION_BIN`, else `target/dist/pillion`, built first), `filebeat` or
     /// `otelcol` (built first), `fluent-bit` or `vector` (from the path).
     pub(crate) fn named(name: &str) -> Outcome<Shipper> {
-        let program = Program::ALL.into_iter().find(|p| p.name() == name).ok_or_else(|| {
-            format!("there is no shipper {name}: {}", Program::ALL.map(Program::name).join(", "))
-        })?;
+        let program = Program::ALL
+            .into_iter()
+            .find(|p| p.name() == name)
+            .ok_or_else(|| format!("there is no shipper {name}: {}", Program::ALL.map(Program::name).join(", ")))?;
         let absent = || format!("{name} isn't here: put it on the PATH, or its path into ${}", program.variable());
         Ok(Shipper { path: program.path()?.ok_or_else(absent)?, program })
     }

@@ -14,14 +14,13 @@ use std::sync::Arc;
 
 use pillion_event::{Batch, Event, FileStat, GUARD, Guard, Source};
 use pillion_registry::{Identifier, Intent};
-use pillion_world::{File, Meta, Mono};
+use pillion_world::{File, Meta, Mono, names};
 
 use crate::harvest::account::LossCause;
 use crate::harvest::file::{Drain, FileState, Tally};
 use crate::harvest::identity::read_exactly;
 use crate::harvest::table::FileId;
 use crate::harvest::{Harvester, MAX_UNZIPPING};
-use crate::names;
 use crate::parse::{Chain, Chunk, Flush, Open, Parsed};
 use crate::spec::Budget;
 

@@ -11,9 +11,8 @@ use std::time::Duration;
 use pillion_config::{Error, Section};
 use pillion_event::InputKind;
 use pillion_process::syslog::{Format, Syslog};
-use pillion_world::World;
+use pillion_world::{World, names};
 
-use crate::names;
 use crate::net::CONNECTIONS;
 use crate::net::frame::Framing;
 use crate::parse::MAX_BYTES_LIMIT;

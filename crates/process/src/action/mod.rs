@@ -37,7 +37,7 @@ use serde_json::{Map, Value};
 
 use crate::doc::Doc;
 use crate::options::Outside;
-use crate::{cloud, docker, kubernetes, machine};
+use crate::{cloud, docker, kubernetes, machine, running};
 
 pub(crate) use dissect::Tokenizer;
 
@@ -102,6 +102,7 @@ pub(crate) const KNOWN: &[Known] = &[
     known("add_locale", locale::read, &["format"]),
     known("add_network_direction", network::direction, &["source", "destination", "target", "internal_networks"]),
     known("add_observer_metadata", machine::observer, machine::OBSERVER_OPTIONS),
+    known("add_process_metadata", running::read, running::OPTIONS),
     known("add_tags", add::tags, &["tags", "target"]),
     known(
         "append",
@@ -213,7 +214,6 @@ pub(crate) const ABSENT: &[(&str, &str)] = &[
     ("add_cloudfoundry_metadata", "it asks Cloud Foundry, which Pillion doesn't know"),
     ("add_formatted_index", "it belongs to modules' own indices: use `index` at the input, or the output's"),
     ("add_nomad_metadata", "it asks Nomad, which Pillion doesn't know"),
-    ("add_process_metadata", NOT_YET),
     ("add_session_metadata", "it follows the kernel's processes, which is Auditbeat's work"),
     ("decode_cef", VENDOR),
     ("decode_xml_wineventlog", WINDOWS),

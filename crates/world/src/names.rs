@@ -5,23 +5,23 @@
 
 use std::path::Path;
 
-use pillion_world::World;
+use crate::World;
 
 /// A larger file isn't read, bytes.
 const LIMIT: usize = 16 << 20;
 
 /// The name of a user.
-pub(crate) fn user(world: &World, number: u32) -> Option<String> {
+pub fn user(world: &World, number: u32) -> Option<String> {
     name(&read(world, "/etc/passwd"), number)
 }
 
 /// The name of a group.
-pub(crate) fn group(world: &World, number: u32) -> Option<String> {
+pub fn group(world: &World, number: u32) -> Option<String> {
     name(&read(world, "/etc/group"), number)
 }
 
 /// The number of a group.
-pub(crate) fn group_number(world: &World, name: &str) -> Option<u32> {
+pub fn group_number(world: &World, name: &str) -> Option<u32> {
     let table = read(world, "/etc/group");
     entries(&table).find(|(known, _)| *known == name).map(|(_, number)| number)
 }
