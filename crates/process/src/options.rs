@@ -274,6 +274,11 @@ mod tests {
                 "{field: a, target_field: t, target_subdomain_field: s, target_etld_field: e, ignore_missing: true, \
                  ignore_failure: true, id: i}"
             }
+            "dns" => {
+                "{type: reverse, action: append, fields: {a: b}, nameservers: [127.0.0.1], timeout: 1s, transport: udp, \
+                 tag_on_failure: [t], success_cache: {capacity.initial: 1, capacity.max: 2, min_ttl: 1s}, \
+                 failure_cache: {capacity.initial: 1, capacity.max: 2, ttl: 1s}}"
+            }
             "dissect" => {
                 "{tokenizer: '%{a}', field: f, target_prefix: p, ignore_failure: true, overwrite_keys: true, \
                  trim_values: all, trim_chars: ' '}"

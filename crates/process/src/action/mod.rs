@@ -13,6 +13,7 @@ mod copy;
 mod csv;
 mod decode;
 mod dissect;
+mod dns;
 mod domain;
 mod hash;
 mod id;
@@ -158,6 +159,7 @@ pub(crate) const KNOWN: &[Known] = &[
         dissect::read,
         &["tokenizer", "field", "target_prefix", "ignore_failure", "overwrite_keys", "trim_values", "trim_chars"],
     ),
+    known("dns", dns::read, dns::OPTIONS),
     known("drop_event", select::drop_event, &[]),
     known("drop_fields", select::drop_fields, &["fields", "ignore_missing"]),
     known(
@@ -205,7 +207,6 @@ pub(crate) const KNOWN: &[Known] = &[
     known("urldecode", decode::urldecode, FROM_TO),
 ];
 
-const NOT_YET: &str = "it isn't there yet";
 const WINDOWS: &str = "it asks Windows, where Pillion doesn't run";
 const VENDOR: &str = "it reads the format of one vendor, which the target's pipelines read as well";
 
@@ -217,7 +218,6 @@ pub(crate) const ABSENT: &[(&str, &str)] = &[
     ("add_session_metadata", "it follows the kernel's processes, which is Auditbeat's work"),
     ("decode_cef", VENDOR),
     ("decode_xml_wineventlog", WINDOWS),
-    ("dns", NOT_YET),
     ("parse_aws_vpc_flow_log", VENDOR),
     (
         "script",
