@@ -66,7 +66,8 @@ usage: cargo xtask CHORE
   bench files …        very many files at once: --writers N, --rate N, --quiet N, --new N, --seconds N, --rotate N,
                        --descriptors N, --stop SECONDS, --config LINE, --shipper NAME
   bench files backlog … an hour of lines gathers while the target is silent: --files N, --lines N, --order fair|oldest
-  bench files plot …   CPU and memory over 100 to 100,000 files, as SVG: --most N, --out FOLDER
+  bench files plot …   CPU and memory over 100 to 100,000 files, as SVG: --most N, --peers N, --out FOLDER
+  bench instructions   what a line costs with processors and without, as valgrind counts it: --lines N
   e2e servers [NAME…]  build and start each search server once
   e2e missing          name each server that can't run here, and why
   e2e endpoints …      the executable against each of them: --server NAME, --case NAME

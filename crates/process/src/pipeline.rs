@@ -16,6 +16,7 @@ use pillion_event::{Batch, Event, InputDesc, Overlay};
 use serde_json::{Map, Value};
 
 use crate::action::{Constant, Done};
+use crate::condition::Condition;
 use crate::doc::{Doc, Shape, Stage};
 use crate::options::{Processors, Step, Steps};
 use crate::tree;
@@ -61,19 +62,18 @@ fn fold(steps: &Steps, desc: &mut Arc<InputDesc>, late: &[&str], lines: bool) ->
     let mut done = 0;
     for step in steps.0.iter() {
         let Step::Do { when, action, .. } = step else { break };
-        let Some(Constant { fields, tags }) = action.constant() else { break };
-        match when {
-            None => {}
-            Some(when) if lines && when.is_about(&["tags"]) && !desc.root_fields.contains_key("tags") => {
-                let own = [("tags".to_owned(), desc.tags.clone().into())];
-                let own: Map<String, Value> = own.into_iter().filter(|_| !desc.tags.is_empty()).collect();
-                if !when.check(&mut &own) {
+        if let Some(when) = when {
+            match lines.then(|| constant_tags(when, desc)).flatten() {
+                Some(true) => {}
+                // It never runs, whatever it would do.
+                Some(false) => {
                     done += 1;
                     continue;
                 }
+                None => break,
             }
-            Some(_) => break,
         }
+        let Some(Constant { fields, tags }) = action.constant() else { break };
         let special = |key: &str| key == "tags" || key.starts_with('@') || late.contains(&key);
         if fields.keys().any(|key| special(key)) || (!tags.is_empty() && desc.root_fields.contains_key("tags")) {
             break;
@@ -90,6 +90,16 @@ fn fold(steps: &Steps, desc: &mut Arc<InputDesc>, late: &[&str], lines: bool) ->
         done += 1;
     }
     done
+}
+
+/// What a condition says of every event whose tags are those of its input; `None` when it is about more than these.
+fn constant_tags(when: &Condition, desc: &InputDesc) -> Option<bool> {
+    if !when.is_about(&["tags"]) || desc.root_fields.contains_key("tags") {
+        return None;
+    }
+    let own = [("tags".to_owned(), desc.tags.clone().into())];
+    let own: Map<String, Value> = own.into_iter().filter(|_| !desc.tags.is_empty()).collect();
+    Some(when.check(&mut &own))
 }
 
 impl Pipeline {
@@ -327,6 +337,20 @@ mod tests {
             let processors = Processors::new(Compat::V8, Steps::default(), steps()).of_lines(lines);
             let (desc, rest) = processors.bind(&Arc::new(desc), &shape(json!({})));
             assert_eq!((rest.is_none(), json!(desc.fields)), (folded, fields), "{tags:?} {lines}");
+        }
+    }
+
+    #[test]
+    fn what_never_runs_costs_nothing() {
+        let steps =
+            "[{add_tags: {tags: [t]}}, {drop_event.when.contains.tags: forwarded}, {add_id.when.contains.tags: x}]";
+        let steps = || Steps::from_section(&config(&format!("processors: {steps}")).root()).unwrap();
+        for (tags, folded) in [(&[][..], true), (&["forwarded"][..], false), (&["x"][..], false)] {
+            let mut desc = input();
+            desc.tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
+            let processors = Processors::new(Compat::V8, Steps::default(), steps()).of_lines(true);
+            let (_, rest) = processors.bind(&Arc::new(desc), &shape(json!({})));
+            assert_eq!(rest.is_none(), folded, "{tags:?}");
         }
     }
 

@@ -6,6 +6,7 @@
 //! shipper's alone, as `wait4` and `/proc` tell them; each shipper gets the same files and settings.
 
 pub(crate) mod files;
+mod instructions;
 mod memory;
 mod report;
 mod run;
@@ -38,6 +39,9 @@ const ROWS: [Measure; 10] = [
 
 /// `--only ROW`, `--shipper NAME` (all that are here when not given), `--lines N`, `--repeat N`, `--out FOLDER`.
 pub(crate) fn run(words: &[&str]) -> Outcome {
+    if let ["instructions", rest @ ..] = words {
+        return instructions::run(rest);
+    }
     let mut args = Args::new(words);
     let (only, shipper, out) = (args.value("--only")?, args.value("--shipper")?, args.value("--out")?);
     let plan = Plan { lines: args.number("--lines", 1_000_000)?, repeat: args.number("--repeat", 3)?.max(1) };
