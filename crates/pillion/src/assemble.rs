@@ -132,6 +132,7 @@ pub fn log_options(config: &Config, flags: &Log) -> Result<pillion_telemetry::Op
         Some("error" | "critical") => Level::ERROR,
         _ => Level::INFO,
     };
+    let mut selectors = config.root().strings("logging.selectors")?;
     let level = if !flags.selectors.is_empty() {
         Level::DEBUG
     } else if flags.verbose {
@@ -145,6 +146,11 @@ pub fn log_options(config: &Config, flags: &Log) -> Result<pillion_telemetry::Op
         None if config.compat() >= Compat::V8 => Form::Json,
         _ => Form::Text,
     };
+    selectors.extend(flags.selectors.iter().cloned());
     let libraries = flags.selectors.iter().any(|s| s == "*");
-    Ok(pillion_telemetry::Options { level, form, libraries })
+    if selectors.iter().any(|s| s == "*") {
+        selectors.clear();
+    }
+    let destination = pillion_telemetry::Destination::from_config(config, flags.stderr)?;
+    Ok(pillion_telemetry::Options { level, form, selectors, libraries, destination })
 }

@@ -106,7 +106,7 @@ fn ship(run: &Run, command: Option<Vec<std::ffi::OsString>>) -> u8 {
         Err(e) => return refuse(&[e]),
     };
     match assemble::log_options(&config, &run.log) {
-        Ok(options) => drop(pillion_telemetry::init(options, world.clock.clone())),
+        Ok(options) => drop(pillion_telemetry::init(options, &world)),
         Err(e) => return refuse(&[e]),
     }
     for warning in &run.warnings {

@@ -26,8 +26,8 @@ const LINGER: Duration = Duration::from_secs(5);
 pub(crate) fn webhook(flags: &cli::Webhook, process: &Process) -> u8 {
     let world = World::real();
     let level = if flags.verbose { tracing::Level::DEBUG } else { tracing::Level::INFO };
-    let log = pillion_telemetry::Options { level, form: Form::Json, libraries: false };
-    pillion_telemetry::init(log, world.clock.clone());
+    let log = pillion_telemetry::Options::to_stderr(level, Form::Json);
+    pillion_telemetry::init(log, &world);
     let (options, target) = match options(flags, process, own_namespace(&world)) {
         Ok(found) => found,
         Err(reason) => {

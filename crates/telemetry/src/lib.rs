@@ -9,6 +9,7 @@
 //!
 //! It knows nothing of files, queues and outputs: whoever has the numbers brings them.
 
+mod destination;
 pub mod filebeat;
 mod http;
 mod log;
@@ -18,6 +19,7 @@ pub mod prometheus;
 mod settings;
 mod snapshot;
 
+pub use destination::{Destination, Files};
 pub use http::{Answers, Endpoint};
 pub use log::{Form, MAX_LINE, Options, init};
 pub use metrics_line::log_metrics;

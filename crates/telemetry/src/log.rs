@@ -1,6 +1,6 @@
 //! The log.
 //!
-//! Comes in: `tracing` events from all crates. Goes out: one line each to standard error, in the form that the dialect's
+//! Comes in: `tracing` events from all crates. Goes out: one line each to its [`Destination`], in the form that the dialect's
 //! Filebeat writes: tab-separated text up to 7, JSON from 8 on.
 //!
 //! Always holds: one event is one line and one write, also with line breaks in it; a line is at most
@@ -9,14 +9,15 @@
 //! Tested below.
 
 use std::fmt::{self, Write as _};
-use std::io::Write as _;
 use std::sync::Arc;
 
-use pillion_world::{Clock, UnixMillis};
+use pillion_world::{Clock, UnixMillis, World};
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::span;
 use tracing::{Event, Level, Metadata, Subscriber};
+
+use crate::destination::{Destination, Write};
 
 /// Bytes of one line; a longer message is cut.
 pub const MAX_LINE: usize = 16 * 1024;
@@ -40,17 +41,49 @@ pub struct Options {
     pub level: Level,
     /// The form.
     pub form: Form,
+    /// Whose debug lines are written (`logging.selectors`, `-d`): Filebeat's names for parts of it, or ours; none = all.
+    pub selectors: Vec<String>,
     /// Also what libraries say below a warning (`-d "*"`).
     pub libraries: bool,
+    /// Where it goes.
+    pub destination: Destination,
 }
 
-/// Writes every log line from now on to standard error. Called a second time, it changes nothing and returns false.
-pub fn init(options: Options, clock: Arc<dyn Clock>) -> bool {
-    let log = Log { options, clock, write: Box::new(|line| drop(std::io::stderr().lock().write_all(line))) };
+impl Options {
+    /// All lines of this level and above it, to standard error.
+    pub fn to_stderr(level: Level, form: Form) -> Options {
+        Options { level, form, selectors: Vec::new(), libraries: false, destination: Destination::Stderr }
+    }
+}
+
+/// Filebeat's selectors, and the part of a module's path that means about the same here.
+const ALIASES: [(&str, &str); 12] = [
+    ("crawler", "scan"),
+    ("harvester", "harvest"),
+    ("input", "input"),
+    ("output", "output"),
+    ("processors", "process"),
+    ("prospector", "input"),
+    ("publish", "output"),
+    ("publisher", "output"),
+    ("registrar", "registry"),
+    ("scanner", "scan"),
+    ("service", "pillion"),
+    ("tls", "tls"),
+];
+
+/// Whether a selector names the module of this path.
+fn selects(selector: &str, module: &str) -> bool {
+    let part = ALIASES.iter().find(|(name, _)| *name == selector).map_or(selector, |(_, part)| part);
+    module.split("::").any(|name| name == part || name.strip_prefix("pillion_") == Some(part))
+}
+
+/// Writes every log line from now on to its destination. Called a second time, it changes nothing and returns false.
+pub fn init(options: Options, world: &World) -> bool {
+    let write = options.destination.clone().writer(world.clone());
+    let log = Log { options, clock: Arc::clone(&world.clock), write };
     tracing::subscriber::set_global_default(log).is_ok()
 }
-
-type Write = Box<dyn Fn(&[u8]) + Send + Sync>;
 
 struct Log {
     options: Options,
@@ -61,6 +94,13 @@ struct Log {
 impl Subscriber for Log {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         if !metadata.is_event() || *metadata.level() > self.options.level {
+            return false;
+        }
+        let selectors = &self.options.selectors;
+        if *metadata.level() >= Level::DEBUG
+            && !selectors.is_empty()
+            && !selectors.iter().any(|selector| selects(selector, metadata.target()))
+        {
             return false;
         }
         metadata.target().starts_with("pillion") || self.options.libraries || *metadata.level() <= Level::WARN
@@ -78,7 +118,7 @@ impl Subscriber for Log {
             Form::Json => json(event.metadata(), fields, self.clock.wall()),
         };
         line.push('\n');
-        (self.write)(line.as_bytes());
+        (self.write)(*event.metadata().level(), line.as_bytes());
     }
 
     // Spans aren't used.
@@ -196,11 +236,40 @@ mod tests {
         }
     }
 
+    #[test]
+    fn selectors_name_modules() {
+        for (selector, module, want) in [
+            ("harvester", "pillion_input::harvest::read", true),
+            ("publish", "pillion_output::elasticsearch", true),
+            ("kafka", "pillion_output::kafka::produce", true),
+            ("registry", "pillion_registry::load", true),
+            ("harvester", "pillion_output::elasticsearch", false),
+            ("harv", "pillion_input::harvest", false),
+        ] {
+            assert_eq!(selects(selector, module), want, "{selector} {module}");
+        }
+        let written = |selectors: &[&str]| {
+            let options = Options {
+                selectors: selectors.iter().map(|&s| s.to_owned()).collect(),
+                ..Options::to_stderr(Level::DEBUG, Form::Text)
+            };
+            let count = Arc::new(Mutex::new(0));
+            let to = Arc::clone(&count);
+            let write = Box::new(move |_, _: &[u8]| *to.lock().unwrap() += 1);
+            tracing::subscriber::with_default(Log { options, clock: Arc::new(Fixed), write }, || {
+                tracing::debug!("one");
+                tracing::info!("another");
+            });
+            *count.lock().unwrap()
+        };
+        assert_eq!((written(&[]), written(&["telemetry"]), written(&["harvester"])), (2, 2, 1));
+    }
+
     fn lines(form: Form, say: impl FnOnce()) -> String {
         let out = Arc::new(Mutex::new(Vec::new()));
         let to = Arc::clone(&out);
-        let write = Box::new(move |line: &[u8]| to.lock().unwrap().extend_from_slice(line));
-        let options = Options { level: Level::INFO, form, libraries: false };
+        let write = Box::new(move |_, line: &[u8]| to.lock().unwrap().extend_from_slice(line));
+        let options = Options::to_stderr(Level::INFO, form);
         tracing::subscriber::with_default(Log { options, clock: Arc::new(Fixed), write }, say);
         let out = out.lock().unwrap();
         String::from_utf8(out.clone()).unwrap()

@@ -2,7 +2,8 @@
 //!
 //! Comes in: nothing. Goes out: [`World`], a bundle of three trait objects that reader, registry and engine take
 //! instead of calling the operating system. [`World::real`] is the machine; the simulation (`pillion-sim`) makes one
-//! whose every step follows from a seed. What a day is called is in [`calendar`], what users and groups are called in [`names`].
+//! whose every step follows from a seed. What a day is called is in [`calendar`], what users and groups are called in [`names`],
+//! files that rotate in [`rotated`].
 //!
 //! Always holds: no other crate of the core reads a clock, a file or a random number by itself (clippy's
 //! `disallowed-methods` says so), so that one seed replays a run.
@@ -20,6 +21,7 @@ mod home;
 pub mod names;
 mod random;
 mod real;
+pub mod rotated;
 
 use std::sync::Arc;
 

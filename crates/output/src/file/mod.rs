@@ -7,7 +7,6 @@
 //! neither signals nor the drain. A full disk is waited for, with growing pauses.
 //! Tested in `tests.rs`.
 
-mod names;
 mod writer;
 
 use std::path::PathBuf;
@@ -23,8 +22,8 @@ use crate::format::Format;
 use crate::problem::Problem;
 use crate::settle::settle;
 use crate::{AckSink, Request};
-use names::Names;
-pub use names::Naming;
+use pillion_world::rotated::Names;
+pub use pillion_world::rotated::Naming;
 use writer::{FileWriter, Progress};
 
 /// Events in one request: one sync for as many as there are, and never more memory than their texts.

@@ -13,9 +13,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pillion_event::Slice;
+use pillion_world::rotated::Names;
 use pillion_world::{File, FileKind, OpenHow, World};
 
-use super::names::Names;
 use crate::codec::Codec;
 use crate::settle::Unencodable;
 

@@ -74,12 +74,8 @@ impl Picture {
 }
 
 pub(crate) fn shards(flags: &Shards) -> u8 {
-    let options = pillion_telemetry::Options {
-        level: tracing::Level::WARN,
-        form: pillion_telemetry::Form::Text,
-        libraries: false,
-    };
-    let _ = pillion_telemetry::init(options, World::real().clock.clone());
+    let options = pillion_telemetry::Options::to_stderr(tracing::Level::WARN, pillion_telemetry::Form::Text);
+    let _ = pillion_telemetry::init(options, &World::real());
     let (sharing, registry) = match settings(flags) {
         Ok(settings) => settings,
         Err(e) => return crate::refuse(&[e]),

@@ -62,8 +62,8 @@ impl Root {
 pub(crate) fn sweep(flags: &Sweep) -> u8 {
     if flags.dry_run {
         let (level, form) = (tracing::Level::WARN, pillion_telemetry::Form::Text);
-        let options = pillion_telemetry::Options { level, form, libraries: false };
-        let _ = pillion_telemetry::init(options, World::real().clock.clone());
+        let options = pillion_telemetry::Options::to_stderr(level, form);
+        let _ = pillion_telemetry::init(options, &World::real());
     } else if let Err(code) = check(flags) {
         return code;
     }
@@ -169,7 +169,7 @@ fn check(flags: &Sweep) -> Result<(), u8> {
     }
     let config = Config::load(&world, &load).map_err(|e| crate::refuse(&[e]))?;
     let options = assemble::log_options(&config, &flags.run.log).map_err(|e| crate::refuse(&[e]))?;
-    let _ = pillion_telemetry::init(options, world.clock.clone());
+    let _ = pillion_telemetry::init(options, &world);
     let parts = assemble::assemble(&config, flags.run.strict, true).map_err(|e| crate::refuse(&e))?;
     for warning in parts.warnings {
         tracing::warn!("{}", warning.one_line());

@@ -1,4 +1,4 @@
-//! The names of an output file and of its rotated ones.
+//! The names of a file that rotates, of the file output or of the program's own log, and of what it was before.
 //!
 //! Comes in: what lies in the folder. Goes out: which file is written, and which ones move or go at a rotation.
 //! 5.6 and 7: `filebeat`, then `filebeat.1` (the newest) to `filebeat.N`. 8 and 9: `filebeat-20261123.ndjson`, then
@@ -8,9 +8,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use pillion_world::{Fs, World};
-
-use crate::render::Civil;
+use crate::calendar::civil_from_days;
+use crate::{Fs, World};
 
 /// How files are named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,19 +20,25 @@ pub enum Naming {
     Dated,
 }
 
-/// The place of the output's files.
+/// The place of the files.
 #[derive(Clone, Debug)]
-pub(super) struct Names {
-    pub(super) dir: PathBuf,
-    pub(super) name: String,
-    pub(super) naming: Naming,
+pub struct Names {
+    /// The folder.
+    pub dir: PathBuf,
+    /// What their names begin with.
+    pub name: String,
+    /// How they go on.
+    pub naming: Naming,
     /// How many rotated files are kept beside the one that is written.
-    pub(super) keep: usize,
+    pub keep: usize,
 }
 
 impl Names {
     /// The file to be written: the newest one that is there, or a new one.
-    pub(super) fn active(&self, world: &World) -> io::Result<PathBuf> {
+    ///
+    /// # Errors
+    /// The folder can't be listed.
+    pub fn active(&self, world: &World) -> io::Result<PathBuf> {
         match self.naming {
             Naming::Numbered => Ok(self.dir.join(&self.name)),
             Naming::Dated => {
@@ -46,7 +51,10 @@ impl Names {
 
     /// Makes room for a new file, and names it. What was active must be closed and synced. Safe to do again after an
     /// error.
-    pub(super) fn rotate(&self, world: &World) -> io::Result<PathBuf> {
+    ///
+    /// # Errors
+    /// The folder can't be listed, or a file be renamed or removed.
+    pub fn rotate(&self, world: &World) -> io::Result<PathBuf> {
         match self.naming {
             Naming::Numbered => self.shift(&*world.fs),
             Naming::Dated => {
@@ -111,8 +119,8 @@ impl Names {
 }
 
 fn today(world: &World) -> String {
-    let t = Civil::from_unix_millis(world.clock.wall().0);
-    format!("{:04}{:02}{:02}", t.year, t.month, t.day)
+    let (year, month, day) = civil_from_days(world.clock.wall().0.div_euclid(86_400_000));
+    format!("{year:04}{month:02}{day:02}")
 }
 
 fn exists(fs: &dyn Fs, path: &Path) -> io::Result<bool> {
