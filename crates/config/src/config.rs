@@ -1,10 +1,12 @@
 //! The whole configuration, ready to be taken section by section.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use crate::compat::Compat;
 use crate::error::Diagnostic;
+use crate::keystore::{Keystore, Strict};
 use crate::paths::Paths;
 use crate::section::Section;
 use crate::tree::{Node, Value};
@@ -18,7 +20,18 @@ pub struct Config {
     pub(crate) compat: Compat,
     pub(crate) compat_reason: String,
     pub(crate) agent_version: String,
+    /// What further files are read with.
+    pub(crate) reading: Reading,
     warnings: Mutex<Vec<Diagnostic>>,
+}
+
+/// What was there when a configuration was read, for further files that belong to it.
+pub(crate) struct Reading {
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) keystore: Option<Keystore>,
+    pub(crate) strict: Strict,
+    /// Its own files.
+    pub(crate) files: Vec<PathBuf>,
 }
 
 impl Config {
@@ -31,6 +44,12 @@ impl Config {
             compat: Compat::V8,
             compat_reason: String::new(),
             agent_version: String::new(),
+            reading: Reading {
+                env: BTreeMap::new(),
+                keystore: None,
+                strict: Strict { perms: false, euid: 0 },
+                files: Vec::new(),
+            },
             warnings: Mutex::new(Vec::new()),
         }
     }

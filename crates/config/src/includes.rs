@@ -1,8 +1,8 @@
-//! `filebeat.config.modules` and `filebeat.config.inputs`: sections that name further files.
+//! `filebeat.config.modules`: the section that names the files of modules.
 //!
-//! Further files aren't read, but the file that Filebeat is installed with always has such a section, and with no
-//! module enabled it names nothing. So: comes in the tree, goes out the same with sections taken whose pattern names
-//! no file. What is left shows up in [`crate::Config::leftovers`].
+//! These aren't read, but the file that Filebeat is installed with always has such a section, and with no module enabled
+//! it names nothing. So: comes in the tree, goes out the same with the section taken when its pattern names no file. What
+//! is left shows up in [`crate::Config::leftovers`].
 //! Tested in `tests/load.rs`.
 
 use std::path::Path;
@@ -11,15 +11,13 @@ use pillion_world::Fs;
 
 use crate::tree::{Node, Value};
 
-/// Takes the sections whose `path` matches no file now and that don't ask to look again later.
+/// Takes the section when its `path` matches no file now and it doesn't ask to look again later.
 pub(crate) fn take_empty(root: &Node, config_folder: &Path, fs: &dyn Fs) {
-    for section in ["filebeat.config.modules", "filebeat.config.inputs", "filebeat.config.prospectors"] {
-        let Some(node) = root.get(section) else { continue };
-        let reload = node.get("reload.enabled").is_some_and(|on| matches!(on.value, Value::Bool(true)));
-        let Some(Value::Str(pattern)) = node.get("path").map(|path| &path.value) else { continue };
-        if !reload && names_nothing(fs, &config_folder.join(pattern)) {
-            node.take_all();
-        }
+    let Some(node) = root.get("filebeat.config.modules") else { return };
+    let reload = node.get("reload.enabled").is_some_and(|on| matches!(on.value, Value::Bool(true)));
+    let Some(Value::Str(pattern)) = node.get("path").map(|path| &path.value) else { return };
+    if !reload && names_nothing(fs, &config_folder.join(pattern)) {
+        node.take_all();
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! The way of a text: `yaml` (positions, dotted keys) → `load` (layers of files, `-E` and flags, merged by `tree`) →
 //! `expand` (variables, their values read by `value`) → `compat` (the dialect) → `section` (typed reading) →
-//! `leftovers` (what nobody took, told by the table in `options`).
+//! `leftovers` (what nobody took, told by the table in `options`). `further`: files beside it that hold inputs.
 //!
 //! Always holds: no option is ignored in silence; no message shows a secret; what any text may cost is bounded.
 //! Tested by the tables in `tests/`, by properties, and by the fuzz target `config` (see [`check`]).
@@ -16,6 +16,7 @@ mod config;
 mod error;
 mod expand;
 mod export;
+mod further;
 mod includes;
 mod keystore;
 mod leftovers;
@@ -34,6 +35,7 @@ mod yaml;
 pub use compat::Compat;
 pub use config::Config;
 pub use error::{Diagnostic, Error};
+pub use further::{Form, Further, further_text};
 pub use keystore::{Keystore, Strict};
 pub use leftovers::Leftovers;
 pub use load::{Load, Setting};

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use pillion_world::{FileKind, Fs, World};
 
 use crate::compat;
-use crate::config::Config;
+use crate::config::{Config, Reading};
 use crate::error::Error;
 use crate::expand::{Names, expand, expand_one};
 use crate::includes;
@@ -64,12 +64,16 @@ impl Load {
         self.strict_perms && self.env.get("BEAT_STRICT_PERMS").map(String::as_str) != Some("false")
     }
 
+    fn strict(&self) -> Strict {
+        Strict { perms: self.checks_permissions(), euid: self.euid }
+    }
+
     /// The keystore's file, which needn't be there; for `keystore`, that has to know it before it can be read.
     ///
     /// # Errors
     /// As [`Config::load`] for the files, but nothing of what they hold need make sense.
     pub fn keystore(&self, world: &World) -> Result<(PathBuf, Strict), Error> {
-        let strict = Strict { perms: self.checks_permissions(), euid: self.euid };
+        let strict = self.strict();
         let remedy = "set --path.data, or keystore.path";
         let none = || Error::new("it can't be said where the keystore lies: a variable in its path isn't set", remedy);
         keystore_path(&self.merged(world)?, &self.env).map(|path| (path, strict)).ok_or_else(none)
@@ -96,8 +100,9 @@ impl Config {
     /// make sense. Variables that can't be resolved are told by whoever asks for the value.
     pub fn load(world: &World, load: &Load) -> Result<Config, Error> {
         let root = load.merged(world)?;
-        let strict = Strict { perms: load.checks_permissions(), euid: load.euid };
-        finish(&root, &load.env, Some((&*world.fs, strict)))
+        let mut config = finish(&root, &load.env, Some((&*world.fs, load.strict())))?;
+        config.reading.files = file_names(load);
+        Ok(config)
     }
 
     /// Reads one text as `filebeat.yml`, without other files, flags or environment; `path.home` is
@@ -136,6 +141,8 @@ fn finish(root: &Node, env: &BTreeMap<String, String>, real: Option<(&dyn Fs, St
     if let Some(fs) = fs {
         includes::take_empty(&config.root, &config.paths.config, fs);
     }
+    let strict = real.map_or(Strict { perms: false, euid: 0 }, |(_, strict)| strict);
+    config.reading = Reading { env: env.clone(), keystore, strict, files: Vec::new() };
     Ok(config)
 }
 
@@ -173,22 +180,40 @@ fn file_names(load: &Load) -> Vec<PathBuf> {
 
 fn read_file(fs: &dyn Fs, path: &Path, load: &Load) -> Result<Node, Error> {
     let shown = path.display().to_string();
-    let meta = fs.stat(path, true).map_err(|e| unreadable(&shown, &e, load))?;
-    if meta.kind != FileKind::File {
-        return Err(Error::new(
+    let text = read_text(fs, path, load.strict()).map_err(|e| match e {
+        ReadError::Io(e) => unreadable(&shown, &e, load),
+        ReadError::Folder | ReadError::NoFile => Error::new(
             format!("{shown}: not a regular file"),
             "pass the file itself with -c, and further ones with another -c",
-        ));
-    }
-    if load.checks_permissions() {
-        check_permissions(&shown, meta.uid, meta.mode, load.euid)?;
-    }
-    let bytes = fs.read(path, yaml::MAX_TEXT).map_err(|e| unreadable(&shown, &e, load))?;
-    let text = match String::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(e) => return Err(not_utf8(&shown, e.as_bytes(), e.utf8_error().valid_up_to())),
-    };
+        ),
+        ReadError::Wrong(e) => e,
+    })?;
     yaml::parse(&Source::file(&shown, &text))
+}
+
+/// Why a file isn't read.
+pub(crate) enum ReadError {
+    Io(std::io::Error),
+    Folder,
+    /// A device or the like.
+    NoFile,
+    Wrong(Error),
+}
+
+/// A file's text, if it is safe to believe it.
+pub(crate) fn read_text(fs: &dyn Fs, path: &Path, strict: Strict) -> Result<String, ReadError> {
+    let shown = path.display().to_string();
+    let meta = fs.stat(path, true).map_err(ReadError::Io)?;
+    match meta.kind {
+        FileKind::File => {}
+        FileKind::Dir => return Err(ReadError::Folder),
+        _ => return Err(ReadError::NoFile),
+    }
+    if strict.perms {
+        check_permissions(&shown, meta.uid, meta.mode, strict.euid).map_err(ReadError::Wrong)?;
+    }
+    let bytes = fs.read(path, yaml::MAX_TEXT).map_err(ReadError::Io)?;
+    String::from_utf8(bytes).map_err(|e| ReadError::Wrong(not_utf8(&shown, e.as_bytes(), e.utf8_error().valid_up_to())))
 }
 
 fn unreadable(shown: &str, e: &std::io::Error, load: &Load) -> Error {

@@ -27,8 +27,22 @@ const MAX_NODES: usize = 200_000;
 /// Most keys of one mapping.
 const MAX_KEYS: usize = 10_000;
 
-/// Reads a text; an empty one is an empty mapping.
+/// Reads a text that is a mapping; an empty one is an empty mapping.
 pub(crate) fn parse(source: &Arc<Source>) -> Result<Node, Error> {
+    let node = parse_any(source)?;
+    match node.value {
+        Value::Map(_) => Ok(node),
+        _ => Err(Error::at(
+            &node.at,
+            "",
+            "a configuration is a mapping of options",
+            "write `key: value`, with a blank after the colon",
+        )),
+    }
+}
+
+/// Reads a text, whatever it is; an empty one is an empty mapping.
+pub(crate) fn parse_any(source: &Arc<Source>) -> Result<Node, Error> {
     let start = At::new(source, 1, 1, 1);
     if source.text.len() > MAX_TEXT {
         return Err(Error::new(
@@ -77,19 +91,7 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        match root {
-            None => Ok(Node::new(Value::Map(Map::default()), start)),
-            Some(node) => match node.value {
-                Value::Null => Ok(Node::new(Value::Map(Map::default()), start)),
-                Value::Map(_) => Ok(node),
-                _ => Err(Error::at(
-                    &node.at,
-                    "",
-                    "a configuration is a mapping of options",
-                    "write `key: value`, with a blank after the colon",
-                )),
-            },
-        }
+        Ok(root.filter(|node| !node.is_null()).unwrap_or_else(|| Node::new(Value::Map(Map::default()), start)))
     }
 
     fn next(&mut self) -> Result<(Event<'a>, Span), Error> {

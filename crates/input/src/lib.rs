@@ -31,7 +31,7 @@ pub use harvest::{
 pub use mount::Mounts;
 pub use mount::divide::{Division, MAX_SHARES, Share};
 pub use options::{limits, specs, specs_from_root};
-pub use scan::{Glob, PatternError};
+pub use scan::{Glob, PatternError, names_of};
 pub use spec::{Backoff, Budget, Close, Compression, Identity, InputSpec, Limits, Order, Own};
 pub use standing::Standing;
 pub use stdin::StdinThread;

@@ -33,14 +33,15 @@ struct Globals {
 /// # Errors
 /// The first option that is wrong or can't be honoured.
 pub fn specs_from_root(root: &Section<'_>) -> Result<Vec<InputSpec>, Error> {
-    specs(root, root)
+    specs(root, root, &[])
 }
 
-/// The enabled inputs of one configuration, with the tags and fields that another one gives to all events.
+/// The enabled inputs of one configuration, with the tags and fields that another one gives to all events. `before`: those
+/// that are there already, beside which they have to fit.
 ///
 /// # Errors
 /// As [`specs_from_root`].
-pub fn specs(globals: &Section<'_>, root: &Section<'_>) -> Result<Vec<InputSpec>, Error> {
+pub fn specs(globals: &Section<'_>, root: &Section<'_>, before: &[InputSpec]) -> Result<Vec<InputSpec>, Error> {
     let v5 = root.compat() == Compat::V5;
     let globals = Globals {
         tags: globals.strings("tags")?,
@@ -56,7 +57,7 @@ pub fn specs(globals: &Section<'_>, root: &Section<'_>) -> Result<Vec<InputSpec>
             continue;
         }
         let spec = from_section(&section, &globals)?;
-        check_among(&section, &spec, &specs)?;
+        check_among(&section, &spec, || before.iter().chain(&specs))?;
         specs.push(spec);
     }
     Ok(specs)
@@ -91,13 +92,17 @@ pub fn limits(root: &Section<'_>, files: u64) -> Result<Limits, Error> {
 }
 
 /// What an input may not be beside others.
-fn check_among(section: &Section<'_>, spec: &InputSpec, before: &[InputSpec]) -> Result<(), Error> {
+fn check_among<'s, I: Iterator<Item = &'s InputSpec>>(
+    section: &Section<'_>,
+    spec: &InputSpec,
+    before: impl Fn() -> I,
+) -> Result<(), Error> {
     let stdin = |s: &InputSpec| s.desc.kind == InputKind::Stdin;
-    if !before.is_empty() && (stdin(spec) || before.iter().any(stdin)) {
+    if before().next().is_some() && (stdin(spec) || before().any(stdin)) {
         return Err(section.error("type", "stdin has to be the only input", "remove the other inputs, or this one"));
     }
-    let same = |s: &&InputSpec| s.is_filestream() && s.desc.id == spec.desc.id;
-    if !spec.is_filestream() || !before.iter().any(|s| same(&s)) {
+    let same = |s: &InputSpec| s.is_filestream() && s.desc.id == spec.desc.id;
+    if !spec.is_filestream() || !before().any(same) {
         return Ok(());
     }
     if spec.desc.id.is_empty() && section.compat() != Compat::V9 {

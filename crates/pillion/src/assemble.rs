@@ -1,4 +1,5 @@
-//! From a loaded configuration to everything that a run is made of, typed; nothing is opened yet.
+//! From a loaded configuration, and the further files that it names, to everything that a run is made of, typed; nothing else
+//! is opened yet.
 //!
 //! Comes in: [`Config`]. Goes out: [`Assembled`], or every error at once. `test config` ends here.
 //!
@@ -12,10 +13,12 @@ use pillion_kube::autodiscover::{self, Provider};
 use pillion_output::any::AnyOptions;
 use pillion_output::tls::ServerTls;
 use pillion_telemetry::{Form, Settings};
+use pillion_world::World;
 use tracing::Level;
 
 use crate::cli::Log;
 use crate::discover;
+use crate::further;
 use crate::sharing::settings::Sharing;
 
 /// What a run is made of.
@@ -42,15 +45,18 @@ pub struct Assembled {
     pub warnings: Vec<Diagnostic>,
 }
 
-/// Reads everything. `strict`: what isn't known is an error, not a warning. `needs_input`: a run without any input is
+/// Reads everything, the further files of inputs included. `strict`: what isn't known is an error, not a warning. `needs_input`: a run without any input is
 /// an error (a wrapped command brings its own).
 pub fn assemble(config: &Config, strict: bool, needs_input: bool) -> Result<Assembled, Vec<Error>> {
     let root = config.root();
     let mut errors = Vec::new();
     let mut keep = |e: Error| errors.push(e);
     let engine = EngineSettings::from_section(&root).map_err(&mut keep).ok();
-    let inputs = specs_from_root(&root).map_err(&mut keep).ok();
-    let server_tls = server_tls(&root, inputs.as_deref().unwrap_or_default()).map_err(&mut keep).ok();
+    let mut inputs = specs_from_root(&root).map_err(&mut keep).ok();
+    let mut server_tls = server_tls(&root, inputs.as_deref().unwrap_or_default()).map_err(&mut keep).ok();
+    let more = further::read(config, &World::real(), inputs.as_deref().unwrap_or_default(), strict, &mut keep);
+    inputs.iter_mut().for_each(|inputs| inputs.extend(more.specs.iter().cloned()));
+    server_tls.iter_mut().for_each(|tls| tls.extend(more.tls.iter().cloned()));
     let limits = limits(&root, open_files()).map_err(&mut keep).ok();
     let providers = providers_of(config).map_err(&mut keep).ok();
     let output = AnyOptions::from_root(&root).map_err(&mut keep).ok();
@@ -78,6 +84,7 @@ pub fn assemble(config: &Config, strict: bool, needs_input: bool) -> Result<Asse
         warnings.extend(leftovers.unknown)
     }
     warnings.extend(leftovers.harmless);
+    warnings.extend(more.warnings);
     match (engine, inputs.zip(server_tls), limits, providers, output, name.zip(sharing).zip(monitoring)) {
         (
             Some(engine),
@@ -95,7 +102,7 @@ pub fn assemble(config: &Config, strict: bool, needs_input: bool) -> Result<Asse
 }
 
 /// The TLS settings of inputs that have some.
-fn server_tls(root: &Section<'_>, inputs: &[InputSpec]) -> Result<Vec<(String, ServerTls)>, Error> {
+pub(crate) fn server_tls(root: &Section<'_>, inputs: &[InputSpec]) -> Result<Vec<(String, ServerTls)>, Error> {
     let mut found = Vec::new();
     let keys: Vec<&String> = inputs.iter().filter_map(|input| input.listen.as_ref()?.ssl.as_ref()).collect();
     if keys.is_empty() {

@@ -2,6 +2,7 @@
 //!
 //! - [`cli`]: from arguments to a command.
 //! - [`assemble`]: from a configuration to everything that a run is made of; [`work`]: the run.
+//! - [`further`]: inputs of further files.
 //! - [`cluster`], [`discover`]: what is known of pods, and inputs that come and go with them.
 //! - [`sh`] and [`entry`]: called by the name of a shell, or of an image's entry point.
 //! - [`wrapped`]: a command that is wrapped. [`receiving`]: the endpoint for trying things out. [`injecting`]:
@@ -19,6 +20,7 @@ mod cluster;
 mod demo;
 mod discover;
 mod entry;
+mod further;
 mod harvesting;
 mod hung;
 mod injecting;

@@ -55,7 +55,7 @@ pub(crate) fn inputs(config: &Config, dir: &Path) -> Result<Vec<InputSpec>, Erro
             config.compat().name()
         );
         let own = Config::from_yaml(&yaml)?;
-        specs.extend(pillion_input::specs(&config.root(), &own.root())?);
+        specs.extend(pillion_input::specs(&config.root(), &own.root(), &[])?);
     }
     Ok(specs)
 }

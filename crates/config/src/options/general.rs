@@ -14,8 +14,6 @@ const OWN_LOG: &str = "Pillion's own log doesn't have this; what is delivered st
 const BATCHES: &str = "batches are filled and sent by a rule of their own; nothing is lost or late by that";
 const REMOVED: &str = "Filebeat 7 and later refuse this option of 5.6 and 6";
 const MODULES: &str = "modules aren't supported: write the inputs out";
-const RELOAD: &str =
-    "inputs from further files aren't supported yet: put them into this file, or pass the file with another -c";
 const DISK: &str = "this queue isn't there yet; the log files themselves are the buffer while the target is away";
 const TOPOLOGY: &str = "topologies went away with 6.0";
 
@@ -58,11 +56,17 @@ pub(super) const GENERAL: &[Row] = &[
     Row("filebeat.registry_file_permissions", NEW, R(REMOVED)),
     Row("filebeat.registry_flush", "5", T),
     Row("filebeat.registry_flush", NEW, R(REMOVED)),
-    Row("filebeat.config_dir", "5", R(RELOAD)),
+    Row("filebeat.config_dir", "5", T),
     Row("filebeat.config_dir", NEW, R(REMOVED)),
-    Row("filebeat.config.prospectors", "5", R(RELOAD)),
+    Row("filebeat.config.prospectors.enabled", "5", T),
+    Row("filebeat.config.prospectors.path", "5", T),
+    Row("filebeat.config.prospectors.reload.enabled", "5", T),
+    Row("filebeat.config.prospectors.reload.period", "5", T),
     Row("filebeat.config.prospectors", NEW, R(REMOVED)),
-    Row("filebeat.config.inputs", ALL, R(RELOAD)),
+    Row("filebeat.config.inputs.enabled", ALL, T),
+    Row("filebeat.config.inputs.path", ALL, T),
+    Row("filebeat.config.inputs.reload.enabled", ALL, T),
+    Row("filebeat.config.inputs.reload.period", ALL, T),
     Row("filebeat.config.modules", ALL, R(MODULES)),
     Row("filebeat.modules", ALL, R(MODULES)),
     Row("filebeat.autodiscover", ALL, T),

@@ -103,6 +103,28 @@ impl Walk {
     }
 }
 
+/// The names that a pattern matches, in their order: what is there may be anything but a folder. Folders that aren't there
+/// hold nothing.
+///
+/// # Errors
+/// The first folder that can't be listed.
+pub fn names_of(fs: &dyn Fs, glob: &Glob) -> io::Result<Vec<PathBuf>> {
+    let globs = std::slice::from_ref(glob);
+    let (mut walk, mut out) = (Walk::new(globs), Vec::new());
+    while let Some(mut listed) = walk.step(fs, globs) {
+        if let Some(e) = listed.error
+            && !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        {
+            return Err(io::Error::new(e.kind(), format!("{}: {e}", listed.dir.display())));
+        }
+        while let Some(found) = listed.found.pop() {
+            out.push(listed.dir.join(&found.name));
+        }
+    }
+    out.sort_unstable();
+    Ok(out)
+}
+
 fn visit(
     globs: &[Glob],
     at: &[At],
@@ -147,6 +169,20 @@ mod tests {
         assert!(walk.next_dir().is_none());
         out.sort();
         out
+    }
+
+    #[test]
+    fn names_come_in_their_order() {
+        let (tmp, fs) = (tempfile::tempdir().unwrap(), World::real().fs);
+        for name in ["b.yml", "a.yml", "c.txt"] {
+            fs.replace(&tmp.path().join(name), b"", 0o600).unwrap();
+        }
+        let names = |pattern: &str| {
+            let glob = Glob::new(tmp.path().join(pattern).as_os_str(), false).unwrap();
+            names_of(&*fs, &glob).map(|all| all.iter().map(|p| p.file_name().unwrap().to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(names("*.yml").unwrap(), ["a.yml", "b.yml"]);
+        assert!(names("none/*.yml").unwrap().is_empty() && names("a.yml/*").unwrap().is_empty());
     }
 
     #[test]

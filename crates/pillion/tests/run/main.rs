@@ -9,6 +9,7 @@ mod commands;
 mod ends;
 mod exec;
 mod fields;
+mod further;
 mod harness;
 mod monitoring;
 mod network;
