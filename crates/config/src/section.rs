@@ -298,6 +298,14 @@ impl<'a> Section<'a> {
         Ok(Some(to_json(node)?).filter(|json| !json.is_null()))
     }
 
+    /// All of this section as JSON, for comparing; nothing is taken.
+    ///
+    /// # Errors
+    /// A value whose variable can't be resolved.
+    pub fn whole(&self) -> Result<serde_json::Value, Error> {
+        to_json(self.node)
+    }
+
     /// An error about an option of this section, at the position of its value, or where it would stand.
     pub fn error(&self, key: &str, reason: impl Into<String>, remedy: impl Into<String>) -> Error {
         let node = self.nearest_node(key);

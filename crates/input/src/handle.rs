@@ -18,6 +18,9 @@ use crate::spec::InputSpec;
 use crate::standing::Standing;
 use crate::thread::{Report, Waker};
 
+/// Inputs that couldn't be begun, by their labels, and why.
+pub type Refused = Vec<(u64, String)>;
+
 /// What a reading thread is told. It looks for commands whenever its waker is called.
 pub(crate) enum Command {
     /// Read what is there now, to its end, and say so.
@@ -26,6 +29,8 @@ pub(crate) enum Command {
     Add(Box<InputSpec>, Sender<Option<InputId>>),
     /// End an input.
     End(InputId),
+    /// End the inputs with these labels where they stand, and begin others; the answer is what couldn't be begun.
+    Replace { go: Vec<u64>, come: Vec<InputSpec>, reply: Sender<Refused> },
     /// Let go of the files at such paths, and say so.
     Release(Box<dyn Fn(&Path) -> bool + Send>, Sender<()>),
     /// More files may be ours.
@@ -74,6 +79,14 @@ impl Handle {
     /// Ends an input once its files are read to their end. See [`Harvester::end`](crate::Harvester::end).
     pub fn end(&self, id: InputId) {
         self.tell(Command::End(id));
+    }
+
+    /// Ends the inputs with these labels where they stand, and begins others; where to hear what couldn't be begun, and why.
+    /// See [`Harvester::replace`](crate::Harvester::replace).
+    pub fn replace(&self, go: Vec<u64>, come: Vec<InputSpec>) -> Receiver<Refused> {
+        let (reply, answer) = channel();
+        self.tell(Command::Replace { go, come, reply });
+        answer
     }
 
     /// Lets go of the files at such paths; where to hear that nothing of them comes any more. See

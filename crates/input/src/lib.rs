@@ -24,13 +24,13 @@ mod thread;
 mod unzip;
 mod watch;
 
-pub use handle::Handle;
+pub use handle::{Handle, Refused};
 pub use harvest::{
     Behind, Beside, FileAccount, Harvester, Hint, InputId, Known, Loss, LossCause, Numbers, Shares, Stats, Step, Tally,
 };
 pub use mount::Mounts;
 pub use mount::divide::{Division, MAX_SHARES, Share};
-pub use options::{limits, specs, specs_from_root};
+pub use options::{limits, sections, specs, specs_from_root};
 pub use scan::{Glob, PatternError, names_of};
 pub use spec::{Backoff, Budget, Close, Compression, Identity, InputSpec, Limits, Order, Own};
 pub use standing::Standing;

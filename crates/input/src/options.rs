@@ -41,26 +41,37 @@ pub fn specs_from_root(root: &Section<'_>) -> Result<Vec<InputSpec>, Error> {
 ///
 /// # Errors
 /// As [`specs_from_root`].
-pub fn specs(globals: &Section<'_>, root: &Section<'_>, before: &[InputSpec]) -> Result<Vec<InputSpec>, Error> {
-    let v5 = root.compat() == Compat::V5;
+pub fn specs(globals: &Section<'_>, root: &Section<'_>, before: &[&InputSpec]) -> Result<Vec<InputSpec>, Error> {
     let globals = Globals {
         tags: globals.strings("tags")?,
         fields: object(globals, "fields")?,
         under_root: globals.bool("fields_under_root")?.unwrap_or(false),
         steps: Steps::from_section(globals)?,
     };
-    let key = if v5 { "filebeat.prospectors" } else { "filebeat.inputs" };
     let mut specs: Vec<InputSpec> = Vec::new();
-    for section in root.sections(key)? {
-        if !section.bool("enabled")?.unwrap_or(true) {
-            section.ignore();
-            continue;
-        }
+    for section in sections(root)? {
         let spec = from_section(&section, &globals)?;
-        check_among(&section, &spec, || before.iter().chain(&specs))?;
+        check_among(&section, &spec, || before.iter().copied().chain(&specs))?;
         specs.push(spec);
     }
     Ok(specs)
+}
+
+/// The sections of the enabled inputs of a configuration.
+///
+/// # Errors
+/// As [`specs`].
+pub fn sections<'a>(root: &Section<'a>) -> Result<Vec<Section<'a>>, Error> {
+    let key = if root.compat() == Compat::V5 { "filebeat.prospectors" } else { "filebeat.inputs" };
+    let mut enabled = Vec::new();
+    for section in root.sections(key)? {
+        if section.bool("enabled")?.unwrap_or(true) {
+            enabled.push(section);
+        } else {
+            section.ignore();
+        }
+    }
+    Ok(enabled)
 }
 
 /// What a configuration says of all files together (`pillion.files.*`). `files`: how many the process may have open

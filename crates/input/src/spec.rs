@@ -125,6 +125,8 @@ pub struct InputSpec {
     pub backoff: Backoff,
     /// New files are read from their end on (`tail_files`, `seek_to_tail`).
     pub tail: bool,
+    /// By what it is named when it has to go while others are read; 0: it never has to.
+    pub label: u64,
 }
 
 impl InputSpec {
@@ -155,6 +157,7 @@ impl InputSpec {
             close: Close { inactive: Duration::from_secs(300), renamed: false, removed: true, eof: false, after: None },
             backoff: Backoff { init: Duration::from_secs(1), max: Duration::from_secs(10), factor: 2.0 },
             tail: false,
+            label: 0,
         }
     }
 

@@ -242,6 +242,7 @@ impl Driver {
                     // A stream is one input.
                     Command::Add(_, reply) => drop(reply.send(None)),
                     Command::End(_) | Command::SharesGrew => {}
+                    Command::Replace { reply, .. } => drop(reply.send(Vec::new())),
                     Command::Release(_, reply) => drop(reply.send(())),
                     // Nobody waits any more: no answer.
                     Command::Report(reply) => drop(reply.send(self.state.report())),

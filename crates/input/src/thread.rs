@@ -18,9 +18,9 @@ use pillion_world::{Mono, World};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use tokio::sync::Notify;
 
-use crate::handle::{Command, Handle};
+use crate::handle::{Command, Handle, Refused};
 use crate::harvest::{FileAccount, Harvester, Hint, Loss, Stats, Step};
-use crate::spec::Budget;
+use crate::spec::{Budget, InputSpec};
 use crate::watch::{Told, Watches};
 
 /// Where batches go.
@@ -167,6 +167,7 @@ impl Driver {
                         self.listen();
                         self.harvester.end(id);
                     }
+                    Command::Replace { go, come, reply } => drop(reply.send(self.replace(&go, come))),
                     Command::Release(which, reply) => {
                         self.harvester.release(&*which);
                         let _ = reply.send(());
@@ -206,6 +207,11 @@ impl Driver {
                 self.listen();
             }
         }
+    }
+
+    fn replace(&mut self, go: &[u64], come: Vec<InputSpec>) -> Refused {
+        let why = "the end has begun, or there are too many inputs";
+        self.harvester.replace(go, come).into_iter().map(|label| (label, why.to_owned())).collect()
     }
 
     fn listen(&mut self) {

@@ -19,6 +19,7 @@ use tracing::Level;
 use crate::cli::Log;
 use crate::discover;
 use crate::further;
+use crate::reload::Watch;
 use crate::sharing::settings::Sharing;
 
 /// What a run is made of.
@@ -31,6 +32,8 @@ pub struct Assembled {
     pub server_tls: Vec<(String, ServerTls)>,
     /// What holds for all files together.
     pub limits: Limits,
+    /// Further files of inputs that are looked at while it runs.
+    pub watch: Option<Watch>,
     /// Who finds further inputs while it runs.
     pub providers: Vec<Provider>,
     /// The output.
@@ -63,15 +66,54 @@ pub fn assemble(config: &Config, strict: bool, needs_input: bool) -> Result<Asse
     let name = root.str("name").map_err(&mut keep).ok();
     let sharing = Sharing::from_root(&root).map_err(&mut keep).ok();
     let monitoring = Settings::from_root(&root).map_err(&mut keep).ok();
-    let discovers = providers.as_ref().is_none_or(|p| !p.is_empty());
-    if let Some(none) = inputs.as_ref().filter(|i| i.is_empty() && needs_input && !discovers) {
-        let (key, how) = match config.compat() {
-            Compat::V5 => ("filebeat.prospectors", "`filebeat.prospectors: [{paths: [/data/*.log]}]`"),
-            _ => ("filebeat.inputs", "`filebeat.inputs: [{type: filestream, id: job, paths: [/data/*.log]}]`"),
-        };
-        debug_assert!(none.is_empty());
-        keep(root.error(key, "no input is enabled: there is nothing to read", format!("add one, such as {how}")));
+    if let (Some(watch), Some(engine), Some(sharing)) = (&more.watch, &engine, &sharing) {
+        watch.fits(&root, engine.beside.is_some(), sharing.is_some()).unwrap_or_else(&mut keep);
     }
+    let discovers = providers.as_ref().is_none_or(|p| !p.is_empty()) || more.watch.is_some();
+    if inputs.as_ref().is_some_and(Vec::is_empty) && needs_input && !discovers {
+        keep(no_input(config));
+    }
+    let mut warnings = left_over(config, strict, &mut errors);
+    warnings.extend(more.warnings);
+    match (engine, inputs.zip(server_tls), limits, providers, output, name.zip(sharing).zip(monitoring)) {
+        (
+            Some(engine),
+            Some((inputs, server_tls)),
+            Some(limits),
+            Some(providers),
+            Some(output),
+            Some(((name, sharing), monitoring)),
+        ) if errors.is_empty() => {
+            let name = name.filter(|n| !n.is_empty());
+            let watch = more.watch;
+            Ok(Assembled {
+                engine,
+                inputs,
+                server_tls,
+                limits,
+                watch,
+                providers,
+                output,
+                name,
+                sharing,
+                monitoring,
+                warnings,
+            })
+        }
+        _ => Err(errors),
+    }
+}
+
+fn no_input(config: &Config) -> Error {
+    let (key, how) = match config.compat() {
+        Compat::V5 => ("filebeat.prospectors", "`filebeat.prospectors: [{paths: [/data/*.log]}]`"),
+        _ => ("filebeat.inputs", "`filebeat.inputs: [{type: filestream, id: job, paths: [/data/*.log]}]`"),
+    };
+    config.root().error(key, "no input is enabled: there is nothing to read", format!("add one, such as {how}"))
+}
+
+/// What was said so far without being wrong, and what nobody has taken; the part of that which is wrong joins the errors.
+fn left_over(config: &Config, strict: bool, errors: &mut Vec<Error>) -> Vec<Diagnostic> {
     let mut leftovers = config.leftovers();
     if errors.is_empty() {
         leftovers.unknown.append(&mut leftovers.unasked);
@@ -84,21 +126,7 @@ pub fn assemble(config: &Config, strict: bool, needs_input: bool) -> Result<Asse
         warnings.extend(leftovers.unknown)
     }
     warnings.extend(leftovers.harmless);
-    warnings.extend(more.warnings);
-    match (engine, inputs.zip(server_tls), limits, providers, output, name.zip(sharing).zip(monitoring)) {
-        (
-            Some(engine),
-            Some((inputs, server_tls)),
-            Some(limits),
-            Some(providers),
-            Some(output),
-            Some(((name, sharing), monitoring)),
-        ) if errors.is_empty() => {
-            let name = name.filter(|n| !n.is_empty());
-            Ok(Assembled { engine, inputs, server_tls, limits, providers, output, name, sharing, monitoring, warnings })
-        }
-        _ => Err(errors),
-    }
+    warnings
 }
 
 /// The TLS settings of inputs that have some.

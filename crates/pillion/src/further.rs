@@ -9,14 +9,17 @@
 use std::path::{Path, PathBuf};
 
 use pillion_config::{Config, Diagnostic, Error, Form, Further, further_text};
+use pillion_event::InputKind;
 use pillion_input::{Glob, InputSpec, names_of, specs};
 use pillion_output::tls::ServerTls;
 use pillion_world::{FileKind, Fs, World};
+use serde_json::Value;
 
 use crate::assemble::server_tls;
+use crate::reload::Watch;
 
 /// How many files there may be: more, and the pattern is wrong.
-const MAX_FILES: usize = 10_000;
+pub(crate) const MAX_FILES: usize = 10_000;
 
 /// What files give.
 #[derive(Default)]
@@ -25,9 +28,20 @@ pub(crate) struct Read {
     /// TLS of those that listen.
     pub(crate) tls: Vec<(String, ServerTls)>,
     pub(crate) warnings: Vec<Diagnostic>,
+    /// Files that are looked at again later.
+    pub(crate) watch: Option<Watch>,
 }
 
-/// Reads all of them; `keep` gets what is wrong. `before`: the inputs of the main file. `strict`: what isn't known is wrong.
+/// What one file gives.
+pub(crate) struct One {
+    /// Its inputs, and each as it is written.
+    pub(crate) inputs: Vec<(InputSpec, Value)>,
+    pub(crate) tls: Vec<(String, ServerTls)>,
+    pub(crate) warnings: Vec<Diagnostic>,
+}
+
+/// Reads all of them; `keep` gets what is wrong. `before`: the inputs of the main file. `strict`: what isn't known is wrong, and
+/// so is a file that isn't right yet, though it is looked at again later.
 pub(crate) fn read(
     config: &Config,
     world: &World,
@@ -40,30 +54,53 @@ pub(crate) fn read(
         keep(e);
         Vec::new()
     });
-    for place in &places {
-        if place.reload.is_some() {
-            let remedy = "set it to false: the files are read at the start";
-            keep(config.root().error(&format!("{}.reload.enabled", place.key), "isn't supported yet", remedy));
-            continue;
-        }
-        let paths = paths_of(config, &*world.fs, place).unwrap_or_else(|e| {
+    let mut watched = Vec::new();
+    for place in places {
+        let paths = paths_of(config, &*world.fs, &place).unwrap_or_else(|e| {
             keep(e);
             Vec::new()
         });
+        if place.reload.is_some() {
+            watched.push(place);
+            continue;
+        }
         for path in paths {
-            let mut beside = before.to_vec();
-            beside.extend(all.specs.iter().cloned());
+            let beside: Vec<&InputSpec> = before.iter().chain(&all.specs).collect();
             match read_one(config, &*world.fs, (&path, place.form), &beside, strict) {
-                Ok(one) => {
-                    all.specs.extend(one.specs);
-                    all.tls.extend(one.tls);
-                    all.warnings.extend(one.warnings);
-                }
+                Ok(Some(one)) => all.add(one),
+                Ok(None) => {}
                 Err(errors) => errors.into_iter().for_each(&mut *keep),
             }
         }
     }
+    if !watched.is_empty() {
+        let fixed = before.iter().chain(&all.specs).cloned().collect();
+        all.begin_watch(config, world, Watch::new(watched, fixed, strict), keep);
+    }
     all
+}
+
+impl Read {
+    fn add(&mut self, one: One) {
+        self.specs.extend(one.inputs.into_iter().map(|(spec, _)| spec));
+        self.tls.extend(one.tls);
+        self.warnings.extend(one.warnings);
+    }
+
+    /// What files that are looked at again give the first time. As with Filebeat, one that is wrong holds up none of the rest.
+    fn begin_watch(&mut self, config: &Config, world: &World, mut watch: Watch, keep: &mut dyn FnMut(Error)) {
+        let seen = watch.look(config)(&*world.fs);
+        let changes = watch.judge(config, seen);
+        self.specs.extend(changes.come);
+        self.tls.extend(changes.tls);
+        self.warnings.extend(changes.warnings);
+        if watch.strict {
+            changes.wrong.into_iter().for_each(keep);
+        } else {
+            self.warnings.extend(changes.wrong);
+        }
+        self.watch = Some(watch);
+    }
 }
 
 /// The files that are meant, in the order of their paths.
@@ -101,19 +138,31 @@ fn escaped(path: &Path) -> PathBuf {
     text.chars().flat_map(|c| "*?[\\".contains(c).then_some('\\').into_iter().chain([c])).collect::<String>().into()
 }
 
-/// Reads one file; one that isn't there any more gives nothing.
+/// Reads one file; `None`: it isn't there any more.
 fn read_one(
     config: &Config,
     fs: &dyn Fs,
     (path, form): (&Path, Form),
-    beside: &[InputSpec],
+    beside: &[&InputSpec],
     strict: bool,
-) -> Result<Read, Vec<Error>> {
+) -> Result<Option<One>, Vec<Error>> {
+    let text = further_text(fs, path, config.strict()).map_err(|e| vec![e])?;
+    text.map(|text| parse(config, (path, form), &text, beside, strict)).transpose()
+}
+
+/// Reads the text of one file.
+pub(crate) fn parse(
+    config: &Config,
+    (path, form): (&Path, Form),
+    text: &str,
+    beside: &[&InputSpec],
+    strict: bool,
+) -> Result<One, Vec<Error>> {
     let one = |e: Error| vec![e];
-    let Some(text) = further_text(fs, path, config.strict()).map_err(one)? else { return Ok(Read::default()) };
     let name = path.display().to_string();
-    let own = config.further_config(&name, &text, form).map_err(one)?;
+    let own = config.further_config(&name, text, form).map_err(one)?;
     let mut specs = specs(&config.root(), &own.root(), beside).map_err(one)?;
+    let texts = written(&own).map_err(one)?;
     let mut tls = server_tls(&own.root(), &specs).map_err(one)?;
     // Each file counts its inputs from 0.
     let apart = |key: &mut String| *key = format!("{name}: {key}");
@@ -130,7 +179,28 @@ fn read_one(
         warnings.extend(unknown)
     }
     warnings.extend(left.harmless);
-    if wrong.is_empty() { Ok(Read { specs, tls, warnings }) } else { Err(wrong) }
+    let inputs = specs.into_iter().zip(texts).collect();
+    if wrong.is_empty() { Ok(One { inputs, tls, warnings }) } else { Err(wrong) }
+}
+
+/// Each enabled input as it is written, in the order of the file.
+fn written(own: &Config) -> Result<Vec<Value>, Error> {
+    let mut texts = Vec::new();
+    for section in pillion_input::sections(&own.root())? {
+        texts.push(section.whole()?);
+    }
+    Ok(texts)
+}
+
+/// Refuses what can't come and go while others are read.
+pub(crate) fn refuse_lasting(path: &Path, inputs: &[(InputSpec, Value)]) -> Result<(), Error> {
+    if inputs.iter().any(|(spec, _)| spec.desc.kind == InputKind::Stdin) {
+        return Err(Error::new(
+            format!("{}: an input stdin can't come from a file that is looked at again", path.display()),
+            "put it into the main file, or set reload.enabled to false",
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -23,7 +23,7 @@ use pillion_event::{Batch, Incarnation, InputKind};
 use pillion_input::net::NetThread;
 use pillion_input::{
     BatchSink, Budget, Division, Handle, HarvestThread, Harvester, InputId, InputSpec, Limits, MAX_SHARES, Mounts,
-    Numbers, Own, Report, Share, Shares, Standing, StdinThread, Waker,
+    Numbers, Own, Refused, Report, Share, Shares, Standing, StdinThread, Waker,
 };
 use pillion_queue::Queue;
 use pillion_world::World;
@@ -57,11 +57,32 @@ struct Reader {
     last: Arc<OnceLock<Report>>,
 }
 
+/// Which inputs may come while others are read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Later {
+    /// Some that read files.
+    pub(crate) files: bool,
+    /// Some that listen.
+    pub(crate) sockets: bool,
+}
+
+impl Later {
+    /// When files of inputs are looked at again, and when containers are discovered.
+    pub(crate) fn of(reload: bool, discovery: bool) -> Later {
+        Later { files: reload || discovery, sockets: reload }
+    }
+}
+
 pub(crate) struct Harvesting {
     world: World,
-    /// Standard input comes last.
+    /// First those of files, standard input last.
     readers: Vec<Reader>,
+    /// The one of the network among them.
+    net: Option<usize>,
     division: Division,
+    /// How many more inputs there are than at the start.
+    more: AtomicI64,
+    draining: AtomicBool,
     /// Threads that haven't read everything to its end.
     reading: Arc<AtomicUsize>,
     /// Where threads hang.
@@ -111,21 +132,22 @@ impl BatchSink for Sink {
 }
 
 impl Harvesting {
-    /// `live`: further inputs may come, though there may be none yet.
+    /// `later`: what may come, though there may be none yet.
     pub(crate) fn start(
         place: &Place<'_>,
         inputs: Vec<InputSpec>,
         limits: Limits,
         own: &Own,
-        live: bool,
+        later: Later,
     ) -> io::Result<Arc<Harvesting>> {
         let (mut stdin, inputs): (Vec<_>, Vec<_>) = inputs.into_iter().partition(|i| i.desc.kind == InputKind::Stdin);
         let stdin = stdin.pop();
         let (net, inputs): (Vec<_>, Vec<_>) = inputs.into_iter().partition(|i| i.desc.kind.is_network());
-        let mut division = Division::of(&place.seat.world, &Mounts::read(&place.seat.world), inputs, own, live);
-        division.shares.retain(|share| live || !share.inputs.is_empty());
+        let mut division = Division::of(&place.seat.world, &Mounts::read(&place.seat.world), inputs, own, later.files);
+        division.shares.retain(|share| later.files || !share.inputs.is_empty());
         say_how(&division);
-        let threads = division.shares.len() + usize::from(stdin.is_some()) + usize::from(!net.is_empty());
+        let listens = later.sockets || !net.is_empty();
+        let threads = division.shares.len() + usize::from(stdin.is_some()) + usize::from(listens);
         let wakers: Vec<Waker> = (0..threads).map(|_| Waker::new()).collect::<io::Result<_>>()?;
         let all = wakers.clone();
         place.queue.on_space(Box::new(move || all.iter().for_each(Waker::wake)));
@@ -136,14 +158,17 @@ impl Harvesting {
         for (number, share) in division.shares.iter_mut().enumerate() {
             readers.push(start.files(share, number, shares)?);
         }
-        if !net.is_empty() {
+        if listens {
             readers.push(start.net(net)?);
         }
         readers.extend(stdin.map(|spec| start.stdin(&spec)).transpose()?);
         Ok(Arc::new(Harvesting {
             world: place.seat.world.clone(),
             readers,
+            net: listens.then_some(shares),
             division,
+            more: AtomicI64::new(0),
+            draining: AtomicBool::new(false),
             reading: start.reading,
             hung: Mutex::default(),
         }))
@@ -153,7 +178,37 @@ impl Harvesting {
 impl Harvesting {
     /// Everything is looked at once more and read to its end.
     pub(crate) fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Release);
         self.readers.iter().for_each(|reader| reader.thread.drain());
+    }
+
+    /// Whether the end has begun: no input comes any more.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// How many more inputs there are than at the start; negative: fewer.
+    pub(crate) fn more_inputs(&self) -> i64 {
+        self.more.load(Ordering::Relaxed)
+    }
+
+    /// Ends the inputs with these labels where they stand, and begins others, which go on with their files; where to hear what
+    /// couldn't be begun. Inputs of one group are read by one thread, and it is told of both at once.
+    pub(crate) fn replace(&self, go: &[u64], come: Vec<InputSpec>) -> Vec<Receiver<Refused>> {
+        let mut parts: Vec<Vec<InputSpec>> = self.readers.iter().map(|_| Vec::new()).collect();
+        self.more.fetch_add(come.len() as i64 - go.len() as i64, Ordering::Relaxed);
+        for spec in come {
+            let net = self.net.filter(|_| spec.desc.kind.is_network());
+            let home = net.unwrap_or_else(|| self.division.home(&spec));
+            parts.get_mut(home).into_iter().for_each(|part| part.push(spec.clone()));
+        }
+        let concerned = self.readers.iter().zip(parts).filter(|(_, part)| !go.is_empty() || !part.is_empty());
+        concerned.map(|(reader, part)| reader.thread.replace(go.to_vec(), part)).collect()
+    }
+
+    /// So many of the inputs that were to come couldn't be begun.
+    pub(crate) fn not_begun(&self, inputs: usize) {
+        self.more.fetch_sub(inputs as i64, Ordering::Relaxed);
     }
 
     /// More files may be ours.
@@ -284,10 +339,12 @@ impl Start<'_> {
 
 impl Inputs for Harvesting {
     fn add(&self, spec: InputSpec) -> Option<Receiver<Option<InputId>>> {
+        self.more.fetch_add(1, Ordering::Relaxed);
         self.readers.get(self.division.home(&spec)).map(|reader| reader.thread.add(spec))
     }
 
     fn end(&self, id: InputId) {
+        self.more.fetch_sub(1, Ordering::Relaxed);
         // A thread that doesn't know it has nothing to do.
         self.readers.iter().for_each(|reader| reader.thread.end(id));
     }
@@ -488,7 +545,7 @@ mod tests {
         let place = Place { seat: &seat, ledger: &ledger, queue: &queue, tell: &tell };
         // What isn't read lies on a mount that may hang, too.
         let own = Own { files: vec![root.join("b/flag")], dirs: vec![root.join("data")], ..Own::default() };
-        let harvesting = Harvesting::start(&place, inputs, Limits::default(), &own, false).unwrap();
+        let harvesting = Harvesting::start(&place, inputs, Limits::default(), &own, Later::default()).unwrap();
         Rig { fs, harvesting, ledger, queue, _tmp: tmp }
     }
 

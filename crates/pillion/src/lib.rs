@@ -2,7 +2,7 @@
 //!
 //! - [`cli`]: from arguments to a command.
 //! - [`assemble`]: from a configuration to everything that a run is made of; [`work`]: the run.
-//! - [`further`]: inputs of further files.
+//! - [`further`]: inputs of further files; [`reload`]: what becomes of them when a file changes.
 //! - [`cluster`], [`discover`]: what is known of pods, and inputs that come and go with them.
 //! - [`sh`] and [`entry`]: called by the name of a shell, or of an image's entry point.
 //! - [`wrapped`]: a command that is wrapped. [`receiving`]: the endpoint for trying things out. [`injecting`]:
@@ -29,6 +29,7 @@ mod keystore;
 mod lasting;
 mod monitoring;
 mod receiving;
+mod reload;
 mod rest;
 mod seat;
 mod setting_up;

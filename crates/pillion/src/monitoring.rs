@@ -198,7 +198,7 @@ impl Answers for Source {
         let (stats, reached) = (&self.stats, self.stats.was_reached());
         Snapshot {
             uptime_ms: self.world.clock.mono().since(self.began).as_millis() as u64,
-            inputs: self.inputs,
+            inputs: self.inputs.saturating_add_signed(self.harvesting.more_inputs()),
             read: Read {
                 files: reading.files,
                 open: reading.open,

@@ -30,6 +30,7 @@ use pillion_input::InputSpec;
 use pillion_kube::autodiscover::Provider;
 use pillion_output::any::AnyOptions;
 use pillion_output::render::{RenderOptions, Renderer, Target};
+use pillion_output::tls::ServerTls;
 use pillion_output::{Agent, OutputContext, Requests, Stats};
 use pillion_process::Shape;
 use pillion_queue::{AckSink, Queue};
@@ -39,9 +40,10 @@ use tokio::sync::{Mutex, mpsc, watch};
 use crate::assemble::Assembled;
 use crate::cluster::Cluster;
 use crate::discover::{self, Discoveries, Discovery};
-use crate::harvesting::{self, Harvesting};
+use crate::harvesting::{self, Harvesting, Later};
 use crate::hung;
 use crate::monitoring::Monitor;
+use crate::reload::{self, Watch};
 use crate::rest;
 use crate::seat::{Seat, hostname};
 use crate::sharing::{self, Replica};
@@ -126,17 +128,17 @@ pub(crate) async fn ride(
     say_start(config, &parts.output, parts.inputs.len());
     let context = context(&world, config, &parts, seat);
     let (stats, hurry, shape) = (Arc::clone(&context.stats), Arc::clone(&context.hurry), shape(config, &context));
-    let Assembled { engine, inputs, limits, output, providers, .. } = parts;
+    let Assembled { engine, inputs, limits, output, providers, watch, .. } = parts;
+    let watch = watch.filter(|_| !flags.once); // then what is there now is all that there will be
     let (tell, endings) = mpsc::channel(8);
     start_output(output, context.clone(), seat.requests(&queue, &ledger), &ledger, &tell)?;
     let stdin = inputs.iter().any(|i| i.desc.kind == InputKind::Stdin);
-    // The registry knows files by absolute paths.
-    let spool_dir = std::path::absolute(data).unwrap_or_else(|_| data.clone()).join("exec");
+    let spool_dir = std::path::absolute(data).unwrap_or_else(|_| data.clone()).join("exec"); // as the registry knows files
     let mut inputs = with_spool(config, inputs, flags, &spool_dir)?;
     let (cluster, discoveries) = join_cluster(config, (&world, seat), &mut inputs, &providers, &shape).await?;
     let own = own_files(config, &engine, &seat.data, flags.command.is_none().then_some(spool_dir.as_path()));
     let place = harvesting::Place { seat, ledger: &ledger, queue: &queue, tell: &tell };
-    let harvesting = start_reading(&place, inputs, limits, &own, !providers.is_empty())?;
+    let harvesting = start_reading(&place, inputs, limits, &own, Later::of(watch.is_some(), !providers.is_empty()))?;
     let reading = Arc::new(seat.begin(&harvesting, &ledger, &tell));
     let _monitoring = monitor.begin(&place, &context, &harvesting);
     let (terminated, sigterm) = watch::channel(false);
@@ -164,12 +166,25 @@ pub(crate) async fn ride(
     };
     let outcome = tokio::select! {
         outcome = run.run() => outcome,
-        () = discover::all(discoveries, &*harvesting, &cluster) => return Err(FAILURE), // it doesn't end by itself
+        () = further_inputs((config, discoveries, watch), &harvesting, &cluster, &shape) => return Err(FAILURE),
     };
     reading.end(GIVE_BACK).await;
     harvesting.quit();
     end_books(&ledger, registrar, spools.as_ref()).await;
     Ok(outcome)
+}
+
+/// Lets inputs come and go, of containers and of files that change; doesn't end by itself.
+async fn further_inputs(
+    (config, discoveries, watch): (&Config, Discoveries<'_>, Option<Watch>),
+    harvesting: &Harvesting,
+    cluster: &Mutex<Cluster>,
+    shape: &Arc<dyn Shape>,
+) {
+    tokio::join!(
+        discover::all(discoveries, harvesting, cluster),
+        reload::run(config, watch, (harvesting, cluster, shape))
+    );
 }
 
 /// `--once`: the drain begins at once.
@@ -181,11 +196,18 @@ async fn begin_end(flags: &RunFlags, tell: &mpsc::Sender<Ending>) {
 
 /// Reads the certificates of inputs that listen with TLS.
 fn prepare_tls(world: &World, parts: &mut Assembled) -> Result<(), u8> {
-    for listen in parts.inputs.iter_mut().filter_map(|input| input.listen.as_mut()) {
-        if let Some((_, tls)) = parts.server_tls.iter().find(|(key, _)| Some(key) == listen.ssl.as_ref()) {
-            let built = tls.build(world).map_err(|e| refuse(&format!("{}: {e}", listen.name)))?;
-            listen.tls = Some(built);
-        }
+    let Assembled { inputs, server_tls, .. } = parts;
+    inputs.iter_mut().try_for_each(|input| secure(world, input, server_tls)).map_err(|why| refuse(&why))
+}
+
+/// Reads the certificate of an input that listens with TLS.
+///
+/// # Errors
+/// What can't be used of it.
+pub(crate) fn secure(world: &World, input: &mut InputSpec, all: &[(String, ServerTls)]) -> Result<(), String> {
+    let Some(listen) = &mut input.listen else { return Ok(()) };
+    if let Some((_, tls)) = all.iter().find(|(key, _)| Some(key) == listen.ssl.as_ref()) {
+        listen.tls = Some(tls.build(world).map_err(|e| format!("{}: {e}", listen.name))?);
     }
     Ok(())
 }
@@ -200,10 +222,10 @@ fn start_reading(
     inputs: Vec<InputSpec>,
     limits: pillion_input::Limits,
     own: &pillion_input::Own,
-    live: bool,
+    later: Later,
 ) -> Result<Arc<Harvesting>, u8> {
     place.seat.replica.as_ref().map_or(Ok(()), Replica::take_fixed)?;
-    let harvesting = Harvesting::start(place, inputs, limits, own, live);
+    let harvesting = Harvesting::start(place, inputs, limits, own, later);
     let harvesting = harvesting.map_err(|e| fail(&format!("the reading threads can't start: {e}")))?;
     tokio::spawn(hung::watch(Arc::downgrade(&harvesting)));
     Ok(harvesting)

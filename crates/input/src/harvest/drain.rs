@@ -27,7 +27,8 @@ impl Harvester {
             return;
         }
         self.draining = true;
-        self.drain_files(|_| true);
+        let stopped: Vec<bool> = self.inputs.iter().map(|i| i.life == Life::Stopped).collect();
+        self.drain_files(|input| !stopped.get(usize::from(input)).copied().unwrap_or(false));
         for input in &mut self.inputs {
             input.searched_at_drain = false;
         }
@@ -57,7 +58,7 @@ impl Harvester {
             && self.hints.is_empty()
             // What they still had is taken up by a copy or counted at the end of the next search.
             && self.former.is_empty()
-            && self.inputs.iter().all(|i| i.searched_at_drain || i.life == Life::Over)
+            && self.inputs.iter().all(|i| i.searched_at_drain || matches!(i.life, Life::Over | Life::Stopped))
             && self.table.iter().all(|(_, f)| f.drain != Drain::Pending)
     }
 

@@ -18,6 +18,9 @@ const AFTER_DELETION: Duration = Duration::from_secs(1);
 impl Harvester {
     /// A file is due to be looked at.
     pub(crate) fn on_timer(&mut self, id: FileId, now: Mono) {
+        if self.has_stopped(id) {
+            return;
+        }
         let Some(f) = self.table.get_mut(id) else { return };
         if f.gone && f.fd.is_none() {
             f.group_at = None;
@@ -89,6 +92,9 @@ impl Harvester {
 
     /// The next time at which something is due for a file by itself.
     pub(crate) fn schedule(&mut self, id: FileId, now: Mono) {
+        if self.has_stopped(id) {
+            return;
+        }
         let Some(f) = self.table.get(id) else { return };
         let Some(i) = self.inputs.get(usize::from(f.input)) else { return };
         let close = i.spec.close;

@@ -34,6 +34,8 @@ pub(crate) enum Life {
     Reading,
     /// It reads what is there, then ends.
     Ending,
+    /// It reads nothing more; what of it isn't acknowledged is waited for (`replace.rs`).
+    Stopped,
     /// Its place is free.
     Over,
 }
@@ -61,7 +63,7 @@ impl Harvester {
     }
 
     /// Tells the file system which paths may hold compressed files, once there are such inputs.
-    fn set_compression(&mut self) {
+    pub(crate) fn set_compression(&mut self) {
         let compressed = |i: &&Input| i.life != Life::Over && i.spec.compression != Compression::None;
         let rules: Vec<_> =
             self.inputs.iter().filter(compressed).map(|i| (i.spec.paths.clone(), i.spec.compression)).collect();
@@ -107,12 +109,15 @@ impl Harvester {
 
     /// Forgets the inputs that have ended and whose files are read and acknowledged.
     pub(crate) fn forget_ended(&mut self) {
-        if self.ending == 0 || self.draining {
+        let now = self.world.clock.mono();
+        if self.ending == 0 || self.draining || now < self.settle_at {
             return;
         }
+        self.settle_at = now.plus(SETTLES_EVERY);
         for at in 0..self.inputs.len() {
             let input = &self.inputs[at];
-            if input.life == Life::Ending && input.searched_at_drain && !input.tour.is_running() {
+            let has_ended = input.life == Life::Ending && input.searched_at_drain && !input.tour.is_running();
+            if has_ended || input.life == Life::Stopped {
                 self.forget_input(at);
             }
         }

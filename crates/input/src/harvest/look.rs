@@ -182,6 +182,7 @@ impl Harvester {
             Ok(false) => return,
             Err(e) => return self.failed_to_see(input, &e),
         }
+        self.take_over_stopped(id, input, now);
         self.take_back(id);
         let Some(f) = self.table.get_mut(id) else { return };
         if f.input == input {
@@ -469,7 +470,7 @@ impl Harvester {
     /// waits without one is opened when it is read.
     pub(crate) fn consider(&mut self, id: FileId, now: Mono) {
         let draining = self.is_file_draining(id);
-        let waits = self.may_be_others(id);
+        let waits = self.may_be_others(id) || self.has_stopped(id);
         let Some(f) = self.table.get_mut(id) else { return };
         if f.key.is_none() || waits {
             return;

@@ -36,6 +36,7 @@ mod pace;
 mod path;
 mod read;
 mod ready;
+mod replace;
 mod rules;
 mod shared;
 mod sums;
@@ -207,8 +208,9 @@ pub struct Harvester {
     /// What tells apart the groups of inputs that share registry keys.
     groups: Vec<GroupName>,
     numbers: Arc<Numbers>,
-    /// Inputs that are about to end.
+    /// Inputs that are about to end, and when these are looked at again.
     ending: usize,
+    settle_at: Mono,
     table: Table,
     folders: HashMap<PathBuf, Folder>,
     /// Folders that a watch should tell about, for [`Harvester::take_folders`].
@@ -292,6 +294,7 @@ impl Harvester {
             groups: Vec::new(),
             numbers: Arc::clone(numbers),
             ending: 0,
+            settle_at: Mono(0),
             table: Table::default(),
             folders: HashMap::new(),
             unwatched: Vec::new(),

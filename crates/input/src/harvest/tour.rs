@@ -124,7 +124,7 @@ impl Harvester {
     pub(crate) fn search_now(&mut self, input: usize) {
         let now = self.world.clock.mono();
         let draining = self.is_draining(input as u16);
-        if let Some(i) = self.inputs.get_mut(input).filter(|i| i.life != Life::Over) {
+        if let Some(i) = self.inputs.get_mut(input).filter(|i| !matches!(i.life, Life::Over | Life::Stopped)) {
             if i.tour.is_running() {
                 i.tour.again = true;
             } else {

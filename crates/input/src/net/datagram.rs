@@ -61,7 +61,7 @@ impl Datagrams {
 pub(super) async fn listen(port: Rc<Port>, socket: Datagrams) {
     // One byte more shows that a datagram is longer.
     let mut buf = vec![0; port.listen.max_message.min(LARGEST) + 1];
-    let drain = port.shared.drain();
+    let drain = port.drain();
     tokio::pin!(drain);
     let (mut draining, mut counted) = (None, Instant::now());
     loop {
@@ -91,6 +91,8 @@ pub(super) async fn listen(port: Rc<Port>, socket: Datagrams) {
         }
     }
     count_drops(&port, &socket);
+    drop(socket);
+    port.closed();
 }
 
 /// Takes at most so many datagrams, and pushes them: those of one sender together.

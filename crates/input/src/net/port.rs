@@ -28,6 +28,8 @@ pub(super) struct Shared {
     /// Told when the sink may have space again.
     pub(super) space: Notify,
     pub(super) draining: watch::Receiver<bool>,
+    /// Told when a socket listens no more.
+    pub(super) closed: Notify,
     pub(super) numbers: Arc<Numbers>,
     /// Bytes of unfinished messages beyond what each connection may keep.
     pub(super) held: Cell<usize>,
@@ -49,7 +51,7 @@ impl Shared {
     }
 
     /// Waits until the drain begins.
-    pub(super) async fn drain(&self) {
+    async fn drain(&self) {
         let mut draining = self.draining.clone();
         // Nobody who could begin it any more: it doesn't.
         if draining.wait_for(|draining| *draining).await.is_err() {
@@ -62,6 +64,12 @@ impl Shared {
 pub(super) struct Port {
     pub(super) shared: Rc<Shared>,
     pub(super) listen: Listen,
+    /// By what its input is named when it has to go.
+    pub(super) label: u64,
+    /// It has to go while others stay.
+    going: watch::Sender<bool>,
+    /// Its socket isn't closed yet.
+    listens: Cell<bool>,
     pipeline: Option<Arc<Pipeline>>,
     source: Arc<Source>,
     /// Bytes that are in batches.
@@ -90,6 +98,9 @@ impl Port {
         Port {
             shared: Rc::clone(shared),
             listen,
+            label: spec.label,
+            going: watch::Sender::new(false),
+            listens: Cell::new(true),
             pipeline: spec.pipeline.clone(),
             source: Arc::new(source),
             pos: Cell::new(0),
@@ -99,6 +110,35 @@ impl Port {
             abandoned: Cell::new(0),
             dropped: Cell::new(0),
         }
+    }
+
+    /// Waits until what has arrived is all that is to be read: the drain begins, or the input has to go.
+    pub(super) async fn drain(&self) {
+        let mut going = self.going.subscribe();
+        tokio::select! {
+            () = self.shared.drain() => {}
+            // It fails only without a sender, and this is it.
+            _ = going.wait_for(|going| *going) => {}
+        }
+    }
+
+    /// Has it end as at the drain.
+    pub(super) fn end(&self) {
+        self.going.send_replace(true);
+    }
+
+    /// Its socket is closed.
+    pub(super) fn closed(&self) {
+        self.listens.set(false);
+        self.shared.closed.notify_one();
+    }
+
+    pub(super) fn is_going(&self) -> bool {
+        *self.going.borrow()
+    }
+
+    pub(super) fn listens(&self) -> bool {
+        self.listens.get()
     }
 
     /// Puts the messages into a batch, and that into the sink. `data`: the bytes that they lie in. `address`: who sent them.

@@ -53,7 +53,7 @@ impl Listener {
 /// Accepts connections and reads them until the drain has read all of them to their end.
 pub(super) async fn listen(port: Rc<Port>, listener: Listener) {
     let mut connections = JoinSet::new();
-    let draining = port.shared.drain();
+    let draining = port.drain();
     tokio::pin!(draining);
     let (mut begun, mut said) = (None, false);
     loop {
@@ -87,6 +87,7 @@ pub(super) async fn listen(port: Rc<Port>, listener: Listener) {
         }
     }
     drop(listener);
+    port.closed();
     while connections.join_next().await.is_some() {}
 }
 
@@ -144,7 +145,7 @@ enum Ended {
 async fn serve(port: &Port, mut stream: impl AsyncRead + AsyncWrite + Unpin, address: Option<&str>) {
     let mut frames = Frames::new(&port.listen.framing, port.listen.max_message);
     let mut held = Held { port, shared: 0, unfinished: 0 };
-    let drain = port.shared.drain();
+    let drain = port.drain();
     tokio::pin!(drain);
     let ended = loop {
         let read = async {

@@ -148,6 +148,7 @@ fn make_ready(parts: &mut Assembled) {
     (engine.flag, engine.lock, engine.process, engine.beside) = (None, None, None, None);
     engine.drain_timeout.get_or_insert(DRAIN_TIMEOUT);
     parts.providers.clear();
+    parts.watch = None;
     parts.inputs.retain(|input| input.desc.kind != InputKind::Stdin && !input.desc.kind.is_network());
     for input in &mut parts.inputs {
         // What the dead one would have read in its time isn't too old now.

@@ -11,10 +11,10 @@ use serde_json::Value;
 use crate::harness::{Endpoint, Job, LIMIT, Running, dead_port, wait_for};
 
 /// With the endpoint at a free port.
-const AT_ANY_PORT: [&str; 4] = ["-E", "http.enabled=true", "-E", "http.port=0"];
+pub(crate) const AT_ANY_PORT: [&str; 4] = ["-E", "http.enabled=true", "-E", "http.port=0"];
 
 /// Where it says that it listens.
-fn port(run: &Running) -> SocketAddr {
+pub(crate) fn port(run: &Running) -> SocketAddr {
     let said = "Metrics endpoint listening on: ";
     wait_for(said, || run.err().split_once(said)?.1.split_once(' ')?.0.parse().ok())
 }
@@ -32,14 +32,14 @@ fn ask(mut stream: impl std::io::Read + std::io::Write, path: &str) -> (u16, Str
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
-fn json(at: SocketAddr, path: &str) -> Value {
+pub(crate) fn json(at: SocketAddr, path: &str) -> Value {
     let (code, body) = get(at, path);
     assert_eq!(code, 200, "{path}: {body}");
     serde_json::from_str(&body).unwrap()
 }
 
 /// The value of a series without labels.
-fn series(at: SocketAddr, name: &str) -> u64 {
+pub(crate) fn series(at: SocketAddr, name: &str) -> u64 {
     let (_, text) = get(at, "/metrics");
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     assert!(line.is_some(), "no {name} in:\n{text}");

@@ -1,0 +1,151 @@
+//! Inputs that are replaced while others are read: those of a file of the configuration that has changed.
+//!
+//! Comes in: [`Harvester::replace`]: which inputs go, by their labels, and which come. Goes out: nothing by itself; what is
+//! read of a file goes on at the byte behind the last one that is in a batch, as the input says that has the file now.
+//!
+//! ```text
+//! an input goes ─▶ each of its files: has one that comes now the file's path? ──yes──▶ it goes on there, its descriptor open
+//!                                      │no
+//!                                      ├─ deleted, and only we have it open ─▶ read to its end: nobody could later
+//!                                      └─ closed at what was read ─▶ all acknowledged ─▶ forgotten; its entry stays
+//! ```
+//!
+//! Always holds: nothing is read twice, and what is in flight is acknowledged as ever: while a file isn't forgotten, an input
+//! of the same registry keys that finds it goes on in memory, not at the entry. What an input leaves unread isn't counted as
+//! unread: nobody asks for it any more. The files of other inputs aren't touched.
+//! Tested in `tests/replace.rs`.
+
+use std::collections::HashSet;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::Weak;
+
+use pillion_world::Mono;
+
+use crate::harvest::account::LossCause;
+use crate::harvest::file::Drain;
+use crate::harvest::live::Life;
+use crate::harvest::table::FileId;
+use crate::harvest::tour::Tour;
+use crate::harvest::{Harvester, Input};
+use crate::spec::InputSpec;
+
+impl Harvester {
+    /// Ends the inputs with these labels where they stand, and begins others, which go on with their files. The labels of those
+    /// that can't be begun: as [`Harvester::add`].
+    pub fn replace(&mut self, go: &[u64], come: Vec<InputSpec>) -> Vec<u64> {
+        if self.draining {
+            // What there is now is read to its end; nothing may take it away from that.
+            return come.iter().map(|spec| spec.label).collect();
+        }
+        let goes = |i: &Input| i.life == Life::Reading && i.spec.label != 0 && go.contains(&i.spec.label);
+        let old: Vec<usize> = (0..self.inputs.len()).filter(|at| goes(&self.inputs[*at])).collect();
+        let (mut begun, mut refused) = (Vec::new(), Vec::new());
+        for spec in come {
+            let label = spec.label;
+            let id = self.add(spec);
+            match id.and_then(|id| self.inputs.iter().position(|i| i.id == id)) {
+                Some(at) => begun.push(at),
+                None => refused.push(label),
+            }
+        }
+        if !old.is_empty() {
+            self.stop_inputs(&old, &begun);
+        }
+        refused
+    }
+
+    fn stop_inputs(&mut self, old: &[usize], begun: &[usize]) {
+        for &at in old {
+            let input = &mut self.inputs[at];
+            (input.life, input.tour, input.due) = (Life::Stopped, Tour::default(), Mono(u64::MAX));
+            self.ending += 1;
+        }
+        let (now, mut closed) = (self.world.clock.mono(), HashSet::new());
+        for id in 0..self.table.end() {
+            if let Some((input, path)) = self.table.quiet_mut(id).map(|cold| (cold.input, cold.path.clone())) {
+                match self.heir(input, &path, old, begun).filter(|_| old.contains(&usize::from(input))) {
+                    Some(heir) => {
+                        self.table.quiet_mut(id).into_iter().for_each(|cold| (cold.input, cold.seen) = (heir, 0));
+                        continue;
+                    }
+                    None => self.table.thaw_if(id, |cold| old.contains(&usize::from(cold.input))),
+                }
+            }
+            let Some((input, path)) = self.table.get(id).map(|f| (f.input, f.path.clone())) else { continue };
+            if !old.contains(&usize::from(input)) {
+                continue;
+            }
+            match self.heir(input, &path, old, begun) {
+                Some(heir) => self.goes_on_with(id, heir, now),
+                None if self.stops(id, now) => drop(closed.insert(id)),
+                None => {}
+            }
+        }
+        self.ready.retain(|id| !closed.contains(&id));
+        closed.iter().for_each(|id| self.note_behind(*id));
+        old.iter().for_each(|at| self.inputs[*at].spec.paths = Vec::new());
+        self.set_compression();
+    }
+
+    /// The input among those that have begun that has a file of an old one now.
+    fn heir(&self, input: u16, path: &Path, old: &[usize], begun: &[usize]) -> Option<u16> {
+        let from = old.iter().find(|at| **at == usize::from(input)).and_then(|at| self.inputs.get(*at))?;
+        let is_heir = |at: &&usize| {
+            let Some(to) = self.inputs.get(**at).filter(|to| to.group == from.group) else { return false };
+            let (spec, bytes) = (&to.spec, path.as_os_str().as_bytes());
+            let same = spec.identity == from.spec.identity && spec.symlinks == from.spec.symlinks;
+            let left_out = spec.exclude_files.iter().any(|r| r.is_match(bytes))
+                || (!spec.include_files.is_empty() && !spec.include_files.iter().any(|r| r.is_match(bytes)));
+            same && spec.compression == from.spec.compression
+                && !left_out
+                && spec.paths.iter().any(|glob| glob.matches(path))
+        };
+        begun.iter().find(is_heir).and_then(|at| u16::try_from(*at).ok())
+    }
+
+    /// A file goes on with another input of its group.
+    pub(crate) fn goes_on_with(&mut self, id: FileId, input: u16, now: Mono) {
+        let draining = self.is_draining(input);
+        let Some(f) = self.table.get_mut(id) else { return };
+        // What was looked at without giving an event may give one in the other input's eyes.
+        (f.input, f.source, f.scanned_to, f.grow) = (input, Weak::new(), f.pos, 0);
+        (f.group_at, f.seen, f.quiet, f.errors) = (None, 0, 0, 0);
+        f.drain = if draining { Drain::Pending } else { Drain::No };
+        self.write_entry(id);
+        self.bind_and_consider(id, now);
+        self.schedule(id, now);
+    }
+
+    /// A file stops with its input. True: nothing more is read of it.
+    fn stops(&mut self, id: FileId, now: Mono) -> bool {
+        let Some(f) = self.table.get(id) else { return false };
+        if f.gone && f.len > f.pos {
+            if f.fd.is_some() && f.key.is_some() {
+                self.table.get_mut(id).into_iter().for_each(|f| f.drain = Drain::Pending);
+                self.consider(id, now);
+                return false;
+            }
+            self.give_up(id, LossCause::Deleted);
+        }
+        self.close(id);
+        if let Some(f) = self.table.get_mut(id) {
+            (f.len, f.sure_len, f.scanned_to) = (f.pos, f.pos, f.pos);
+            (f.queued, f.look_at, f.group_at, f.drain) = (false, None, None, Drain::Done);
+        }
+        true
+    }
+
+    /// Whether a file's input has stopped, and nothing more is to be read of the file.
+    pub(crate) fn has_stopped(&self, id: FileId) -> bool {
+        let stopped = |input: u16| self.inputs.get(usize::from(input)).is_some_and(|i| i.life == Life::Stopped);
+        self.table.get(id).is_some_and(|f| f.drain == Drain::Done && stopped(f.input))
+    }
+
+    /// A file that has stopped is found by an input that hasn't: it goes on there.
+    pub(crate) fn take_over_stopped(&mut self, id: FileId, input: u16, now: Mono) {
+        if self.table.get(id).is_some_and(|f| f.input != input) && self.has_stopped(id) {
+            self.goes_on_with(id, input, now);
+        }
+    }
+}
