@@ -32,7 +32,7 @@ pub use mount::Mounts;
 pub use mount::divide::{Division, MAX_SHARES, Share};
 pub use options::{limits, sections, specs, specs_from_root};
 pub use scan::{Glob, PatternError, names_of};
-pub use spec::{Backoff, Budget, Close, Compression, Identity, InputSpec, Limits, Order, Own};
+pub use spec::{Backoff, Budget, Close, Compression, Identity, InputSpec, Limits, Order, Own, TakeOver};
 pub use standing::Standing;
 pub use stdin::StdinThread;
 pub use thread::{BatchSink, HarvestThread, Report, Waker};

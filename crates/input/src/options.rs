@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use crate::net::Listen;
 use crate::parse::{Chain, ChainOptions, Pattern};
 use crate::scan::{Glob, PatternError};
-use crate::spec::{Backoff, Close, Compression, Identity, InputSpec, Limits, Order};
+use crate::spec::{Backoff, Close, Compression, Identity, InputSpec, Limits, Order, TakeOver};
 
 /// What all inputs share: the general settings `tags`, `fields`, `fields_under_root`.
 struct Globals {
@@ -198,7 +198,10 @@ fn kind(s: &Section<'_>) -> Result<InputKind, Error> {
 
 fn desc(s: &Section<'_>, kind: InputKind, globals: &Globals) -> Result<InputDesc, Error> {
     let v5 = s.compat() == Compat::V5;
-    let mut tags = globals.tags.clone();
+    // Filebeat marks what a filestream sends that takes over.
+    let marked = kind == InputKind::Filestream && take_over(s)?.is_some();
+    let mut tags: Vec<String> = marked.then(|| "take_over".to_owned()).into_iter().collect();
+    tags.extend(globals.tags.iter().cloned());
     tags.extend(s.strings("tags")?);
     let (mut fields, mut root_fields) = (Map::new(), Map::new());
     let under_root = s.bool("fields_under_root")?.unwrap_or(false);
@@ -347,6 +350,7 @@ fn filestream_options(s: &Section<'_>, spec: &mut InputSpec) -> Result<(), Error
         factor: 2.0,
     };
     spec.tail = s.bool("seek_to_tail")?.unwrap_or(false);
+    spec.take_over = take_over(s)?;
     if v9 {
         spec.compression = compression(s)?;
     }
@@ -361,6 +365,28 @@ fn filestream_options(s: &Section<'_>, spec: &mut InputSpec) -> Result<(), Error
         _ => {}
     }
     Ok(())
+}
+
+/// `take_over`: a switch, or (8.19, 9.1 and later) a section.
+fn take_over(s: &Section<'_>) -> Result<Option<TakeOver>, Error> {
+    const KEY: &str = "take_over";
+    let mut take = TakeOver::default();
+    let on = match s.bool(KEY) {
+        Ok(on) => on.unwrap_or(false),
+        Err(_) => {
+            let Some(section) = s.section(KEY)? else { return Ok(None) };
+            take.from_ids = section.strings("from_ids")?;
+            take.stream = match section.choice("stream", &["", "all", "stdout", "stderr"])? {
+                Some(one @ ("stdout" | "stderr")) => Some(one.to_owned()),
+                _ => None,
+            };
+            section.bool("enabled")?.unwrap_or(false)
+        }
+    };
+    if on && s.str("id")?.is_none_or(|id| id.is_empty()) {
+        return Err(s.error(KEY, "needs an id that no other filestream has", "give the input an `id`"));
+    }
+    Ok(on.then_some(take))
 }
 
 /// `compression`; 9.2 had `gzip_experimental` for what is `auto` now.
@@ -457,6 +483,32 @@ mod tests {
         let list = if dialect == "5.6" { "prospectors" } else { "inputs" };
         let yaml = format!("pillion.compat: {dialect}\nfilebeat.{list}:\n- paths: [/l/*.log]\n{more}");
         read(&yaml).map(|mut specs| specs.remove(0))
+    }
+
+    #[test]
+    fn what_is_taken_over() {
+        let from = |ids: &[&str], stream: Option<&str>| {
+            let from_ids = ids.iter().map(|id| (*id).to_owned()).collect();
+            Some(TakeOver { from_ids, stream: stream.map(str::to_owned) })
+        };
+        for (text, want) in [
+            ("", None),
+            ("  take_over: true\n", from(&[], None)),
+            ("  take_over: false\n", None),
+            ("  take_over.enabled: true\n", from(&[], None)),
+            ("  take_over: {enabled: true, from_ids: [a, b]}\n", from(&["a", "b"], None)),
+            ("  take_over: {enabled: true, stream: stderr}\n", from(&[], Some("stderr"))),
+            ("  take_over: {enabled: false, from_ids: [a]}\n", None),
+            ("  take_over: ~\n", None),
+        ] {
+            let spec = input("8", &format!("  type: filestream\n  id: x\n  tags: [own]\n{text}")).unwrap();
+            let tags: &[&str] = if want.is_some() { &["take_over", "own"] } else { &["own"] };
+            assert_eq!(spec.desc.tags, tags, "{text}");
+            assert_eq!(spec.take_over, want, "{text}");
+        }
+        for text in ["  id: x\n  take_over: 42\n", "  id: x\n  take_over.enabled: 42\n", "  take_over: true\n"] {
+            assert!(input("9", &format!("  type: filestream\n{text}")).is_err(), "{text}");
+        }
     }
 
     #[test]

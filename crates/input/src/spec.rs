@@ -74,6 +74,15 @@ pub struct Backoff {
     pub factor: f64,
 }
 
+/// From which inputs a filestream takes over files (`take_over`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TakeOver {
+    /// From filestreams with these ids; none: from `log` and `container` inputs.
+    pub from_ids: Vec<String>,
+    /// From a `container` input that read this stream alone.
+    pub stream: Option<String>,
+}
+
 /// One input of the configuration.
 #[derive(Clone, Debug)]
 pub struct InputSpec {
@@ -125,6 +134,8 @@ pub struct InputSpec {
     pub backoff: Backoff,
     /// New files are read from their end on (`tail_files`, `seek_to_tail`).
     pub tail: bool,
+    /// Files that others have read are gone on with.
+    pub take_over: Option<TakeOver>,
     /// By what it is named when it has to go while others are read; 0: it never has to.
     pub label: u64,
 }
@@ -157,6 +168,7 @@ impl InputSpec {
             close: Close { inactive: Duration::from_secs(300), renamed: false, removed: true, eof: false, after: None },
             backoff: Backoff { init: Duration::from_secs(1), max: Duration::from_secs(10), factor: 2.0 },
             tail: false,
+            take_over: None,
             label: 0,
         }
     }

@@ -229,7 +229,10 @@ const FILESTREAM: &[Row] = &[
     Row("compression", "9", T),
     Row("gzip_experimental", "9", T),
     Row("delete", "9", R("files aren't deleted after they have been shipped")),
-    Row("take_over", NEW, R("taking over another input's registry entries isn't supported")),
+    Row("take_over", NEW, T),
+    Row("take_over.enabled", NEW, T),
+    Row("take_over.from_ids", NEW, T),
+    Row("take_over.stream", NEW, T),
     Row(
         "rotation.external",
         NEW,

@@ -59,11 +59,11 @@ pub(crate) enum Bind {
 }
 
 /// What tells a file apart, and the registry keys under which its earlier state may be.
-struct Ident {
-    identifier: Identifier,
-    fingerprint_len: u32,
+pub(crate) struct Ident {
+    pub(crate) identifier: Identifier,
+    pub(crate) fingerprint_len: u32,
     /// The best first.
-    candidates: Vec<Identifier>,
+    pub(crate) candidates: Vec<Identifier>,
 }
 
 /// The lengths of all growing fingerprints in the registry.
@@ -174,7 +174,7 @@ impl Harvester {
         self.begins_or_waits(id, &ident, now)
     }
 
-    /// Nothing is known of a file: it begins, unless a sidecar reads it, or has left a cursor beside it.
+    /// Nothing is known of a file: it begins, unless a sidecar reads it or has left a cursor beside it, or it is another input's.
     fn begins_or_waits(&mut self, id: FileId, ident: &Ident, now: Mono) -> Bind {
         match self.left_beside(id, &ident.identifier, now) {
             Ok(Beside::Nothing) => {}
@@ -184,6 +184,9 @@ impl Harvester {
                 return Bind::Bound;
             }
             Err(e) => return Bind::Failed(e),
+        }
+        if self.takes_over(id, ident, now) {
+            return Bind::Bound;
         }
         self.begin(id, ident);
         if let Some(f) = self.table.get(id) {
@@ -258,7 +261,7 @@ impl Harvester {
     }
 
     /// Goes on where an earlier run, or a former life, has stopped.
-    fn resume(&mut self, id: FileId, entry: &Entry, now: Mono) {
+    pub(crate) fn resume(&mut self, id: FileId, entry: &Entry, now: Mono) {
         let former = self.former.remove(&entry.key);
         let (incarnation, fingerprint) = (self.new_incarnation(), self.is_fingerprinted(id));
         let Some(f) = self.table.get_mut(id) else { return };
@@ -566,7 +569,7 @@ pub(crate) fn words_of(spec: &InputSpec) -> Arc<LogWords> {
     Arc::new(LogWords { input_type: input_type.to_owned(), prev_id: String::new(), meta: spec.meta.clone() })
 }
 
-fn kind_of(input: &Input, f: &FileState, fingerprint_len: u32) -> Kind {
+pub(crate) fn kind_of(input: &Input, f: &FileState, fingerprint_len: u32) -> Kind {
     let spec = &input.spec;
     if spec.is_filestream() {
         let v9 = spec.registry_v9;
@@ -579,7 +582,7 @@ fn kind_of(input: &Input, f: &FileState, fingerprint_len: u32) -> Kind {
     Kind::Log(LogState { ino: f.ino, dev: f.dev, words: Arc::clone(&input.words) })
 }
 
-fn entry_for(spec: &InputSpec, kind: Kind, identifier: &Identifier, f: &FileState) -> Entry {
+pub(crate) fn entry_for(spec: &InputSpec, kind: Kind, identifier: &Identifier, f: &FileState) -> Entry {
     let source = Arc::clone(f.path.text());
     let mut entry = Entry::new(kind, &spec.desc.id, identifier, source, f.incarnation);
     (entry.offset, entry.birth_ns, entry.guard) = (f.pos, f.birth_ns, f.guard);

@@ -41,6 +41,7 @@ mod rules;
 mod shared;
 mod sums;
 mod table;
+mod take_over;
 mod timers;
 mod tour;
 mod trust;
@@ -237,8 +238,7 @@ pub struct Harvester {
     started_ms: i64,
     /// How many steps in a row weren't reading while there was something to read.
     owed: u8,
-    /// Counts what was done beside reading.
-    turns: u8,
+    turns: u8, // counts what was done beside reading
     draining: bool,
     /// Some files are compressed: what the world's file system is told of them.
     unzip: Option<Arc<unzip::Shared>>,

@@ -18,4 +18,5 @@ mod replicas;
 mod seats;
 mod shards;
 mod sweep;
+mod take_over;
 mod told;
