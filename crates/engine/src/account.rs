@@ -215,6 +215,12 @@ impl Accounts {
         &self.totals
     }
 
+    /// Whether nothing of a file was refused or lost. Of one without an account: whether nothing was of any file.
+    pub fn is_whole(&self, path: &str) -> bool {
+        let counts = self.files.get(path).map_or(self.totals, FileAccount::counts);
+        counts.dropped + counts.dead_lettered + counts.lost_bytes == 0
+    }
+
     /// Each input of which something was read, in the order of that.
     pub fn inputs(&self) -> &[(Arc<InputDesc>, Counts)] {
         &self.inputs
@@ -235,6 +241,16 @@ impl Accounts {
 mod tests {
     use super::*;
     use pillion_event::InputKind;
+
+    #[test]
+    fn a_file_is_whole_until_something_of_it_is_refused() {
+        let mut accounts = Accounts::default();
+        assert!(accounts.is_whole("/a"), "nothing is wrong anywhere");
+        accounts.add(&"/a".into(), &Counts { events: 2, acked: 2, ..Counts::default() });
+        accounts.add(&"/b".into(), &Counts { events: 2, acked: 1, dropped: 1, ..Counts::default() });
+        assert!(accounts.is_whole("/a") && !accounts.is_whole("/b"));
+        assert!(!accounts.is_whole("/c"), "it may be this one");
+    }
 
     #[test]
     fn an_input_that_comes_again_under_its_id_goes_on() {

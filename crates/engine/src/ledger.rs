@@ -328,6 +328,11 @@ impl Ledger {
         (books.accounts().clone(), books.unacked())
     }
 
+    /// Whether the target has refused nothing of a file in this run, as far as is known.
+    pub fn is_whole(&self, path: &str) -> bool {
+        lock(&self.books).accounts().is_whole(path)
+    }
+
     /// The totals so far.
     pub fn totals(&self) -> Counts {
         *lock(&self.books).accounts().totals()

@@ -353,6 +353,7 @@ fn filestream_options(s: &Section<'_>, spec: &mut InputSpec) -> Result<(), Error
     spec.take_over = take_over(s)?;
     if v9 {
         spec.compression = compression(s)?;
+        spec.delete_after = delete_after(s, spec.compression)?;
     }
     if v9 {
         spec.show_owner = s.bool("include_file_owner_name")?.unwrap_or(false);
@@ -365,6 +366,17 @@ fn filestream_options(s: &Section<'_>, spec: &mut InputSpec) -> Result<(), Error
         _ => {}
     }
     Ok(())
+}
+
+/// `delete`: after which time delivered files go.
+fn delete_after(s: &Section<'_>, compression: Compression) -> Result<Option<Duration>, Error> {
+    let on = s.bool("delete.enabled")?.unwrap_or(false);
+    let grace = s.duration("delete.grace_period")?.unwrap_or(Duration::from_secs(30 * 60));
+    if on && compression != Compression::None {
+        let why = "can't be used with `compression`: what was read of a compressed file isn't what lies there";
+        return Err(s.error("delete.enabled", why, "leave one of the two out"));
+    }
+    Ok(on.then_some(grace))
 }
 
 /// `take_over`: a switch, or (8.19, 9.1 and later) a section.
@@ -483,6 +495,21 @@ mod tests {
         let list = if dialect == "5.6" { "prospectors" } else { "inputs" };
         let yaml = format!("pillion.compat: {dialect}\nfilebeat.{list}:\n- paths: [/l/*.log]\n{more}");
         read(&yaml).map(|mut specs| specs.remove(0))
+    }
+
+    #[test]
+    fn what_is_deleted() {
+        let read =
+            |text: &str| input("9", &format!("  type: filestream\n  id: x\n{text}")).map(|spec| spec.delete_after);
+        for (text, want) in [
+            ("", None),
+            ("  delete.enabled: true\n", Some(1800)),
+            ("  delete: {enabled: true, grace_period: 5s}\n", Some(5)),
+            ("  delete: {enabled: false, grace_period: 5s}\n", None),
+        ] {
+            assert_eq!(read(text), Ok(want.map(Duration::from_secs)), "{text}");
+        }
+        assert!(read("  delete.enabled: true\n  compression: auto\n").is_err());
     }
 
     #[test]

@@ -134,6 +134,8 @@ pub struct InputSpec {
     pub backoff: Backoff,
     /// New files are read from their end on (`tail_files`, `seek_to_tail`).
     pub tail: bool,
+    /// Files are deleted when they are closed, all of them is acknowledged, and nothing has changed for so long.
+    pub delete_after: Option<Duration>,
     /// Files that others have read are gone on with.
     pub take_over: Option<TakeOver>,
     /// By what it is named when it has to go while others are read; 0: it never has to.
@@ -168,6 +170,7 @@ impl InputSpec {
             close: Close { inactive: Duration::from_secs(300), renamed: false, removed: true, eof: false, after: None },
             backoff: Backoff { init: Duration::from_secs(1), max: Duration::from_secs(10), factor: 2.0 },
             tail: false,
+            delete_after: None,
             take_over: None,
             label: 0,
         }

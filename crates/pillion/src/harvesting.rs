@@ -314,6 +314,8 @@ impl Start<'_> {
             Some(replica) => harvester.sharing(Arc::clone(replica.ours()) as Arc<dyn Shares>),
             None => harvester,
         };
+        let ledger = Arc::clone(self.place.ledger);
+        let harvester = harvester.asking(Arc::new(move |path| ledger.is_whole(path)));
         let name = if number == 0 { "harvest".into() } else { format!("harvest-{number}") };
         // No watch tells what other machines do.
         let watch = share.mounts.is_empty() && self.place.seat.watches;

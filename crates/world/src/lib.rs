@@ -9,10 +9,11 @@
 //! `disallowed-methods` says so), so that one seed replays a run.
 //!
 //! Two further file systems lie over others: [`Beneath`], from which no path leads out, and [`Home`], with device numbers
-//! that mean the same on every machine.
+//! that mean the same on every machine. [`put_aside`] is how a file goes.
 //!
 //! Tested in `real.rs` against the real file system, and everywhere by the simulation.
 
+mod aside;
 mod beneath;
 pub mod calendar;
 mod clock;
@@ -25,6 +26,7 @@ pub mod rotated;
 
 use std::sync::Arc;
 
+pub use aside::put_aside;
 pub use beneath::Beneath;
 pub use clock::{Clock, Mono, UnixMillis, rfc3339};
 pub use fs::{DirEntry, File, FileKind, Fs, FsKind, Lock, Meta, OpenHow};

@@ -79,7 +79,8 @@ impl Harvester {
             return;
         }
         let quiet_for = now.since(f.active);
-        let ended = f.is_deleted() && close.removed && quiet_for >= AFTER_DELETION;
+        let removed = close.removed || i.spec.delete_after.is_some();
+        let ended = f.is_deleted() && removed && quiet_for >= AFTER_DELETION;
         if ended || quiet_for >= close.inactive || (f.renamed && close.renamed) {
             if f.gone && f.len > f.pos {
                 // An unfinished last line of a file that nobody can open any more: it is an event as it is.
@@ -112,7 +113,8 @@ impl Harvester {
         let group = f.group_at.filter(|_| !f.queued && f.errors == 0);
         let mut at = [look, group].into_iter().flatten().min();
         if f.fd.is_some() {
-            let quiet = if f.is_deleted() && close.removed { AFTER_DELETION } else { close.inactive };
+            let removed = close.removed || i.spec.delete_after.is_some();
+            let quiet = if f.is_deleted() && removed { AFTER_DELETION } else { close.inactive };
             let idle = (!f.unread() && !f.queued).then(|| f.active.plus(quiet).max(now.plus(Duration::from_millis(1))));
             at = [at, idle, close.after.map(|a| f.opened.plus(a))].into_iter().flatten().min();
         }

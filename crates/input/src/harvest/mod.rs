@@ -22,11 +22,13 @@
 
 mod account;
 mod cold;
+mod delete;
 mod descriptors;
 mod drain;
 mod due;
 mod elsewhere;
 mod file;
+mod folders;
 mod gone;
 mod hints;
 mod identity;
@@ -54,15 +56,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use pillion_event::{Batch, BatchId, Incarnation};
 use pillion_registry::{LogWords, Registry};
-use pillion_world::{FsKind, Mono, World};
+use pillion_world::{Mono, World};
 
 pub use account::{FileAccount, Loss, LossCause, Stats};
+pub use delete::Whole;
 pub use file::Tally;
 pub use live::InputId;
 pub use shared::{Beside, Known, Shares};
 
 use crate::at::At;
 use crate::harvest::account::Books;
+use crate::harvest::delete::Deleting;
+use crate::harvest::folders::Folder;
 use crate::harvest::hints::Hints;
 use crate::harvest::identity::Former;
 use crate::harvest::live::Life;
@@ -142,23 +147,6 @@ pub enum Hint {
     Path(PathBuf),
     /// Names that the hints don't tell: search all paths.
     All,
-}
-
-/// A folder, as far as the harvester has to know it.
-pub(crate) struct Folder {
-    network: bool,
-    /// On a file system whose descriptors may not follow files ([`FsKind::Userspace`]).
-    userspace: bool,
-    /// Nothing in it is read: Pillion writes there.
-    own: bool,
-    /// A watch tells what happens in it.
-    watched: bool,
-    /// The path without links.
-    real: PathBuf,
-    /// How often it was listed.
-    seen: u32,
-    /// Its device and inode when it was listed last: another folder at its path has no watch.
-    inode: (u64, u64),
 }
 
 /// One input and where its search stands.
@@ -246,6 +234,7 @@ pub struct Harvester {
     unzipping: Vec<FileId>,
     /// Other processes read the same folders.
     sharing: Option<Sharing>,
+    deleting: Deleting,
     /// Which problems were said already.
     said: BTreeSet<(PathBuf, &'static str)>,
 }
@@ -318,6 +307,7 @@ impl Harvester {
             unzip: None,
             unzipping: Vec::new(),
             sharing: None,
+            deleting: Deleting::default(),
             said: BTreeSet::new(),
         };
         for input in inputs {
@@ -386,6 +376,9 @@ impl Harvester {
         } else if let Some(id) = self.timers.pop(now, &mut self.table) {
             self.owed = self.owed.saturating_add(1);
             self.on_timer(id, now);
+        } else if let Some(id) = self.deleting.due.pop_front() {
+            self.owed = self.owed.saturating_add(1);
+            self.goes(id, now);
         } else if let Some(input) = self.search_due(now).filter(|_| self.may_search()) {
             self.owed = OWED;
             self.search(input, now);
@@ -546,35 +539,6 @@ impl Harvester {
     fn note_behind(&self, id: FileId) {
         let queued = self.table.get(id).filter(|f| f.queued);
         self.at.note(id, queued.map(|f| Behind { path: Arc::clone(f.path.text()), from: f.pos, to: f.len }));
-    }
-
-    /// What is known of a folder; looked up once for each search.
-    fn folder(&mut self, dir: &Path) -> &Folder {
-        if !self.folders.contains_key(dir) {
-            self.at.set(dir);
-            // What can't be asked for is taken for the worst but one: descriptors follow files on most.
-            let kind = self.world.fs.kind(dir).unwrap_or(FsKind::Network);
-            let (network, userspace) = (kind.is_network(), kind == FsKind::Userspace);
-            let real = self.world.fs.canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
-            let own = self.own.dirs.iter().any(|d| real.starts_with(d));
-            if !network && !own {
-                self.unwatched.push(dir.to_owned());
-            }
-            self.folders.insert(
-                dir.to_owned(),
-                Folder { network, userspace, own, watched: false, real, seen: 0, inode: (0, 0) },
-            );
-        }
-        // It was just put there; a folder that nothing is known of would be one on a network.
-        self.folders.entry(dir.to_owned()).or_insert_with(|| Folder {
-            network: true,
-            userspace: false,
-            own: false,
-            watched: false,
-            real: dir.to_owned(),
-            seen: 0,
-            inode: (0, 0),
-        })
     }
 }
 

@@ -61,7 +61,7 @@ pub(crate) struct Tour {
     /// When it began.
     begun: Mono,
     /// When the next one may begin, however soon it is asked for.
-    not_before: Mono,
+    pub(crate) not_before: Mono,
     /// Something changed behind the walk: search once more.
     again: bool,
     /// A name that was listed was gone when it was looked at.
@@ -155,6 +155,10 @@ impl Harvester {
         let Some(i) = self.inputs.get_mut(input) else { return };
         match i.tour.phase {
             Phase::Resting => {
+                if i.tours == 0 {
+                    self.bring_back(input);
+                }
+                let Some(i) = self.inputs.get_mut(input) else { return };
                 i.tour.phase = Phase::Walking;
                 i.tour.begun = now;
                 i.tour.number = i.tour.number.wrapping_add(1).max(1);
@@ -307,6 +311,7 @@ impl Harvester {
             true => i.tour.not_before,
             false => now.plus(i.spec.scan_every),
         };
+        self.look_for_leaving(input, now);
         if self.is_draining(input as u16) && !failed {
             self.searched_at_drain(input);
         }

@@ -4,7 +4,7 @@
 //!
 //! Always holds: patterns that share a folder share its listing; a folder that only one name can match in isn't listed;
 //! a folder that can't be listed is reported, and what lies below isn't taken for gone; a folder of registries that lie
-//! beside logs, anybody's, isn't looked into whatever the patterns say. The depth is bounded by the
+//! beside logs, anybody's, isn't looked into whatever the patterns say, nor one of files that are being deleted. The depth is bounded by the
 //! patterns, so that links in a circle end.
 //!
 //! Tested below and with the harvester.
@@ -22,6 +22,9 @@ use pillion_world::{FileKind, Fs};
 pub(crate) use glob::{At, Next};
 pub use glob::{Glob, PatternError};
 pub(crate) use names::Names;
+
+/// Where files lie that are being deleted, in their own folder (`harvest/delete.rs`).
+pub(crate) const LEAVING: &str = ".pillion-leaving";
 
 /// A folder to look at.
 #[derive(Debug)]
@@ -133,7 +136,7 @@ fn visit(
     found: &mut Names,
     below: &mut Vec<(OsString, Vec<At>)>,
 ) {
-    if kind == FileKind::Other || name == FOLDER {
+    if kind == FileKind::Other || name == FOLDER || name == LEAVING {
         return;
     }
     let mut next = Next::default();

@@ -97,6 +97,14 @@ impl Rig {
         self.harvester = harvester;
     }
 
+    /// A restart, after which the harvester is changed before its first step.
+    pub fn restart_with(&mut self, change: impl FnOnce(Harvester) -> Harvester) {
+        self.restart();
+        let (world, registry) = (self.world.clone(), Arc::clone(&self.registry));
+        let spare = Harvester::new(world, registry, Vec::new(), &Own::default(), self.limits, &Arc::default());
+        self.harvester = change(std::mem::replace(&mut self.harvester, spare));
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.tmp.path().join("logs").join(name)
     }

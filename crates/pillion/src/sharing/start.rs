@@ -79,6 +79,11 @@ pub(crate) fn check(sharing: &Sharing, parts: &Assembled, flags: &RunFlags) -> R
         if kind == InputKind::Stdin {
             return Err("pillion.shards: standard input can't be shared; remove the input stdin".into());
         }
+        if input.delete_after.is_some() {
+            return Err(format!(
+                "pillion.shards: the input {id:?} can't delete files, which may be another replica's by then; `pillion sweep` can"
+            ));
+        }
         if kind.is_network() {
             return Err(format!(
                 "pillion.shards: what comes to the input {} of one replica can't be shared; give it a Pillion of its own",

@@ -152,7 +152,7 @@ fn make_ready(parts: &mut Assembled) {
     parts.inputs.retain(|input| input.desc.kind != InputKind::Stdin && !input.desc.kind.is_network());
     for input in &mut parts.inputs {
         // What the dead one would have read in its time isn't too old now.
-        (input.ignore_older, input.tail) = (None, false);
+        (input.ignore_older, input.tail, input.delete_after) = (None, false, None);
         (input.ignore_before_start, input.ignore_before_first_start) = (false, false);
     }
 }

@@ -19,7 +19,7 @@ use pillion_event::Guard;
 use pillion_registry::beside::{self, FOLDER, Owner};
 use pillion_registry::foreign::{self, Bounds};
 use pillion_registry::{Entry, Error, Identifier, Options};
-use pillion_world::{File, FileKind, Home, Meta, OpenHow, World};
+use pillion_world::{File, FileKind, Home, Meta, World, put_aside};
 
 use super::Root;
 use super::find::{Found, REGISTRY};
@@ -119,30 +119,8 @@ impl Place {
         let name = hash(&entry.key);
         let leaving = self.data.join(LEAVING).join(&name);
         let source = Path::new(&*entry.source);
-        if self.world.fs.stat(&leaving, false).is_err() {
-            let file = self.world.fs.open(source, OpenHow::ReadNoFollow)?;
-            if !self.fits(&*file, entry)? {
-                return Ok(None);
-            }
-            self.make(LEAVING)?;
-            // In one step, on NFS too: nothing is there, in a folder that is ours while we hold its lock. Two names and then one
-            // less would take away what somebody put in the file's place in between.
-            self.world.fs.rename(source, &leaving)?;
-            self.world.fs.sync_dir(&self.data.join(LEAVING))?;
-        }
-        if let (Ok(aside), Ok(there)) = (self.world.fs.stat(&leaving, false), self.world.fs.stat(source, false))
-            && (aside.ino, aside.dev) == (there.ino, there.dev)
-        {
-            // A second name that an earlier sweep couldn't take back.
-            self.world.fs.remove(&leaving)?;
+        if !put_aside(&*self.world.fs, source, &leaving, &|file| self.fits(file, entry))? {
             return Ok(None);
-        }
-        // By now, or since a sweep that was killed here, it is where nobody looks for it.
-        let aside = self.world.fs.open(&leaving, OpenHow::ReadNoFollow).and_then(|file| self.fits(&*file, entry));
-        if !matches!(aside, Ok(true)) {
-            // Also what can't be opened: a link, whose place this isn't.
-            self.world.fs.rename_new(&leaving, source)?;
-            return aside.map(|_| None);
         }
         match self.after {
             After::Delete(_) => self.world.fs.remove(&leaving)?,

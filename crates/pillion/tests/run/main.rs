@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a failing call is a failing test")]
 
 mod commands;
+mod delete;
 mod ends;
 mod exec;
 mod fields;

@@ -7,7 +7,7 @@ use pillion_event::Incarnation;
 use pillion_registry::beside::Heart;
 use pillion_registry::{FilestreamState, Kind, Registry};
 use pillion_sim::world::{App, Crash, SimWorld};
-use pillion_world::{DirEntry, Fs, FsKind, Lock};
+use pillion_world::{DirEntry, Fs, FsKind, Lock, OpenHow};
 use serde_json::json;
 
 use super::*;

@@ -1,0 +1,220 @@
+//! Files that are deleted once they are delivered (`delete.*` of filestream).
+//!
+//! Comes in: the files of an input, after each of its searches. Goes out: those deleted that may go.
+//!
+//! ```text
+//! read to its end, closed (`close.*`), all acknowledged ─▶ waits for the grace period ─▶ put aside, looked at again ─▶ removed
+//!          ▲                                                       │ it has changed           │ swapped or written to
+//!          └───────────────────────────────────────────────────────┴──────────────────────────┘
+//! ```
+//!
+//! Always holds: a file goes only when the registry says durably that all of it is acknowledged, nothing of it was refused by
+//! the target, and its descriptor says right before: a regular file with one name, the inode, length, time and last bytes
+//! that were read. It is open while it goes: what somebody who has it open writes at the last moment is read like that of any
+//! deleted file. One that was put aside by a process that was killed then gets its name back at the next start, and waits
+//! anew. In the end of a run nothing is deleted. Facts: Filebeat's documentation, "Removing files after ingestion".
+//! Tested in `tests/delete.rs`, and with a crash at every step in the simulation's `tests/delete.rs`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pillion_event::{Guard, Incarnation};
+use pillion_world::{File, FileKind, Mono, put_aside};
+
+use crate::harvest::Harvester;
+use crate::harvest::file::{FileState, differ, ns};
+use crate::harvest::identity::read_exactly;
+use crate::harvest::look::missing;
+use crate::harvest::table::FileId;
+use crate::scan::LEAVING;
+
+/// Whether the target has taken all that was read of a file in this process.
+pub type Whole = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// Files that are to be deleted.
+#[derive(Default)]
+pub(crate) struct Deleting {
+    waiting: BTreeMap<FileId, Leaving>,
+    /// Those whose time has come.
+    pub(crate) due: VecDeque<FileId>,
+    whole: Option<Whole>,
+}
+
+/// A file that waits to be deleted.
+struct Leaving {
+    input: u16,
+    life: Incarnation,
+    pos: u64,
+    due: Mono,
+}
+
+/// What a file has to be when it goes.
+struct Expected {
+    dev: u64,
+    ino: u64,
+    birth: Option<std::num::NonZeroI64>,
+    mtime_ns: i64,
+    len: u64,
+    guard: Guard,
+}
+
+impl Expected {
+    fn of(f: &FileState) -> Expected {
+        let (dev, ino, birth) = (f.dev, f.ino, f.birth_ns);
+        Expected { dev, ino, birth, mtime_ns: f.mtime_ns, len: f.pos, guard: f.guard }
+    }
+
+    fn fits(&self, file: &dyn File) -> io::Result<bool> {
+        let meta = file.stat()?;
+        let same = (meta.dev, meta.ino) == (self.dev, self.ino) && !differ(self.birth, ns(meta.birth_ns));
+        let unchanged = meta.len == self.len && meta.mtime_ns as i64 == self.mtime_ns;
+        if meta.kind != FileKind::File || meta.nlink != 1 || !same || !unchanged || self.guard.len == 0 {
+            return Ok(false);
+        }
+        let known = u64::from(self.guard.len);
+        let tail = read_exactly(file, self.len.saturating_sub(known), known as usize)?;
+        Ok(Guard::of(&tail) == self.guard)
+    }
+}
+
+/// Where a life of a file lies while it goes.
+fn aside(path: &Path, life: Incarnation) -> Option<PathBuf> {
+    let mut name = OsString::from(format!("{:032x}-", life.0));
+    name.push(path.file_name()?);
+    Some(path.parent()?.join(LEAVING).join(name))
+}
+
+impl Harvester {
+    /// Deletes nothing of which this says that the target hasn't taken all. To be called before the first step.
+    #[must_use]
+    pub fn asking(mut self, whole: Whole) -> Harvester {
+        self.deleting.whole = Some(whole);
+        self
+    }
+
+    /// After a search: which files of the input wait to be deleted, and which of them are due.
+    pub(crate) fn look_for_leaving(&mut self, input: usize, now: Mono) {
+        let Some(grace) = self.inputs.get(input).and_then(|i| i.spec.delete_after) else { return };
+        if self.is_draining(input as u16) {
+            return;
+        }
+        let mut waiting = BTreeMap::new();
+        for id in 0..self.table.end() {
+            self.table.thaw_if(id, |cold| usize::from(cold.input) == input);
+            if self.table.get(id).is_none_or(|f| usize::from(f.input) != input) {
+                continue;
+            }
+            let Some((life, pos)) = self.may_go(id, now) else { continue };
+            let known = self.deleting.waiting.get(&id).filter(|l| (l.life, l.pos) == (life, pos));
+            let due = known.map_or(now.plus(grace), |l| l.due);
+            if due <= now {
+                self.deleting.due.push_back(id);
+            }
+            waiting.insert(id, Leaving { input: input as u16, life, pos, due });
+        }
+        self.deleting.waiting.retain(|_, l| usize::from(l.input) != input);
+        self.deleting.waiting.append(&mut waiting);
+        // The next one that is due doesn't wait for the next search.
+        let next = self.deleting.waiting.values().filter(|l| usize::from(l.input) == input).map(|l| l.due).min();
+        if let (Some(next), Some(i)) = (next.filter(|next| *next > now), self.inputs.get_mut(input)) {
+            i.due = i.due.min(next.max(i.tour.not_before));
+        }
+    }
+
+    /// The life and the end of a file that may go, but for the time.
+    fn may_go(&self, id: FileId, now: Mono) -> Option<(Incarnation, u64)> {
+        let f = self.table.get(id)?;
+        let close = self.inputs.get(usize::from(f.input)).filter(|i| i.spec.delete_after.is_some())?.spec.close;
+        let read = f.pos > 0 && (f.pos, f.pos, f.pos) == (f.len, f.sure_len, f.scanned_to) && f.replays.is_none();
+        let at_rest = !f.gone && !f.queued && !f.link && !f.userspace && f.errors == 0 && f.group_at.is_none();
+        let closed = close.eof || now.since(f.active) >= close.inactive;
+        if !read || !at_rest || !closed {
+            return None;
+        }
+        let entry = self.registry.get(f.key.as_ref()?)?;
+        let acked = entry.incarnation == f.incarnation && entry.offset == f.pos && entry.intents.is_empty();
+        let whole = self.deleting.whole.as_ref().is_none_or(|whole| whole(f.path.text()));
+        (acked && whole).then_some((f.incarnation, f.pos))
+    }
+
+    /// Deletes a file that is due, unless it has changed.
+    pub(crate) fn goes(&mut self, id: FileId, now: Mono) {
+        // Most of them are quiet.
+        self.table.thaw_if(id, |_| true);
+        let life = self.may_go(id, now).filter(|_| !self.draining);
+        let Some(waits) = self.deleting.waiting.remove(&id).filter(|l| l.due <= now && life == Some((l.life, l.pos)))
+        else {
+            return;
+        };
+        let Some(path) = self.table.get(id).map(|f| f.path.to_path_buf()) else { return };
+        self.at.set(&path);
+        match self.put_away(id, &path, waits.life, now) {
+            Ok(true) => {
+                tracing::info!(path = %path.display(), bytes = waits.pos, "a file was deleted: all of it is acknowledged");
+                // Before it is closed it is looked at once more: somebody may have it open.
+                self.table.get_mut(id).into_iter().for_each(|f| f.look_at = None);
+                self.lost_its_name(id, now);
+            }
+            // It waits anew, as after any change.
+            Ok(false) => {}
+            Err(e) if missing(&e) => {}
+            Err(e) => {
+                self.say_once(&path, "a delivered file can't be deleted; it is tried again", &e);
+                self.deleting.waiting.insert(id, waits);
+            }
+        }
+    }
+
+    fn put_away(&mut self, id: FileId, path: &Path, life: Incarnation, now: Mono) -> io::Result<bool> {
+        let (Some(to), fs) = (aside(path, life), Arc::clone(&self.world.fs)) else { return Ok(false) };
+        self.registry.sync()?;
+        self.ensure_open(id, now)?;
+        let Some(f) = self.table.get(id).filter(|f| f.incarnation == life) else { return Ok(false) };
+        let expected = Expected::of(f);
+        let folder = to.parent().unwrap_or(path);
+        if fs.stat(folder, false).is_ok_and(|meta| meta.kind != FileKind::Dir) {
+            return Err(io::Error::other(format!("{} isn't a folder", folder.display())));
+        }
+        let gone = put_aside(&*fs, path, &to, &|file| expected.fits(file))?;
+        if gone {
+            fs.remove(&to)?;
+        }
+        // Others may be in it.
+        let _ = fs.remove_dir(folder);
+        Ok(gone)
+    }
+
+    /// Before an input's first search: what a process that was killed had put aside gets its name back.
+    pub(crate) fn bring_back(&mut self, input: usize) {
+        let Some(i) = self.inputs.get(input).filter(|i| i.spec.delete_after.is_some()) else { return };
+        let mut by_folder: BTreeMap<PathBuf, Vec<(PathBuf, PathBuf)>> = BTreeMap::new();
+        self.registry.visit(|entry| {
+            let path = Path::new(&*entry.source);
+            if i.spec.paths.iter().any(|glob| glob.matches(path))
+                && let Some(to) = aside(path, entry.incarnation)
+                && let Some(folder) = to.parent()
+            {
+                by_folder.entry(folder.to_owned()).or_default().push((to.clone(), path.to_owned()));
+            }
+        });
+        let fs = Arc::clone(&self.world.fs);
+        for (folder, files) in by_folder {
+            if !fs.stat(&folder, false).is_ok_and(|meta| meta.kind == FileKind::Dir) {
+                continue;
+            }
+            for (from, path) in files {
+                match fs.rename_new(&from, &path) {
+                    Ok(()) => {
+                        tracing::info!(path = %path.display(), "a file that was about to be deleted has its name again")
+                    }
+                    Err(e) if missing(&e) => {}
+                    Err(e) => self.say_once(&from, "a file that was about to be deleted stays where it is", &e),
+                }
+            }
+            let _ = fs.remove_dir(&folder);
+        }
+    }
+}

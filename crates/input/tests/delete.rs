@@ -1,0 +1,183 @@
+//! Files that are deleted once they are delivered.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a failing call is a failing test")]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use common::{Rig, desc};
+use pillion_event::InputKind;
+use pillion_input::Identity;
+
+const NONE: [&str; 0] = [];
+const GRACE: Duration = Duration::from_secs(60);
+
+/// Files are closed at their end, and go after [`GRACE`].
+fn rig(identity: Identity) -> Rig {
+    Rig::with(|spec| {
+        spec.desc = desc(InputKind::Filestream, "jobs");
+        (spec.identity, spec.registry_v9) = (identity, true);
+        (spec.close.eof, spec.delete_after) = (true, Some(GRACE));
+    })
+}
+
+fn native() -> Rig {
+    rig(Identity::Native)
+}
+
+/// The names in the folder of the logs, what is put aside included.
+fn names(rig: &Rig) -> Vec<String> {
+    let mut names = Vec::new();
+    for dir in [rig.path(""), rig.path(".pillion-leaving")] {
+        let listed = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        names.extend(listed.map(|entry| entry.file_name().into_string().unwrap()));
+    }
+    names.sort();
+    names
+}
+
+/// Lets time pass, a second at a time.
+fn pass(rig: &mut Rig, time: Duration) -> Vec<String> {
+    let mut seen = Vec::new();
+    for _ in 0..time.as_secs() {
+        rig.advance(Duration::from_secs(1));
+        seen.extend(rig.settle());
+    }
+    seen
+}
+
+#[test]
+fn a_file_goes_when_all_of_it_is_acknowledged_and_the_time_has_passed() {
+    for identity in [Identity::Native, Identity::Fingerprint { offset: 0, length: 64, growing: true }, Identity::Path] {
+        let mut rig = rig(identity);
+        rig.append("a.log", "one\ntwo\n");
+        rig.append("other.txt", "not an input's\n");
+        assert_eq!(rig.settle(), ["one", "two"]);
+        assert_eq!(pass(&mut rig, 3 * GRACE), NONE);
+        assert_eq!(names(&rig), ["a.log", "other.txt"], "not acknowledged");
+        rig.ack();
+        pass(&mut rig, GRACE - Duration::from_secs(1));
+        assert_eq!(names(&rig), ["a.log", "other.txt"], "the time hasn't passed");
+        pass(&mut rig, Duration::from_secs(12));
+        assert_eq!(names(&rig), ["other.txt"]);
+        pass(&mut rig, Duration::from_secs(30));
+        assert_eq!((rig.harvester.stats().files, rig.registry.len(), rig.lost()), (0, 0, 0));
+        assert_eq!(rig.drain(), NONE);
+    }
+}
+
+#[test]
+fn a_change_begins_the_time_anew() {
+    let mut rig = native();
+    rig.append("a.log", "one\n");
+    rig.settle();
+    rig.ack();
+    pass(&mut rig, GRACE / 2);
+    rig.append("a.log", "two\n");
+    assert_eq!(pass(&mut rig, Duration::from_secs(15)), ["two"]);
+    rig.ack();
+    pass(&mut rig, GRACE - Duration::from_secs(16));
+    assert_eq!(names(&rig), ["a.log"]);
+    pass(&mut rig, Duration::from_secs(40));
+    assert_eq!(names(&rig), NONE);
+}
+
+#[test]
+fn what_is_not_whole_or_not_at_its_end_stays() {
+    let mut rig = native();
+    rig.append("half.log", "one\nunfinished");
+    rig.append("empty.log", "");
+    rig.append("link.log", "two\n");
+    std::fs::hard_link(rig.path("link.log"), rig.path("second name")).unwrap();
+    let mut lines = rig.settle();
+    lines.sort();
+    assert_eq!(lines, ["one", "two"]);
+    rig.ack();
+    pass(&mut rig, 4 * GRACE);
+    assert_eq!(names(&rig), ["empty.log", "half.log", "link.log", "second name"]);
+}
+
+#[test]
+fn what_the_target_refused_keeps_its_file() {
+    let whole = Arc::new(AtomicBool::new(false));
+    let mut rig = native();
+    let asked = Arc::clone(&whole);
+    rig.restart_with(|harvester| harvester.asking(Arc::new(move |_| asked.load(Ordering::SeqCst))));
+    rig.append("a.log", "one\n");
+    rig.settle();
+    rig.ack();
+    pass(&mut rig, 2 * GRACE);
+    assert_eq!(names(&rig), ["a.log"]);
+    whole.store(true, Ordering::SeqCst);
+    pass(&mut rig, 2 * GRACE);
+    assert_eq!(names(&rig), NONE);
+}
+
+#[test]
+fn it_waits_until_it_is_inactive_and_the_drain_deletes_nothing() {
+    let mut rig = Rig::with(|spec| {
+        spec.desc = desc(InputKind::Filestream, "jobs");
+        (spec.close.inactive, spec.delete_after) = (Duration::from_secs(100), Some(Duration::ZERO));
+    });
+    rig.append("a.log", "one\n");
+    rig.append("b.log", "b\n");
+    rig.settle();
+    rig.ack();
+    pass(&mut rig, Duration::from_secs(99));
+    assert_eq!(names(&rig), ["a.log", "b.log"]);
+    rig.append("b.log", "more\n");
+    assert_eq!(pass(&mut rig, Duration::from_secs(15)), ["more"]);
+    assert_eq!(names(&rig), ["b.log"]);
+    rig.ack();
+    rig.advance(Duration::from_secs(500));
+    assert_eq!(rig.drain(), NONE);
+    assert_eq!(names(&rig), ["b.log"]);
+}
+
+#[test]
+fn what_is_written_into_it_as_it_goes_is_read() {
+    let mut rig = native();
+    rig.append("a.log", "one\n");
+    let mut writer = std::fs::OpenOptions::new().append(true).open(rig.path("a.log")).unwrap();
+    rig.settle();
+    rig.ack();
+    pass(&mut rig, GRACE + Duration::from_secs(1));
+    let mut gone = 0;
+    while names(&rig) != NONE {
+        gone += 1;
+        assert!(gone < 100, "it doesn't go");
+        rig.advance(Duration::from_secs(1));
+        rig.settle();
+    }
+    std::io::Write::write_all(&mut writer, b"the last\n").unwrap();
+    assert_eq!(pass(&mut rig, Duration::from_secs(3)), ["the last"]);
+    assert_eq!(rig.lost(), 0);
+}
+
+#[test]
+fn what_a_killed_process_put_aside_gets_its_name_back() {
+    let mut rig = native();
+    rig.append("a.log", "one\n");
+    rig.append("b.log", "b\n");
+    rig.settle();
+    rig.ack();
+    let life = |name: &str| {
+        let path = rig.path(name).display().to_string();
+        let entries = rig.registry.entries();
+        entries.iter().find(|e| *e.source == *path).unwrap().incarnation.0
+    };
+    let aside = |name: &str| rig.path(&format!(".pillion-leaving/{:032x}-{name}", life(name)));
+    std::fs::create_dir(rig.path(".pillion-leaving")).unwrap();
+    for name in ["a.log", "b.log"] {
+        std::fs::rename(rig.path(name), aside(name)).unwrap();
+    }
+    // Somebody has a new file of that name by now.
+    rig.append("b.log", "new\n");
+    rig.restart();
+    assert_eq!(rig.settle(), ["new"]);
+    assert!(rig.path("a.log").exists() && names(&rig).iter().any(|name| name.ends_with("-b.log")));
+    rig.append("a.log", "two\n");
+    assert_eq!(rig.search(), ["two"]);
+}
