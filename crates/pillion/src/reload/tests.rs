@@ -34,6 +34,13 @@ impl Rig {
         self.world.fs.replace(&self.tmp.path().join(name), text.as_bytes(), 0o600).unwrap();
     }
 
+    /// Makes a link, in the place of another one.
+    fn link(&self, to: &str, name: &str) {
+        let (new, path) = (self.tmp.path().join("new"), self.tmp.path().join(name));
+        std::os::unix::fs::symlink(to, &new).unwrap();
+        self.world.fs.rename(&new, &path).unwrap();
+    }
+
     fn remove(&self, name: &str) {
         self.world.fs.remove(&self.tmp.path().join(name)).unwrap();
     }
@@ -81,6 +88,21 @@ fn only_what_changed_in_a_file_ends_and_begins() {
     // A folder isn't a file, whatever it is called.
     rig.world.fs.create_dir_all(&rig.tmp.path().join("z.yml"), 0o700).unwrap();
     assert_eq!(rig.good(), Default::default());
+}
+
+/// A file of a ConfigMap is a link by way of a folder's link, and that one is what changes.
+#[test]
+fn a_config_map_that_changes_is_seen() {
+    let mut rig = Rig::new();
+    for version in ["v1", "v2"] {
+        rig.world.fs.create_dir_all(&rig.tmp.path().join(version), 0o700).unwrap();
+        rig.write(&format!("{version}/x.yml"), &input(version, "/a"));
+    }
+    rig.link("v1", "..data");
+    rig.link("..data/x.yml", "x.yml");
+    assert_eq!(rig.good(), (all(&[]), all(&["v1"])));
+    rig.link("v2", "..data");
+    assert_eq!(rig.good(), (all(&["v1"]), all(&["v2"])));
 }
 
 #[test]

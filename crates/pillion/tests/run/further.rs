@@ -144,28 +144,48 @@ fn inputs_come_change_break_and_go_while_others_are_read() {
 #[test]
 fn nothing_is_lost_or_doubled_however_often_an_input_changes_under_load() {
     let endpoint = Endpoint::start();
+    changes_under_load(&job(&endpoint, RELOAD), &endpoint);
+}
+
+#[test]
+fn nor_is_it_with_ids() {
+    let endpoint = Endpoint::bulk();
     let job = job(&endpoint, RELOAD);
+    let config = job.read("filebeat.yml").replace(
+        &format!("output.logstash:\n  hosts: ['{}']\n", endpoint.address),
+        &format!("output.elasticsearch.hosts: ['{}']\npillion.exactly_once: true\nsetup.template.enabled: false\nsetup.ilm.enabled: false\n", endpoint.address),
+    );
+    job.write("filebeat.yml", &config);
+    changes_under_load(&job, &endpoint);
+    let ids: std::collections::HashSet<_> =
+        endpoint.events().iter().map(|e| e["_id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(ids.len(), endpoint.events().len());
+}
+
+fn changes_under_load(job: &Job, endpoint: &Endpoint) {
     let mut run = job.start::<&str>(&[]);
     run.says("started; ");
     let mut want = Vec::new();
     for round in 0..40 {
         for line in 0..50 {
             let text = format!("{round}-{line}");
-            append(&job, &format!("more/x{}", line % 3), &format!("{text}\n"));
+            append(job, &format!("more/x{}", line % 3), &format!("{text}\n"));
             want.push(text);
         }
         match round % 4 {
             3 => std::fs::remove_file(job.path("inputs.d/x.yml")).unwrap(),
-            _ => put(&job, "x.yml", &format!("{}  tags: ['{round}']\n", input(&job, "x"))),
+            _ => put(job, "x.yml", &format!("{}  tags: ['{round}']\n", input(job, "x"))),
         }
         if round % 2 == 0 {
             changed(&run, 1 + round / 4);
         }
     }
-    put(&job, "x.yml", &input(&job, "x"));
+    put(job, "x.yml", &input(job, "x"));
     endpoint.wait(want.len());
     run.signal(Signal::INT);
     run.ends_with(0);
+    assert_eq!(job.receipt()["totals"]["acknowledged"], want.len());
+    assert!(job.receipt()["totals"]["duplicates"].as_u64().is_none_or(|n| n == 0), "{}", job.receipt()["totals"]);
     let mut lines = endpoint.messages();
     lines.sort();
     want.sort();
