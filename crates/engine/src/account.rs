@@ -9,10 +9,13 @@
 //!
 //! Tested below and with `ack.rs`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
+use hashbrown::HashTable;
 use pillion_event::{Batch, Drop, Event, InputDesc};
+use pillion_registry::{CompactPath, Folders, PathParts, path_parts};
 
 /// Files with an account of their own; further ones are only in the totals.
 pub const MAX_FILES: usize = 20_000;
@@ -127,25 +130,47 @@ impl FileAccount {
 /// The accounts of all files.
 #[derive(Clone, Debug, Default)]
 pub struct Accounts {
-    /// The paths are those of the batches: a file has one text of its path in all tables.
-    files: HashMap<Arc<str>, FileAccount>,
+    files: Vec<(CompactPath, FileAccount)>,
+    /// Their places in `files`, by path.
+    index: HashTable<u32>,
+    folders: Folders,
     totals: Counts,
     inputs: Vec<(Arc<InputDesc>, Counts)>,
     omitted: u64,
 }
 
+type Files = [(CompactPath, FileAccount)];
+
+fn parts_at<'a>(files: &'a Files, folders: &'a Folders, at: u32) -> Option<PathParts<'a>> {
+    files.get(at as usize).map(|(path, _)| folders.parts(path))
+}
+
+fn hash(path: PathParts<'_>) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(path)
+}
+
 impl Accounts {
     fn file(&mut self, path: &Arc<str>) -> Option<&mut FileAccount> {
         let name = if path.is_empty() { STDIN } else { path };
-        if !self.files.contains_key(name) {
-            if self.files.len() >= MAX_FILES {
+        let (mine, parts) = (hash(path_parts(name.as_bytes())), path_parts(name.as_bytes()));
+        let (files, folders) = (&self.files, &self.folders);
+        let known = self.index.find(mine, |at| parts_at(files, folders, *at) == Some(parts)).copied();
+        let at = match known {
+            Some(at) => at,
+            None if files.len() >= MAX_FILES => {
                 self.omitted += 1;
                 return None;
             }
-            let name = if path.is_empty() { STDIN.into() } else { Arc::clone(path) };
-            self.files.insert(name, FileAccount::default());
-        }
-        self.files.get_mut(name)
+            None => {
+                let name = if path.is_empty() { STDIN.into() } else { Arc::clone(path) };
+                let at = files.len() as u32;
+                self.files.push((self.folders.compact(&name), FileAccount::default()));
+                let (files, folders) = (&self.files, &self.folders);
+                self.index.insert_unique(mine, at, |at| parts_at(files, folders, *at).map_or(0, hash));
+                at
+            }
+        };
+        self.files.get_mut(at as usize).map(|(_, account)| account)
     }
 
     fn add(&mut self, path: &Arc<str>, more: &Counts) {
@@ -226,9 +251,19 @@ impl Accounts {
         &self.inputs
     }
 
-    /// Each file, in no order.
-    pub fn files(&self) -> impl Iterator<Item = (&str, &FileAccount)> {
-        self.files.iter().map(|(path, account)| (&**path, account))
+    /// How many files have an account of their own.
+    pub fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Whether none has.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// Each file, in the order in which they were first read.
+    pub fn files(&self) -> impl Iterator<Item = (Arc<str>, &FileAccount)> {
+        self.files.iter().map(|(path, account)| (self.folders.text(path), account))
     }
 
     /// How many entries went only into the totals because [`MAX_FILES`] was reached.

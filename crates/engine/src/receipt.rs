@@ -143,7 +143,7 @@ impl Receipt {
             self.verdict().as_str(),
             c.events,
             c.bytes,
-            self.accounts.files().count() as u64 + self.accounts.omitted(),
+            self.accounts.len() as u64 + self.accounts.omitted(),
             c.acked
         );
         if c.duplicates > 0 {
@@ -198,7 +198,7 @@ impl Receipt {
     /// The whole receipt.
     pub fn json(&self) -> Value {
         let mut files: Vec<_> = self.accounts.files().collect();
-        files.sort_by_key(|(path, f)| (is_clean(f), *path));
+        files.sort_by(|(path, f), (other, g)| (is_clean(f), path).cmp(&(is_clean(g), other)));
         let named = files.len().min(MAX_FILES);
         let files_json: Vec<Value> = files.iter().take(MAX_FILES).map(|(path, f)| self.file_json(path, f)).collect();
         let ranges = |path: &str, from: u64, to: u64| json!({"path": path, "from": from, "to": to});

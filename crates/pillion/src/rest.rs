@@ -27,7 +27,7 @@ const MAX_DESCRIPTION: usize = 1 << 20;
 
 /// So often also in the midst of work, beginning with the first look: what the start needed is never needed again, and to
 /// map again what is costs less than a millisecond.
-const EVERY: u32 = 12;
+const EVERY: u32 = 3;
 
 /// Watches the ledger for as long as the runtime lives, and gives back once after each time of work, and now and then in it.
 pub(crate) async fn watch(world: World, ledger: Arc<Ledger>) {

@@ -28,9 +28,9 @@ pub enum CompactKey {
     Text(Box<Arc<str>>),
 }
 
-/// What to look for: a key's text, taken apart.
+/// What to look for: a key's text, taken apart. Two are the same exactly when the texts are, as long as no prefix is new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Parts<'a> {
+pub(crate) enum Parts<'a> {
     Native(u16, u64, u32),
     Text(&'a str),
 }
@@ -57,7 +57,8 @@ impl Prefixes {
         self.0.iter().position(|p| **p == *prefix).and_then(|at| u16::try_from(at).ok())
     }
 
-    fn parts<'a>(&self, key: &'a str) -> Parts<'a> {
+    /// A key's text, taken apart.
+    pub(crate) fn parts<'a>(&self, key: &'a str) -> Parts<'a> {
         let native = split(key).and_then(|(prefix, ino, dev)| Some(Parts::Native(self.number_of(prefix)?, ino, dev)));
         native.unwrap_or(Parts::Text(key))
     }
@@ -98,14 +99,16 @@ impl Prefixes {
     }
 }
 
-fn parts_of(key: &CompactKey) -> Parts<'_> {
+/// A key, taken apart.
+pub(crate) fn parts_of(key: &CompactKey) -> Parts<'_> {
     match key {
         CompactKey::Native { ino, dev, prefix } => Parts::Native(*prefix, *ino, *dev),
         CompactKey::Text(text) => Parts::Text(text),
     }
 }
 
-fn hash(parts: Parts<'_>) -> u64 {
+/// A hash of a key that is taken apart.
+pub(crate) fn hash(parts: Parts<'_>) -> u64 {
     // With a fixed key, so that one seed replays a run.
     BuildHasherDefault::<DefaultHasher>::default().hash_one(parts)
 }

@@ -16,7 +16,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `registry.rs` | what is in memory, and what of it has to be written |
-//! | `store.rs`, `compact.rs` | entries and keys in few bytes |
+//! | `store.rs`, `compact.rs`, `path.rs` | entries, keys and paths in few bytes |
 //! | `open.rs` | lock, agent id, which layout is there |
 //! | `disk.rs` | log, checkpoint, and the order of their steps |
 //! | `load.rs` | reading them back, whatever they hold |
@@ -53,6 +53,7 @@ pub mod note;
 mod open;
 pub mod others;
 mod part;
+mod path;
 mod registry;
 mod remove;
 mod store;
@@ -70,5 +71,6 @@ pub use key::{
 pub use load::fuzz;
 pub use open::{Opened, Options, STORE, TakenOver, hold};
 pub use part::TookPart;
+pub use path::{CompactPath, Folders, PathParts, path_parts};
 pub use registry::{MAX_INTENTS, Registry};
 pub use remove::{Removed, remove_replica};

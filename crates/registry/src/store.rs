@@ -1,8 +1,8 @@
 //! All entries in memory, each in as few bytes as it needs.
 //!
 //! Comes in: records by key. Goes out: the same records. Most files are quiet ones: nothing of theirs is on its way, and
-//! nothing in their entry is unusual. Those lie beside each other in [`Packed`], 96 bytes each with the key and without
-//! the text of the path; what doesn't fit is kept as it is.
+//! nothing in their entry is unusual. Those lie beside each other in [`Packed`], 96 bytes each with the key and the path
+//! ([`CompactPath`]); what doesn't fit is kept as it is.
 //!
 //! Always holds: what is taken out is what was put in. Places never move; a removed one is used again. The order of
 //! places follows from what was done, so that one seed replays a run.
@@ -14,37 +14,44 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use pillion_event::{Guard, Incarnation};
 
-use crate::compact::{CompactKey, Prefixes, hash_of};
+use crate::compact::{CompactKey, Parts, Prefixes, hash, parts_of};
 use crate::entry::{Entry, FilestreamState, Kind, LogState, LogWords};
+use crate::path::{CompactPath, Folders};
 use crate::registry::Record;
 
 /// How many records lie beside each other.
 const BLOCK: usize = 64;
 
-/// Stands for the kind `filestream` in the place of the words of a log input.
-const FILESTREAM: u16 = u16::MAX;
-
-/// Members of a filestream's state that are there.
-const HAS_LEN: u32 = 1;
-const HAS_EOF: u32 = 2;
+/// This and what is larger stands for the kind `filestream` in the place of the words of a log input, with a bit for each
+/// member of its state that is there.
+const FILESTREAM: u8 = 0xfc;
+const HAS_LEN: u8 = 1;
+const HAS_EOF: u8 = 2;
 
 /// An entry without intents, unknown members and a lifetime.
 #[derive(Clone)]
 struct Packed {
-    key: CompactKey,
-    source: Arc<str>,
+    /// The key, when it isn't `prefix` with the inode and the device that stand here anyway.
+    text: Option<Box<Arc<str>>>,
+    source: CompactPath,
     offset: u64,
     updated_ns: i64,
     /// Two halves: a `u128` would be aligned.
     incarnation: [u64; 2],
     birth_ns: Option<NonZeroI64>,
     guard: u64,
-    /// Inode; of a filestream, the length of its growing fingerprint.
+    /// Inode; of a filestream whose key is a text, the length of its growing fingerprint.
     ino: u64,
-    /// Device; of a filestream, which members are there.
     dev: u32,
-    words: u16,
+    prefix: u16,
+    words: u8,
     guard_len: u8,
+}
+
+impl Packed {
+    fn native(&self) -> CompactKey {
+        CompactKey::Native { ino: self.ino, dev: self.dev, prefix: self.prefix }
+    }
 }
 
 #[derive(Clone)]
@@ -54,13 +61,13 @@ enum Place {
     Whole(CompactKey, Record),
 }
 
-impl Place {
-    fn key(&self) -> Option<&CompactKey> {
-        match self {
-            Place::Free => None,
-            Place::Packed(packed) => Some(&packed.key),
-            Place::Whole(key, _) => Some(key),
-        }
+/// The key of what is at a place, taken apart.
+fn parts<'a>(prefixes: &Prefixes, place: &'a Place) -> Option<Parts<'a>> {
+    match place {
+        Place::Free => None,
+        Place::Packed(Packed { text: Some(text), .. }) => Some(prefixes.parts(text)),
+        Place::Packed(Packed { ino, dev, prefix, .. }) => Some(Parts::Native(*prefix, *ino, *dev)),
+        Place::Whole(key, _) => Some(parts_of(key)),
     }
 }
 
@@ -74,6 +81,7 @@ pub(crate) struct Store {
     free: Vec<u32>,
     index: HashTable<u32>,
     prefixes: Prefixes,
+    folders: Folders,
     words: Vec<Arc<LogWords>>,
 }
 
@@ -83,8 +91,22 @@ fn place_of(places: &[Vec<Place>], at: u32) -> Option<&Place> {
 
 impl Store {
     fn find(&self, key: &str) -> Option<u32> {
-        let is_it = |at: &u32| self.place(*at).and_then(Place::key).is_some_and(|k| self.prefixes.is(k, key));
-        self.index.find(self.prefixes.hash(key), is_it).copied()
+        self.find_parts(self.prefixes.parts(key))
+    }
+
+    fn find_parts(&self, key: Parts<'_>) -> Option<u32> {
+        let is_it = |at: &u32| self.place(*at).and_then(|place| parts(&self.prefixes, place)) == Some(key);
+        self.index.find(hash(key), is_it).copied()
+    }
+
+    /// The text of the key of what is at a place.
+    fn key_at(&self, place: &Place) -> Option<Arc<str>> {
+        match place {
+            Place::Free => None,
+            Place::Packed(Packed { text: Some(text), .. }) => Some(Arc::clone(text)),
+            Place::Packed(packed) => Some(self.prefixes.text(&packed.native())),
+            Place::Whole(key, _) => Some(self.prefixes.text(key)),
+        }
     }
 
     fn place(&self, at: u32) -> Option<&Place> {
@@ -108,7 +130,7 @@ impl Store {
     /// What is at a place.
     pub(crate) fn at(&self, at: usize) -> Option<(Arc<str>, Record)> {
         let place = self.place(u32::try_from(at).ok()?)?;
-        let key = self.prefixes.text(place.key()?);
+        let key = self.key_at(place)?;
         let record = self.record(&key, place)?;
         Some((key, record))
     }
@@ -125,9 +147,7 @@ impl Store {
 
     /// What is under a key now.
     pub(crate) fn kept(&self, key: &CompactKey) -> Option<Kept> {
-        let is_it = |at: &u32| self.place(*at).and_then(Place::key) == Some(key);
-        let at = self.index.find(hash_of(key), is_it)?;
-        self.place(*at).cloned().map(Kept)
+        self.place(self.find_parts(parts_of(key))?).cloned().map(Kept)
     }
 
     /// What was kept, in full.
@@ -145,7 +165,7 @@ impl Store {
 
     fn record_at(&self, at: u32) -> Option<Record> {
         let place = self.place(at)?;
-        self.record(&self.prefixes.text(place.key()?), place)
+        self.record(&self.key_at(place)?, place)
     }
 
     /// The file that a key names.
@@ -177,10 +197,10 @@ impl Store {
             *place_there = place;
             return;
         }
-        let hash = place.key().map_or(0, hash_of);
         let at = self.take_place(place);
-        let places = &self.places;
-        self.index.insert_unique(hash, at, |at| place_of(places, *at).and_then(Place::key).map_or(0, hash_of));
+        let (places, prefixes) = (&self.places, &self.prefixes);
+        let hash_at = |at: &u32| place_of(places, *at).and_then(|place| parts(prefixes, place)).map_or(0, hash);
+        self.index.insert_unique(prefixes.hash(key), at, hash_at);
     }
 
     fn take_place(&mut self, place: Place) -> u32 {
@@ -265,13 +285,14 @@ impl Store {
         }
     }
 
-    fn words(&mut self, words: &Arc<LogWords>) -> Option<u16> {
+    fn words(&mut self, words: &Arc<LogWords>) -> Option<u8> {
         let known = self.words.iter().position(|w| Arc::ptr_eq(w, words) || **w == **words);
         let at = known.unwrap_or(self.words.len());
+        let number = u8::try_from(at).ok().filter(|at| *at < FILESTREAM)?;
         if known.is_none() {
             self.words.push(Arc::clone(words));
         }
-        u16::try_from(at).ok().filter(|at| *at < FILESTREAM)
+        Some(number)
     }
 
     fn pack(&mut self, key: &CompactKey, record: &Record) -> Option<Packed> {
@@ -285,13 +306,20 @@ impl Store {
             Kind::Filestream(state) => {
                 let len = if state.fingerprint_len.is_some() { HAS_LEN } else { 0 };
                 let eof = if state.eof.is_some() { HAS_EOF } else { 0 };
-                (state.fingerprint_len.unwrap_or(0), len | eof, FILESTREAM)
+                (state.fingerprint_len.unwrap_or(0), 0, FILESTREAM | len | eof)
             }
+        };
+        let (text, prefix, ino, dev) = match *key {
+            CompactKey::Native { ino: of, dev: on, prefix } if (of, on) == (ino, dev) => (None, prefix, ino, dev),
+            CompactKey::Native { ino: of, dev: on, prefix } if words >= FILESTREAM && ino == 0 => {
+                (None, prefix, of, on)
+            }
+            _ => (Some(Box::new(self.prefixes.text(key))), 0, ino, dev),
         };
         let id = entry.incarnation.0;
         Some(Packed {
-            key: key.clone(),
-            source: Arc::clone(&entry.source),
+            text,
+            source: self.folders.compact(&entry.source),
             offset: entry.offset,
             updated_ns: i64::try_from(entry.updated_ns).ok()?,
             incarnation: [(id >> 64) as u64, id as u64],
@@ -299,6 +327,7 @@ impl Store {
             guard: entry.guard.hash,
             ino,
             dev,
+            prefix,
             words,
             guard_len: entry.guard.len,
         })
@@ -310,10 +339,11 @@ impl Store {
             Place::Whole(_, record) => return Some(record.clone()),
             Place::Packed(packed) => packed,
         };
-        let kind = if packed.words == FILESTREAM {
-            let has = |member: u32| packed.dev & member != 0;
+        let kind = if packed.words >= FILESTREAM {
+            let has = |member: u8| packed.words & member != 0;
+            let len = if packed.text.is_some() { packed.ino } else { 0 };
             Kind::Filestream(FilestreamState {
-                fingerprint_len: has(HAS_LEN).then_some(packed.ino),
+                fingerprint_len: has(HAS_LEN).then_some(len),
                 eof: has(HAS_EOF).then_some(false),
             })
         } else {
@@ -323,7 +353,7 @@ impl Store {
         Some(Record::File(Arc::new(Entry {
             key: Arc::clone(key),
             kind,
-            source: Arc::clone(&packed.source),
+            source: self.folders.text(&packed.source),
             offset: packed.offset,
             ttl_ns: -1,
             updated_ns: i128::from(packed.updated_ns),
@@ -350,25 +380,31 @@ mod tests {
 
     #[test]
     fn a_quiet_file_costs_little() {
-        assert!(size_of::<Place>() <= 104, "{} bytes", size_of::<Place>());
+        assert!(size_of::<Place>() <= 96, "{} bytes", size_of::<Place>());
     }
 
     fn entry(n: u64, form: u8) -> Entry {
         let words = Arc::new(LogWords { input_type: "log".into(), prev_id: String::new(), meta: Vec::new() });
-        let log = LogState { ino: n, dev: if form == 1 { u64::MAX } else { 7 }, words };
+        let log = LogState { ino: n, dev: if form == 7 { u64::MAX } else { 7 }, words };
         let state = FilestreamState {
-            fingerprint_len: (form == 2).then_some(n),
+            fingerprint_len: match form {
+                2 | 9 => Some(n),
+                8 => Some(0),
+                _ => None,
+            },
             eof: [None, Some(false), Some(true)][usize::from(form) % 3],
         };
         Entry {
             key: match form {
-                0..2 => format!("filebeat::logs::native::{n}-7"),
+                0 | 7 => format!("filebeat::logs::native::{n}-7"),
+                1 => format!("filebeat::logs::native::{n}-8"),
                 2 => format!("filestream::a::fingerprint::{n}"),
+                10 => format!("filebeat::logs::path::/{n}.log"),
                 _ => format!("filestream::a::native::{n}-7"),
             }
             .into(),
-            kind: if form < 2 { Kind::Log(log) } else { Kind::Filestream(state) },
-            source: format!("/{n}.log").into(),
+            kind: if matches!(form, 0 | 1 | 7 | 10) { Kind::Log(log) } else { Kind::Filestream(state) },
+            source: format!("/{}/{n}.log", "long".repeat(usize::from(form % 4))).into(),
             offset: n,
             ttl_ns: if form == 4 { 1 } else { -1 },
             updated_ns: if form == 5 { i128::MAX } else { 5 },
@@ -387,7 +423,7 @@ mod tests {
     proptest! {
         /// Any insertions and removals: the store holds what a map holds.
         #[test]
-        fn holds_what_a_map_holds(steps in prop::collection::vec((0..8_u64, 0..7_u8, any::<bool>(), 0..16_u64), 1..100)) {
+        fn holds_what_a_map_holds(steps in prop::collection::vec((0..8_u64, 0..11_u8, any::<bool>(), 0..16_u64), 1..100)) {
             let (mut store, mut model) = (Store::default(), BTreeMap::new());
             for (n, form, put, to) in steps {
                 let e = entry(n, form);

@@ -3,6 +3,8 @@
 //! Comes in: a file of which everything is read, that has no descriptor, and for which nothing is due. Goes out: the same
 //! file, when something happens to it. Most files of a folder are old: [`Cold`] is what they cost between searches.
 //!
+//! A file whose path leads to it no longer is a quiet one, too, until a search has shown that it has no other.
+//!
 //! Always holds: what is thawed is what was frozen, but for what has no meaning in a quiet file, and for the numbers of
 //! what was read, which [`Table`] adds up for all quiet files together; a file that isn't usual in any way isn't frozen.
 //! Tested below, and by everything that reads files.
@@ -13,20 +15,30 @@ use std::num::NonZeroI64;
 use std::sync::Arc;
 
 use pillion_event::{Guard, Incarnation};
-use pillion_registry::{CompactKey, Prefixes};
+use pillion_registry::{CompactKey, CompactPath, Folders, PathParts, Prefixes};
 use pillion_world::{FileKind, Meta, Mono};
 
 use crate::harvest::file::{Drain, FileState, differ, ns};
 use crate::harvest::path::FilePath;
 
+const BY_PATH: u8 = 32;
 const LINK: u8 = 64;
 const RENAMED: u8 = 128;
 /// The bits of the looks without anything new: more of them than this make no difference.
 const QUIET: u8 = 31;
 
+/// What quiet files share.
+#[derive(Default)]
+pub(crate) struct Common {
+    pub(crate) prefixes: Prefixes,
+    folders: Folders,
+    /// Files without a name stay as they are: whose they are is still to be found out (`shared.rs`).
+    pub(crate) keeps_gone: bool,
+}
+
 /// A quiet file. Its size is what was read of it.
 pub(crate) struct Cold {
-    pub(crate) path: FilePath,
+    path: CompactPath,
     /// The key, when it isn't a prefix with the inode and the device that stand here anyway.
     text: Option<Box<Arc<str>>>,
     incarnation: [u64; 2],
@@ -40,36 +52,37 @@ pub(crate) struct Cold {
     pub(crate) dev: u32,
     /// The last search that saw it.
     pub(crate) seen: u32,
+    /// The search in which its path led to it no longer; 0 = it does.
+    pub(crate) gone_in: u32,
     pub(crate) input: u16,
     pub(crate) group: u16,
     prefix: u16,
     guard_len: u8,
     /// The flags, and in the bits of [`QUIET`] the looks without anything new.
     flags: u8,
-    /// Not among the flags: what a `bool` never is tells the table's places apart without a word of its own.
-    by_path: bool,
 }
 
 impl Cold {
     /// `None`: something about the file is unusual, or due.
-    pub(crate) fn of(f: &FileState, prefixes: &mut Prefixes) -> Option<Cold> {
-        let key = f.key.as_ref()?;
+    pub(crate) fn of(f: &FileState, common: &mut Common) -> Option<Cold> {
+        let (key, FilePath::Text(path)) = (f.key.as_ref()?, &f.path) else { return None };
         let read = f.pos == f.len && f.scanned_to == f.pos && f.sure_len == f.pos && f.replays.is_none();
         let waits = f.queued || f.look_at.is_some() || f.group_at.is_some() || f.drain != Drain::No;
-        let odd = f.gone || f.deleted || f.kept || f.ending || f.denied || f.network;
-        if f.fd.is_some() || !read || waits || odd || f.errors > 0 || f.missed > 0 || f.grow > 0 {
+        let lost = f.gone && (common.keeps_gone || f.gone_in == 0) || !f.gone && (f.deleted || f.missed > 0);
+        let odd = lost || f.kept || f.ending || f.denied || f.network;
+        if f.fd.is_some() || !read || waits || odd || f.errors > 0 || f.grow > 0 {
             return None;
         }
         f.tally.usual()?;
         let dev = u32::try_from(f.dev).ok()?;
-        let (text, prefix) = match prefixes.compact(key) {
+        let (text, prefix) = match common.prefixes.compact(key) {
             CompactKey::Native { ino, dev: of, prefix } if (ino, of) == (f.ino, dev) => (None, prefix),
             _ => (Some(Box::new(Arc::clone(key))), 0),
         };
         let id = f.incarnation.0;
         let flag = |is: bool, flag: u8| if is { flag } else { 0 };
         Some(Cold {
-            path: f.path.clone(),
+            path: common.folders.compact(path),
             text,
             incarnation: [(id >> 64) as u64, id as u64],
             ino: f.ino,
@@ -81,17 +94,17 @@ impl Cold {
             fingerprint_len: f.fingerprint_len,
             dev,
             seen: f.seen,
+            gone_in: if f.gone { f.gone_in } else { 0 },
             input: f.input,
             group: f.group,
             prefix,
             guard_len: f.guard.len,
-            by_path: f.by_path,
-            flags: flag(f.link, LINK) | flag(f.renamed, RENAMED) | f.quiet.min(QUIET),
+            flags: flag(f.by_path, BY_PATH) | flag(f.link, LINK) | flag(f.renamed, RENAMED) | f.quiet.min(QUIET),
         })
     }
 
     /// The file again.
-    pub(crate) fn thaw(&self, prefixes: &Prefixes) -> FileState {
+    pub(crate) fn thaw(&self, common: &Common) -> FileState {
         let [high, low] = self.incarnation;
         let incarnation = Incarnation(u128::from(high) << 64 | u128::from(low));
         let meta = Meta {
@@ -110,7 +123,7 @@ impl Cold {
             group: self.group,
             key: Some(match &self.text {
                 Some(text) => Arc::clone(text),
-                None => prefixes.text(&self.native()),
+                None => common.prefixes.text(&self.native()),
             }),
             fingerprint_len: self.fingerprint_len,
             pos: self.pos,
@@ -118,11 +131,23 @@ impl Cold {
             guard: Guard { hash: self.guard, len: self.guard_len },
             seen: self.seen,
             quiet: self.flags & QUIET,
+            gone: self.is_gone(),
+            gone_in: self.gone_in,
             by_path: self.is_by_path(),
             link: self.flags & LINK != 0,
             renamed: self.flags & RENAMED != 0,
-            ..FileState::new(self.input, self.path.clone(), &meta, incarnation, self.active)
+            ..FileState::new(self.input, self.path(common), &meta, incarnation, self.active)
         }
+    }
+
+    /// Where it was last seen.
+    pub(crate) fn path(&self, common: &Common) -> FilePath {
+        FilePath::Text(common.folders.text(&self.path))
+    }
+
+    /// The same in two parts.
+    pub(crate) fn path_parts<'a>(&'a self, common: &'a Common) -> PathParts<'a> {
+        common.folders.parts(&self.path)
     }
 
     fn native(&self) -> CompactKey {
@@ -146,7 +171,12 @@ impl Cold {
     }
 
     pub(crate) fn is_by_path(&self) -> bool {
-        self.by_path
+        self.flags & BY_PATH != 0
+    }
+
+    /// Whether its path leads to it no longer.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone_in != 0
     }
 
     /// Whether a look shows just what is known: the same file, not written to since.
@@ -162,6 +192,10 @@ mod tests {
     use super::*;
     use crate::harvest::file::{Counted, Tally};
     use crate::harvest::table::tests::file;
+    use pillion_registry::path_parts;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::PathBuf;
 
     /// Read to its end, with everything set that a quiet file keeps.
     fn quiet() -> FileState {
@@ -191,32 +225,35 @@ mod tests {
 
     #[test]
     fn what_is_thawed_is_what_was_frozen() {
-        let mut prefixes = Prefixes::default();
+        let mut common = Common::default();
         let all = |f: &FileState| {
             let what = (f.input, f.group, f.path.text().clone(), f.dev, f.ino, f.birth_ns, f.mtime_ns, f.key.clone());
             let read = (f.pos, f.scanned_to, f.len, f.sure_len, f.guard, f.fingerprint_len);
-            (what, read, (f.incarnation, f.active, f.seen, f.quiet), (f.by_path, f.link, f.renamed, f.network, f.gone))
+            (what, read, (f.incarnation, f.active, f.seen, f.quiet), (f.by_path, f.link, f.renamed, f.gone, f.gone_in))
         };
         // A key of its own inode, one of another inode or device, one that names no inode.
         for key in
             ["filebeat::logs::native::7-1", "filebeat::logs::native::8-1", "filebeat::logs::native::7-2", "a::path::/x"]
         {
-            let f = FileState { key: Some(key.into()), ..quiet() };
-            let cold = Cold::of(&f, &mut prefixes).unwrap();
-            assert_eq!(all(&cold.thaw(&prefixes)), all(&f));
-            assert!(cold.has_key(key, &prefixes) && !cold.has_key("filebeat::logs::native::9-9", &prefixes));
-            assert_eq!(cold.key_hash(&prefixes), prefixes.hash(key));
+            let (gone, by_path) = (key.contains("::8"), key.contains("path"));
+            let f = FileState { key: Some(key.into()), gone, gone_in: if gone { 5 } else { 0 }, by_path, ..quiet() };
+            let cold = Cold::of(&f, &mut common).unwrap();
+            assert_eq!(all(&cold.thaw(&common)), all(&f));
+            assert_eq!(cold.path_parts(&common), path_parts(b"/x/a.log"));
+            let prefixes = &common.prefixes;
+            assert!(cold.has_key(key, prefixes) && !cold.has_key("filebeat::logs::native::9-9", prefixes));
+            assert_eq!(cold.key_hash(prefixes), prefixes.hash(key));
         }
     }
 
     #[test]
     fn it_costs_little() {
-        assert!(size_of::<Cold>() <= 112, "{} bytes", size_of::<Cold>());
+        assert!(size_of::<Cold>() <= 120, "{} bytes", size_of::<Cold>());
     }
 
     #[test]
     fn a_file_with_something_to_do_stays() {
-        let changes: [fn(&mut FileState); 15] = [
+        let changes: [fn(&mut FileState); 18] = [
             |f| f.key = None,
             |f| f.len = 11,
             |f| f.sure_len = 11,
@@ -227,6 +264,9 @@ mod tests {
             |f| f.group_at = Some(Mono(1)),
             |f| f.drain = Drain::Pending,
             |f| f.gone = true,
+            |f| f.deleted = true,
+            |f| f.missed = 1,
+            |f| f.path = PathBuf::from(OsStr::from_bytes(b"/\xff")).into(),
             |f| f.network = true,
             |f| f.errors = 1,
             |f| f.tally.lose(1),
@@ -236,14 +276,21 @@ mod tests {
         for (n, change) in changes.iter().enumerate() {
             let mut f = quiet();
             change(&mut f);
-            assert!(Cold::of(&f, &mut Prefixes::default()).is_none(), "change {n}");
+            assert!(Cold::of(&f, &mut Common::default()).is_none(), "change {n}");
         }
     }
 
     #[test]
+    fn a_file_without_a_name_stays_where_others_may_have_it() {
+        let gone = FileState { gone: true, gone_in: 4, missed: 1, deleted: true, ..quiet() };
+        assert!(Cold::of(&gone, &mut Common::default()).is_some_and(|cold| cold.is_gone()));
+        assert!(Cold::of(&gone, &mut Common { keeps_gone: true, ..Common::default() }).is_none());
+    }
+
+    #[test]
     fn any_difference_is_a_change() {
-        let (f, mut prefixes) = (quiet(), Prefixes::default());
-        let cold = Cold::of(&f, &mut prefixes).unwrap();
+        let (f, mut common) = (quiet(), Common::default());
+        let cold = Cold::of(&f, &mut common).unwrap();
         let same = Meta {
             kind: FileKind::File,
             len: 10,

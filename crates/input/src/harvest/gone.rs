@@ -101,14 +101,15 @@ impl Harvester {
         let (number, unsure) = (i.tour.number, i.tour.is_unsure() || i.tour.failed);
         let gone: Vec<_> = self
             .table
-            .iter()
-            .filter(|(_, f)| usize::from(f.input) == input && f.gone && f.fd.is_none())
-            .map(|(id, f)| (id, f.gone_in == number || unsure))
+            .gone()
+            .filter(|(_, of, _)| usize::from(*of) == input)
+            .map(|(id, _, gone_in)| (id, gone_in == number || unsure))
             .collect();
         for (id, too_early) in gone {
             if too_early {
                 self.search_now(input);
             } else {
+                self.table.thaw_if(id, |_| true);
                 self.forget(id, now);
             }
         }

@@ -129,7 +129,8 @@ impl Harvester {
     fn is_quiet(&mut self, input: u16, path: &Path) -> bool {
         let Some(i) = self.inputs.get(usize::from(input)) else { return false };
         let (group, number, symlinks) = (i.group, i.tour.number, i.spec.symlinks);
-        let Some((id, _)) = self.table.quiet_at(group, path).filter(|(_, cold)| cold.input == input) else {
+        let Some((id, _)) = self.table.quiet_at(group, path).filter(|(_, cold)| cold.input == input && !cold.is_gone())
+        else {
             return false;
         };
         let Ok(Some(meta)) = self.stat_file(path, symlinks) else { return false };

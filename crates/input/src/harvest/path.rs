@@ -1,7 +1,8 @@
 //! Where a file was last seen.
 //!
-//! Always holds: there is one text of a path in memory, shared by the harvester, the registry's entry, the batches and
-//! the receipt's account; only a path that isn't UTF-8 is kept beside its text. Tested below.
+//! Always holds: of a file that isn't quiet there is one text of its path in memory, shared by the harvester and the batches;
+//! only a path that isn't UTF-8 is kept beside its text. What lasts (`cold.rs`, the registry's entry, the receipt's account)
+//! keeps a path in fewer bytes. Tested below.
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};

@@ -101,6 +101,7 @@ impl Harvester {
     /// Reads only what is ours. To be called before the first step.
     #[must_use]
     pub fn sharing(mut self, shares: Arc<dyn Shares>) -> Harvester {
+        self.table.common.keeps_gone = true;
         self.sharing = Some(Sharing { shares, strayed: HashSet::new(), asked: false, kept: VecDeque::new() });
         self
     }
@@ -109,8 +110,8 @@ impl Harvester {
     pub fn release(&mut self, which: &dyn Fn(&Path) -> bool) {
         let mut gone = HashSet::new();
         for id in 0..self.table.end() {
-            self.table.thaw_if(id, |cold| which(&cold.path));
-            if self.table.get(id).is_some_and(|f| which(&f.path)) {
+            if self.table.path_of(id).is_some_and(|path| which(&path)) {
+                self.table.thaw_if(id, |_| true);
                 gone.insert(id);
                 self.let_go(id);
             }

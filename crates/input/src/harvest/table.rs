@@ -7,14 +7,15 @@
 //! lies there as [`Cold`] until somebody finds it by what it is, or a search doesn't see it.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
 
-use pillion_registry::Prefixes;
+use pillion_registry::{PathParts, Prefixes, path_parts};
 
-use crate::harvest::cold::Cold;
+use crate::harvest::cold::{Cold, Common};
 use crate::harvest::file::{FileState, Tally};
 use crate::harvest::path::FilePath;
 use crate::harvest::sums::Sums;
@@ -41,7 +42,7 @@ struct View<'a> {
     by_path: bool,
     dev: u64,
     ino: u64,
-    path: &'a Path,
+    path: PathParts<'a>,
 }
 
 impl Place {
@@ -52,20 +53,24 @@ impl Place {
         }
     }
 
-    fn view(&self) -> Option<View<'_>> {
+    fn view<'a>(&'a self, common: &'a Common) -> Option<View<'a>> {
         match self {
             Place::Free => None,
             Place::Hot(f) => Some(view(f)),
             Place::Cold(c) => {
                 let dev = u64::from(c.dev);
-                Some(View { group: c.group, by_path: c.is_by_path(), dev, ino: c.ino, path: &c.path })
+                Some(View { group: c.group, by_path: c.is_by_path(), dev, ino: c.ino, path: c.path_parts(common) })
             }
         }
     }
 }
 
+fn parts(path: &Path) -> PathParts<'_> {
+    path_parts(path.as_os_str().as_bytes())
+}
+
 fn view(f: &FileState) -> View<'_> {
-    View { group: f.group, by_path: f.by_path, dev: f.dev, ino: f.ino, path: &f.path }
+    View { group: f.group, by_path: f.by_path, dev: f.dev, ino: f.ino, path: parts(&f.path) }
 }
 
 /// The files in blocks of [`BLOCK`], which never move: of a burst's short-lived memory nothing lies between them, and so
@@ -93,8 +98,8 @@ impl Files {
         }
     }
 
-    fn view(&self, id: FileId) -> Option<View<'_>> {
-        self.place(id)?.view()
+    fn view<'a>(&'a self, id: FileId, common: &'a Common) -> Option<View<'a>> {
+        self.place(id)?.view(common)
     }
 
     /// How many places there are.
@@ -127,7 +132,7 @@ pub(crate) struct Table {
     slots: HashTable<FileId>,
     paths: HashTable<FileId>,
     keys: HashTable<FileId>,
-    prefixes: Prefixes,
+    pub(super) common: Common,
     /// Files that may have become quiet.
     cooling: Vec<FileId>,
     pub(super) sums: Sums,
@@ -143,11 +148,11 @@ fn hash(what: impl Hash) -> u64 {
 
 /// What tells files apart in memory: device and inode, or the path.
 fn slot_hash(file: &View<'_>) -> u64 {
-    if file.by_path { path_hash(file.group, file.path) } else { hash((file.group, file.dev, file.ino)) }
+    if file.by_path { hash((file.group, file.path)) } else { hash((file.group, file.dev, file.ino)) }
 }
 
 pub(crate) fn path_hash(group: u16, path: &Path) -> u64 {
-    hash((group, path.as_os_str()))
+    hash((group, parts(path)))
 }
 
 fn same_slot(a: &View<'_>, b: &View<'_>) -> bool {
@@ -218,7 +223,7 @@ impl Table {
 
     /// A quiet file as it is when it isn't.
     pub(crate) fn thawed(&self, cold: &Cold) -> FileState {
-        cold.thaw(&self.prefixes)
+        cold.thaw(&self.common)
     }
 
     /// The quiet file that was last seen at this path.
@@ -244,7 +249,7 @@ impl Table {
             && let Place::Cold(cold) = place
             && meant(cold)
         {
-            *place = Place::Hot(Box::new(cold.thaw(&self.prefixes)));
+            *place = Place::Hot(Box::new(cold.thaw(&self.common)));
             self.hot += 1;
             self.cooling.push(id);
         }
@@ -267,7 +272,7 @@ impl Table {
         while let Some(id) = self.cooling.pop() {
             if let Some(place) = self.files.place_mut(id)
                 && let Some((cold, tally)) =
-                    place.hot().and_then(|f| Some((Cold::of(f, &mut self.prefixes)?, f.tally.total())))
+                    place.hot().and_then(|f| Some((Cold::of(f, &mut self.common)?, f.tally.total())))
             {
                 self.cooled.add(&tally);
                 *place = Place::Cold(cold);
@@ -299,47 +304,64 @@ impl Table {
         self.sums.leave(&mut file);
         self.hot -= 1;
         if let Some(key) = &file.key {
-            leave(&mut self.keys, self.prefixes.hash(key), id);
+            leave(&mut self.keys, self.common.prefixes.hash(key), id);
         }
         self.free.push(id);
         Some(*file)
     }
 
     fn enter_place(&mut self, id: FileId) {
-        let files = &self.files;
-        let Some(file) = files.view(id) else { return };
-        let slot = |id: FileId| files.view(id).map_or(0, |f| slot_hash(&f));
-        enter(&mut self.slots, id, slot, |other| files.view(other).is_some_and(|o| same_slot(&file, &o)));
-        let path = |id: FileId| files.view(id).map_or(0, |f| path_hash(f.group, f.path));
-        let same = |other: FileId| files.view(other).is_some_and(|o| o.group == file.group && o.path == file.path);
+        let (files, common) = (&self.files, &self.common);
+        let Some(file) = files.view(id, common) else { return };
+        let slot = |id: FileId| files.view(id, common).map_or(0, |f| slot_hash(&f));
+        enter(&mut self.slots, id, slot, |other| files.view(other, common).is_some_and(|o| same_slot(&file, &o)));
+        let path = |id: FileId| files.view(id, common).map_or(0, |f| hash((f.group, f.path)));
+        let same =
+            |other: FileId| files.view(other, common).is_some_and(|o| (o.group, o.path) == (file.group, file.path));
         enter(&mut self.paths, id, path, same);
     }
 
     fn leave_place(&mut self, id: FileId) {
-        let Some(file) = self.files.view(id) else { return };
+        let Some(file) = self.files.view(id, &self.common) else { return };
         leave(&mut self.slots, slot_hash(&file), id);
-        leave(&mut self.paths, path_hash(file.group, file.path), id);
+        leave(&mut self.paths, hash((file.group, file.path)), id);
     }
 
     pub(crate) fn by_inode(&mut self, group: u16, dev: u64, ino: u64) -> Option<FileId> {
-        let files = &self.files;
+        let (files, common) = (&self.files, &self.common);
         let is_it = |f: View<'_>| !f.by_path && (f.group, f.dev, f.ino) == (group, dev, ino);
-        let found = self.slots.find(hash((group, dev, ino)), |id| files.view(*id).is_some_and(is_it)).copied()?;
+        let is_it = |id: &FileId| files.view(*id, common).is_some_and(is_it);
+        let found = self.slots.find(hash((group, dev, ino)), is_it).copied()?;
         Some(self.thaw(found))
     }
 
     fn find_path(&self, group: u16, path: &Path) -> Option<FileId> {
-        let is_it = |f: View<'_>| f.group == group && f.path == path;
-        self.paths.find(path_hash(group, path), |id| self.files.view(*id).is_some_and(is_it)).copied()
+        let mine = (group, parts(path));
+        let is_it = |id: &FileId| self.files.view(*id, &self.common).is_some_and(|f| (f.group, f.path) == mine);
+        self.paths.find(hash(mine), is_it).copied()
     }
 
     /// The text of a path at which a file is known.
     pub(crate) fn known_path(&self, group: u16, path: &Path) -> Option<FilePath> {
-        match self.files.place(self.find_path(group, path)?)? {
+        self.path_of(self.find_path(group, path)?)
+    }
+
+    /// Where a file was last seen, a quiet one too.
+    pub(crate) fn path_of(&self, id: FileId) -> Option<FilePath> {
+        match self.files.place(id)? {
             Place::Free => None,
             Place::Hot(f) => Some(f.path.clone()),
-            Place::Cold(c) => Some(c.path.clone()),
+            Place::Cold(c) => Some(c.path(&self.common)),
         }
+    }
+
+    /// The files without a name and without a descriptor: which one, its input, and the search in which it lost its name.
+    pub(crate) fn gone(&self) -> impl Iterator<Item = (FileId, u16, u32)> {
+        (0..).zip(self.files.0.iter().flatten()).filter_map(|(id, place)| match place {
+            Place::Hot(f) if f.gone && f.fd.is_none() => Some((id, f.input, f.gone_in)),
+            Place::Cold(c) if c.is_gone() => Some((id, c.input, c.gone_in)),
+            _ => None,
+        })
     }
 
     /// The file that was last seen at this path.
@@ -358,7 +380,7 @@ impl Table {
 
     /// The file that has a key.
     pub(crate) fn owner(&mut self, key: &str) -> Option<FileId> {
-        let (files, prefixes) = (&self.files, &self.prefixes);
+        let (files, prefixes) = (&self.files, &self.common.prefixes);
         let is_it = |id: &FileId| Table::has_key(files, prefixes, *id, key);
         let found = self.keys.find(prefixes.hash(key), is_it).copied()?;
         Some(self.thaw(found))
@@ -368,10 +390,10 @@ impl Table {
     pub(crate) fn own_key(&mut self, id: FileId, key: &Arc<str>) {
         self.free_key(id);
         // Its prefix has to be known before it is hashed.
-        self.prefixes.compact(key);
+        self.common.prefixes.compact(key);
         let Some(file) = self.get_mut(id) else { return };
         file.key = Some(Arc::clone(key));
-        let (files, prefixes) = (&self.files, &self.prefixes);
+        let (files, prefixes) = (&self.files, &self.common.prefixes);
         let hash_of = |id: FileId| match files.place(id) {
             Some(Place::Hot(f)) => prefixes.hash(f.key.as_deref().unwrap_or_default()),
             Some(Place::Cold(c)) => c.key_hash(prefixes),
@@ -383,7 +405,7 @@ impl Table {
     /// Takes a file's key away.
     pub(crate) fn free_key(&mut self, id: FileId) -> Option<Arc<str>> {
         let key = self.get_mut(id)?.key.take()?;
-        leave(&mut self.keys, self.prefixes.hash(&key), id);
+        leave(&mut self.keys, self.common.prefixes.hash(&key), id);
         Some(key)
     }
 

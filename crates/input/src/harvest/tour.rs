@@ -250,7 +250,7 @@ impl Harvester {
         let mut id = from;
         let end = self.table.end();
         while id < end && id - from < SKIM && looks < PIECE {
-            self.table.thaw_if(id, |cold| usize::from(cold.input) == input && cold.seen != number);
+            self.table.thaw_if(id, |cold| usize::from(cold.input) == input && cold.seen != number && !cold.is_gone());
             let missing =
                 self.table.get(id).is_some_and(|f| usize::from(f.input) == input && f.seen != number && !f.gone);
             if missing {
