@@ -200,6 +200,31 @@ fn few_descriptors_are_enough_and_too_many_deleted_files_are_counted() {
     assert!(rig.harvester.losses().iter().any(|l| l.cause == LossCause::Deleted));
 }
 
+/// Files that come and are read once don't take the descriptors of those that are written all the time.
+#[test]
+fn files_that_are_written_all_the_time_stay_open() {
+    let mut rig = Rig::log();
+    rig.limits.descriptors = 8;
+    rig.restart();
+    let written = |rig: &mut Rig| {
+        (0..4).for_each(|i| rig.append(&format!("w{i}.log"), "more\n"));
+        (0..4).for_each(|i| rig.harvester.hint(Hint::Path(rig.path(&format!("w{i}.log")))));
+        assert_eq!(rig.settle().len(), 4);
+    };
+    rig.search();
+    written(&mut rig);
+    written(&mut rig);
+    let before = rig.harvester.standing().opened;
+    for n in 0..20 {
+        rig.append(&format!("{n}.log"), "one\n");
+        rig.harvester.hint(Hint::Path(rig.path(&format!("{n}.log"))));
+        assert_eq!(rig.settle(), ["one"]);
+        written(&mut rig);
+    }
+    assert_eq!(rig.harvester.standing().opened - before, 20, "each new file once, no other one again");
+    assert_eq!(rig.harvester.stats().open, 8);
+}
+
 #[test]
 fn an_unreadable_file_is_tried_again() {
     let mut rig = Rig::log();

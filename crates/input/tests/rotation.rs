@@ -6,7 +6,7 @@ mod common;
 use std::time::Duration;
 
 use common::Rig;
-use pillion_input::Identity;
+use pillion_input::{Budget, Hint, Identity};
 
 const NONE: [&str; 0] = [];
 
@@ -271,4 +271,40 @@ fn a_touched_file_is_sent_again_where_that_is_wanted() {
         assert!(rig.batches.iter().all(|b| ids.is_empty() || ids.contains(&b.source.incarnation)));
         assert_eq!(rig.lost(), 0);
     }
+}
+
+/// A file that is read, closed and has lost its name lies there as a quiet one until a search has shown what became of it.
+#[test]
+fn a_quiet_file_without_a_name_comes_back_or_is_forgotten() {
+    let mut rig = Rig::log();
+    // One descriptor that is in use, so that all others are closed.
+    rig.limits.descriptors = 2;
+    rig.restart();
+    for name in ["away.log", "back.log", "there.log", "x.log", "y.log"] {
+        rig.append(name, "one\n");
+    }
+    assert_eq!(rig.settle().len(), 5);
+    rig.ack();
+    rig.search();
+    let known = rig.harvester.stats().files;
+    std::fs::rename(rig.path("back.log"), rig.tmp.path().join("elsewhere")).unwrap();
+    rig.remove("away.log");
+    rig.rename("there.log", "there.log.1");
+    // Each step follows a hint: the search that they ask for hasn't begun.
+    for name in ["away.log", "back.log", "there.log"] {
+        rig.harvester.hint(Hint::Path(rig.path(name)));
+        rig.harvester.step(Budget::UNLIMITED);
+    }
+    assert_eq!(rig.harvester.accounts().iter().filter(|f| f.gone).count(), 3);
+    std::fs::rename(rig.tmp.path().join("elsewhere"), rig.path("back.log")).unwrap();
+    rig.append("there.log.1", "two\n");
+    let mut lines = rig.search();
+    lines.extend(rig.search());
+    assert_eq!(lines, ["two"], "none is read again");
+    rig.ack();
+    rig.search();
+    assert_eq!((rig.harvester.stats().files, rig.lost()), (known - 1, 0), "what was deleted is forgotten");
+    assert_eq!(rig.registry.len(), known - 1);
+    rig.append("back.log", "three\n");
+    assert_eq!(rig.search(), ["three"]);
 }

@@ -71,6 +71,11 @@ impl Prefixes {
         {
             self.0.push(prefix.into());
         }
+        self.known(key)
+    }
+
+    /// The same, of a key that was made small before.
+    pub fn known(&self, key: &Arc<str>) -> CompactKey {
         match self.parts(key) {
             Parts::Native(prefix, ino, dev) => CompactKey::Native { ino, dev, prefix },
             Parts::Text(_) => CompactKey::Text(Box::new(Arc::clone(key))),

@@ -75,9 +75,9 @@ impl Cold {
         }
         f.tally.usual()?;
         let dev = u32::try_from(f.dev).ok()?;
-        let (text, prefix) = match common.prefixes.compact(key) {
+        let (text, prefix) = match *key {
             CompactKey::Native { ino, dev: of, prefix } if (ino, of) == (f.ino, dev) => (None, prefix),
-            _ => (Some(Box::new(Arc::clone(key))), 0),
+            _ => (Some(Box::new(common.prefixes.text(key))), 0),
         };
         let id = f.incarnation.0;
         let flag = |is: bool, flag: u8| if is { flag } else { 0 };
@@ -122,8 +122,8 @@ impl Cold {
         FileState {
             group: self.group,
             key: Some(match &self.text {
-                Some(text) => Arc::clone(text),
-                None => common.prefixes.text(&self.native()),
+                Some(text) => common.prefixes.known(text),
+                None => self.native(),
             }),
             fingerprint_len: self.fingerprint_len,
             pos: self.pos,
@@ -203,7 +203,7 @@ mod tests {
         tally.add(&Tally { bytes: 10, lines: 3, events: 2, ..Tally::default() });
         FileState {
             group: 3,
-            key: Some("filebeat::logs::native::7-1".into()),
+            key: Some(CompactKey::Native { ino: 7, dev: 1, prefix: 0 }),
             fingerprint_len: 9,
             incarnation: Incarnation(u128::MAX - 5),
             birth_ns: NonZeroI64::new(-4),
@@ -236,7 +236,8 @@ mod tests {
             ["filebeat::logs::native::7-1", "filebeat::logs::native::8-1", "filebeat::logs::native::7-2", "a::path::/x"]
         {
             let (gone, by_path) = (key.contains("::8"), key.contains("path"));
-            let f = FileState { key: Some(key.into()), gone, gone_in: if gone { 5 } else { 0 }, by_path, ..quiet() };
+            let compact = Some(common.prefixes.compact(&key.into()));
+            let f = FileState { key: compact, gone, gone_in: if gone { 5 } else { 0 }, by_path, ..quiet() };
             let cold = Cold::of(&f, &mut common).unwrap();
             assert_eq!(all(&cold.thaw(&common)), all(&f));
             assert_eq!(cold.path_parts(&common), path_parts(b"/x/a.log"));

@@ -3,7 +3,8 @@
 //! Always holds: a descriptor is of the file that is known (device, inode, birth are compared after the open); there are
 //! never more than the limit (and one that the present step may have opened to ask what is there), which falls when the
 //! system has none left; one that is the only way to a deleted file isn't
-//! closed for another.
+//! closed for another; one that was read from again and again is closed after those that were read once: where more files are
+//! written than may be open, those that are written all the time stay so, and aren't opened for each reading.
 
 use std::collections::HashSet;
 use std::io::{self, ErrorKind};
@@ -92,7 +93,7 @@ impl Harvester {
             return Err(io::Error::new(ErrorKind::NotFound, "another file is at its path"));
         }
         f.fd = Some(fd);
-        (f.opened, f.opened_len) = (now, meta.len);
+        (f.opened, f.opened_len, f.served) = (now, meta.len, 0);
         self.open += 1;
         self.opens += 1;
         self.note_opened(id);
@@ -112,20 +113,31 @@ impl Harvester {
     }
 
     /// Closes descriptors until there is room for one: of files that are read first, never of gone ones. Looks at open
-    /// files alone, the longest open first, so that it costs the same however many files there are.
+    /// files alone, the longest open first, so that it costs the same however many files there are; one that was read from
+    /// again and again is passed over once.
     fn close_some(&mut self, except: FileId) {
-        for also_unread in [false, true] {
+        let mut passed_over = false;
+        for round in 0..3 {
+            let also_unread = round == 2;
+            if round == 1 && !passed_over {
+                continue;
+            }
             for _ in 0..self.opened.len() {
                 if self.has_room() {
                     return;
                 }
                 let Some(id) = self.opened.pop_front() else { return };
                 let Some(f) = self.table.get(id).filter(|f| f.fd.is_some()) else { continue };
-                if id != except && !f.gone && (also_unread || !f.unread()) {
+                let may = id != except && !f.gone && (also_unread || !f.unread());
+                if may && (also_unread || f.served < 2) {
                     self.close(id);
-                } else {
-                    self.opened.push_back(id);
+                    continue;
                 }
+                if let Some(f) = self.table.get_mut(id).filter(|f| may && f.served > 1) {
+                    f.served = 1;
+                    passed_over = true;
+                }
+                self.opened.push_back(id);
             }
         }
     }

@@ -5,10 +5,10 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroI64;
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 
 use pillion_event::{Guard, Incarnation, Source};
-use pillion_registry::Intent;
+use pillion_registry::{CompactKey, Intent};
 use pillion_world::{File, Meta, Mono};
 
 use crate::harvest::path::FilePath;
@@ -120,7 +120,7 @@ pub(crate) struct FileState {
     pub(crate) birth_ns: Option<NonZeroI64>,
     pub(crate) mtime_ns: i64,
     /// The registry's key; `None` while it is empty or too short for a fingerprint.
-    pub(crate) key: Option<Arc<str>>,
+    pub(crate) key: Option<CompactKey>,
     /// How many bytes a growing fingerprint covers; 0 = it is complete, or there is none.
     pub(crate) fingerprint_len: u32,
     pub(crate) incarnation: Incarnation,
@@ -166,6 +166,8 @@ pub(crate) struct FileState {
     pub(crate) touched: bool,
     /// It waits in the queue of those that have something to read.
     pub(crate) queued: bool,
+    /// Readings that its descriptor has served, 2 standing for more; 1 once it was passed over (`descriptors.rs`).
+    pub(crate) served: u8,
     /// Its path leads to it no longer.
     pub(crate) gone: bool,
     /// The search in which that was found: it may have listed the file's folder before.
@@ -245,6 +247,7 @@ impl FileState {
             missed: 0,
             touched: false,
             queued: false,
+            served: 0,
             gone: false,
             gone_in: 0,
             deleted: false,

@@ -129,8 +129,9 @@ impl Harvester {
         if f.len > f.pos || f.replays.is_some() {
             self.give_up(id, LossCause::Deleted);
         }
+        let key = self.table.key(id);
         let Some(f) = self.table.get(id) else { return };
-        let settled = match &f.key {
+        let settled = match &key {
             Some(key) => self.registry.get(key).is_none_or(|e| e.incarnation != f.incarnation || e.offset >= f.pos),
             None => true,
         };
@@ -138,10 +139,10 @@ impl Harvester {
             && !f.queued
             && let Some(f) = self.table.remove(id)
         {
-            if let Some(key) = &f.key {
+            if let Some(key) = &key {
                 self.registry.remove(key);
             }
-            self.books.close(account_of(&f));
+            self.books.close(account_of(&self.table, &f));
         }
     }
 }

@@ -190,7 +190,7 @@ impl Harvester {
         }
         self.begin(id, ident);
         if let Some(f) = self.table.get(id) {
-            tracing::debug!(path = %f.path.display(), key = f.key.as_deref().unwrap_or_default(), "a file begins");
+            tracing::debug!(path = %f.path.display(), key = self.table.key_of(f).as_deref().unwrap_or_default(), "a file begins");
         }
         Bind::Bound
     }
@@ -359,9 +359,9 @@ impl Harvester {
     /// Writes a file's path, offset and incarnation into the registry.
     pub(crate) fn write_entry(&self, id: FileId) {
         let Some(f) = self.table.get(id) else { return };
-        let (Some(key), Some(input)) = (&f.key, self.inputs.get(usize::from(f.input))) else { return };
+        let (Some(key), Some(input)) = (self.table.key_of(f), self.inputs.get(usize::from(f.input))) else { return };
         let fresh = Entry {
-            key: Arc::clone(key),
+            key: Arc::clone(&key),
             kind: kind_of(input, f, f.fingerprint_len),
             source: Arc::clone(f.path.text()),
             offset: f.pos,
@@ -373,7 +373,7 @@ impl Harvester {
             intents: Vec::new(),
             unknown: None,
         };
-        let entry = match self.registry.get(key) {
+        let entry = match self.registry.get(&key) {
             Some(old) if old.incarnation == f.incarnation => {
                 if old.source == fresh.source && old.kind == fresh.kind && old.birth_ns == fresh.birth_ns {
                     return;
@@ -394,9 +394,9 @@ impl Harvester {
 
     /// Whether this has the fingerprint that a file's key says; so too where its key says none.
     pub(crate) fn has_fingerprint(&self, f: &FileState, fd: &dyn File) -> io::Result<bool> {
-        let Some(key) = &f.key else { return Ok(true) };
+        let Some(key) = self.table.key_of(f) else { return Ok(true) };
         let spec = self.inputs.get(usize::from(f.input)).map(|i| &i.spec.identity);
-        let Some(Identifier::Fingerprint(known)) = pillion_registry::identifier_of(key) else { return Ok(true) };
+        let Some(Identifier::Fingerprint(known)) = pillion_registry::identifier_of(&key) else { return Ok(true) };
         let Some(identity) = spec else { return Ok(true) };
         bears(identity, &known, u64::from(f.fingerprint_len), fd)
     }
@@ -423,7 +423,7 @@ impl Harvester {
             return;
         }
         let Some(f) = self.table.get(id) else { return };
-        let (Some(old), Some(input)) = (f.key.clone(), self.inputs.get(usize::from(f.input))) else { return };
+        let (Some(old), Some(input)) = (self.table.key_of(f), self.inputs.get(usize::from(f.input))) else { return };
         if f.fingerprint_len == 0 || ident.candidates.is_empty() {
             return;
         }
@@ -507,7 +507,7 @@ impl Harvester {
     /// With `native` a file that goes on under another inode is found again by that one: its key changes.
     fn follow_inode(&mut self, id: FileId) {
         let Some(f) = self.table.get(id) else { return };
-        let (Some(old), Some(input)) = (f.key.clone(), self.inputs.get(usize::from(f.input))) else { return };
+        let (Some(old), Some(input)) = (self.table.key_of(f), self.inputs.get(usize::from(f.input))) else { return };
         if input.spec.identity != Identity::Native {
             return;
         }

@@ -131,11 +131,12 @@ impl Harvester {
         }
         for id in mine {
             self.close(id);
+            let key = self.table.key(id);
             let Some(f) = self.table.remove(id) else { continue };
-            if let (Some(key), true) = (&f.key, f.gone) {
+            if let (Some(key), true) = (&key, f.gone) {
                 self.registry.remove(key);
             }
-            self.books.close(account_of(&f));
+            self.books.close(account_of(&self.table, &f));
         }
         let input = &mut self.inputs[at];
         input.life = Life::Over;
@@ -149,7 +150,7 @@ impl Harvester {
     /// Whether everything of a file is in batches, and acknowledged.
     fn is_over(&self, id: FileId) -> bool {
         let Some(f) = self.table.get(id) else { return true };
-        let acknowledged = match &f.key {
+        let acknowledged = match &self.table.key_of(f) {
             Some(key) => self.registry.get(key).is_none_or(|e| e.incarnation != f.incarnation || e.offset >= f.pos),
             None => true,
         };

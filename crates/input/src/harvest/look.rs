@@ -243,8 +243,11 @@ impl Harvester {
 
     /// A file that was given up is there again: what an earlier run may have sent of it is still to be sent first.
     fn take_back(&mut self, id: FileId) {
-        let Some(f) = self.table.get_mut(id).filter(|f| f.gone && f.replays.is_none()) else { return };
-        let Some(entry) = f.key.as_ref().and_then(|key| self.registry.get(key)) else { return };
+        if self.table.get(id).is_none_or(|f| !f.gone || f.replays.is_some()) {
+            return;
+        }
+        let Some(entry) = self.table.key(id).and_then(|key| self.registry.get(&key)) else { return };
+        let Some(f) = self.table.get_mut(id) else { return };
         if entry.incarnation == f.incarnation {
             f.replays = replays_of(&entry, f.pos);
         }

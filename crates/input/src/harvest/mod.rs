@@ -425,15 +425,15 @@ impl Harvester {
         // A quiet file is read to its end, and nothing about it is unusual.
         let known =
             self.table.iter().map(|(_, f)| f).filter(|f| f.len > f.pos || f.denied || f.tally.usual().is_none());
-        let known = known.map(account_of).filter(FileAccount::is_notable);
+        let known = known.map(|f| account_of(&self.table, f)).filter(FileAccount::is_notable);
         known.chain(self.books.former().cloned()).collect()
     }
 
     /// What every file has given since it was quiet last, and what it still has, in no order; of those that are gone the
     /// notable ones, as far as they are listed.
     pub fn accounts(&self) -> Vec<FileAccount> {
-        let mut out: Vec<_> = self.table.iter().map(|(_, f)| account_of(f)).collect();
-        out.extend(self.table.quiet().map(|cold| account_of(&self.table.thawed(cold))));
+        let mut out: Vec<_> = self.table.iter().map(|(_, f)| account_of(&self.table, f)).collect();
+        out.extend(self.table.quiet().map(|cold| account_of(&self.table, &self.table.thawed(cold))));
         out.extend(self.books.former().cloned());
         out
     }
@@ -542,10 +542,10 @@ impl Harvester {
     }
 }
 
-fn account_of(f: &file::FileState) -> FileAccount {
+fn account_of(table: &Table, f: &file::FileState) -> FileAccount {
     FileAccount {
         path: f.path.to_path_buf(),
-        key: f.key.as_deref().unwrap_or_default().to_owned(),
+        key: table.key_of(f).as_deref().unwrap_or_default().to_owned(),
         incarnation: f.incarnation,
         pos: f.pos,
         len: f.len,

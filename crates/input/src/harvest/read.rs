@@ -76,6 +76,9 @@ impl Harvester {
                 None
             }
         };
+        if let Some(f) = self.table.get_mut(id).filter(|f| f.fd.is_some()) {
+            f.served = f.served.saturating_add(1).min(2);
+        }
         self.note_behind(id);
         self.schedule(id, now);
         batch
@@ -316,7 +319,7 @@ impl Harvester {
         if let Some(source) = f.source.upgrade() {
             return Some(source);
         }
-        let key = f.key.clone()?;
+        let key = self.table.key_of(f)?;
         let spec = &self.inputs.get(usize::from(f.input))?.spec;
         let shown = spec.show_fingerprint;
         let (mut owner, mut group) = (None, None);

@@ -130,7 +130,7 @@ impl Harvester {
         if let Some(mut f) = self.table.remove(id) {
             f.queued = false;
             self.former.retain(|_, former| *former.path != *f.path);
-            let mut account = account_of(&f);
+            let mut account = account_of(&self.table, &f);
             account.len = account.pos;
             self.books.close(account);
         }
@@ -158,7 +158,7 @@ impl Harvester {
         let group = f.group;
         self.table.relocate(group, id, |f| f.path = PathBuf::from(path).into());
         self.write_entry(id);
-        let key = self.table.get(id).and_then(|f| f.key.clone());
+        let key = self.table.key(id);
         self.ready.retain(|other| other != id);
         self.let_go(id);
         if let (Some(key), Some(sharing)) = (key, &mut self.sharing) {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
-use pillion_registry::{PathParts, Prefixes, path_parts};
+use pillion_registry::{PathParts, Prefixes, hash_of, path_parts};
 
 use crate::harvest::cold::{Cold, Common};
 use crate::harvest::file::{FileState, Tally};
@@ -304,7 +304,7 @@ impl Table {
         self.sums.leave(&mut file);
         self.hot -= 1;
         if let Some(key) = &file.key {
-            leave(&mut self.keys, self.common.prefixes.hash(key), id);
+            leave(&mut self.keys, hash_of(key), id);
         }
         self.free.push(id);
         Some(*file)
@@ -372,10 +372,20 @@ impl Table {
 
     fn has_key(files: &Files, prefixes: &Prefixes, id: FileId, key: &str) -> bool {
         match files.place(id) {
-            Some(Place::Hot(f)) => f.key.as_deref() == Some(key),
+            Some(Place::Hot(f)) => f.key.as_ref().is_some_and(|own| prefixes.is(own, key)),
             Some(Place::Cold(c)) => c.has_key(key, prefixes),
             _ => false,
         }
+    }
+
+    /// The key of a file that isn't quiet.
+    pub(crate) fn key(&self, id: FileId) -> Option<Arc<str>> {
+        self.key_of(self.get(id)?)
+    }
+
+    /// The same, of a file that may have left the table.
+    pub(crate) fn key_of(&self, file: &FileState) -> Option<Arc<str>> {
+        file.key.as_ref().map(|key| self.common.prefixes.text(key))
     }
 
     /// The file that has a key.
@@ -390,21 +400,22 @@ impl Table {
     pub(crate) fn own_key(&mut self, id: FileId, key: &Arc<str>) {
         self.free_key(id);
         // Its prefix has to be known before it is hashed.
-        self.common.prefixes.compact(key);
+        let own = self.common.prefixes.compact(key);
         let Some(file) = self.get_mut(id) else { return };
-        file.key = Some(Arc::clone(key));
+        file.key = Some(own);
         let (files, prefixes) = (&self.files, &self.common.prefixes);
-        let hash_of = |id: FileId| match files.place(id) {
-            Some(Place::Hot(f)) => prefixes.hash(f.key.as_deref().unwrap_or_default()),
+        let hash = |id: FileId| match files.place(id) {
+            Some(Place::Hot(f)) => f.key.as_ref().map_or(0, hash_of),
             Some(Place::Cold(c)) => c.key_hash(prefixes),
             _ => 0,
         };
-        enter(&mut self.keys, id, hash_of, |other| Table::has_key(files, prefixes, other, key));
+        enter(&mut self.keys, id, hash, |other| Table::has_key(files, prefixes, other, key));
     }
 
     /// Takes a file's key away.
     pub(crate) fn free_key(&mut self, id: FileId) -> Option<Arc<str>> {
         let key = self.get_mut(id)?.key.take()?;
+        let key = self.common.prefixes.text(&key);
         leave(&mut self.keys, self.common.prefixes.hash(&key), id);
         Some(key)
     }
