@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::Rig;
 use pillion_input::parse::{Chain, ChainOptions, Grouping, Match, Multiline, Parser, Pattern};
-use pillion_input::{Budget, Hint, LossCause};
+use pillion_input::{Budget, Hint, LossCause, Step};
 use proptest::prelude::*;
 
 const NONE: [&str; 0] = [];
@@ -198,6 +198,37 @@ fn few_descriptors_are_enough_and_too_many_deleted_files_are_counted() {
     assert_eq!(rig.lost(), 18 * 4);
     assert!(rig.harvester.losses().iter().any(|l| l.cause == LossCause::TooManyDeleted));
     assert!(rig.harvester.losses().iter().any(|l| l.cause == LossCause::Deleted));
+}
+
+/// Ten thousand writers give hints that never end; files of which no hint tells are found all the same, and those that are gone
+/// are forgotten.
+#[test]
+fn hints_that_never_end_leave_the_search_its_turn() {
+    let mut rig = Rig::log();
+    ["a.log", "b.log", "gone.log"].iter().for_each(|name| rig.append(name, "one\n"));
+    assert_eq!(rig.settle().len(), 3);
+    rig.ack();
+    rig.append("untold.log", "two\n");
+    rig.remove("gone.log");
+    let mut lines = Vec::new();
+    for _ in 0..3 {
+        rig.advance(Duration::from_secs(10));
+        for step in 0..400 {
+            // One is followed and another comes: there is always one that waits, and now and then something to read.
+            ["a.log", "b.log"].iter().for_each(|name| rig.harvester.hint(Hint::Path(rig.path(name))));
+            if step % 50 == 0 {
+                rig.append("a.log", "more\n");
+            }
+            if let Step::Batch(batch) = rig.harvester.step(Budget::UNLIMITED) {
+                lines.extend(batch.events.iter().map(|e| String::from_utf8_lossy(batch.text(e)).into_owned()));
+                rig.batches.push(batch);
+            }
+        }
+        rig.ack();
+    }
+    let found = lines.iter().filter(|line| *line == "two").count();
+    assert_eq!((found, rig.harvester.stats().files, rig.lost()), (1, 3, 0), "{lines:?}");
+    assert!(lines.len() > 3, "hints have their turn, too: {lines:?}");
 }
 
 /// Files that come and are read once don't take the descriptors of those that are written all the time.

@@ -235,7 +235,7 @@ fn what_waited_and_was_seen_is_lost_by_a_copytruncate() {
     for line in ["two\n", "three\n"] {
         rig.append("a.log", line);
         rig.advance(Duration::from_secs(11));
-        rig.settle_with(pillion_input::Budget { bytes: 0, events: 0 });
+        rig.settle_with(Budget { bytes: 0, events: 0 });
     }
     rig.truncate("a.log", 0);
     rig.append("a.log", "six\n");

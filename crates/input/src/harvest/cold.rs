@@ -18,7 +18,7 @@ use pillion_event::{Guard, Incarnation};
 use pillion_registry::{CompactKey, CompactPath, Folders, PathParts, Prefixes};
 use pillion_world::{FileKind, Meta, Mono};
 
-use crate::harvest::file::{Drain, FileState, differ, ns};
+use crate::harvest::file::{FileState, differ, ns};
 use crate::harvest::path::FilePath;
 
 const BY_PATH: u8 = 32;
@@ -66,11 +66,8 @@ impl Cold {
     /// `None`: something about the file is unusual, or due.
     pub(crate) fn of(f: &FileState, common: &mut Common) -> Option<Cold> {
         let (key, FilePath::Text(path)) = (f.key.as_ref()?, &f.path) else { return None };
-        let read = f.pos == f.len && f.scanned_to == f.pos && f.sure_len == f.pos && f.replays.is_none();
-        let waits = f.queued || f.look_at.is_some() || f.group_at.is_some() || f.drain != Drain::No;
         let lost = f.gone && (common.keeps_gone || f.gone_in == 0) || !f.gone && (f.deleted || f.missed > 0);
-        let odd = lost || f.kept || f.ending || f.denied || f.network;
-        if f.fd.is_some() || !read || waits || odd || f.errors > 0 || f.grow > 0 {
+        if f.fd.is_some() || f.kept || f.look_at.is_some() || lost || !f.rests() {
             return None;
         }
         f.tally.usual()?;
@@ -190,7 +187,7 @@ impl Cold {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::harvest::file::{Counted, Tally};
+    use crate::harvest::file::{Counted, Drain, Tally};
     use crate::harvest::table::tests::file;
     use pillion_registry::path_parts;
     use std::ffi::OsStr;

@@ -142,6 +142,13 @@ impl Harvester {
         }
     }
 
+    /// Notes that a file was read from.
+    pub(crate) fn note_served(&mut self, id: FileId) {
+        if let Some(f) = self.table.get_mut(id).filter(|f| f.fd.is_some()) {
+            f.served = f.served.saturating_add(1).min(2);
+        }
+    }
+
     /// Notes that a file was opened. Entries of files that were closed since stay until somebody meets them, or there are
     /// too many.
     fn note_opened(&mut self, id: FileId) {

@@ -16,6 +16,13 @@ use crate::harvest::table::FileId;
 const AFTER_DELETION: Duration = Duration::from_secs(1);
 
 impl Harvester {
+    /// Wakes a file whose time has come.
+    pub(crate) fn wake(&mut self, now: Mono) -> bool {
+        let Some(id) = self.timers.pop(now, &mut self.table) else { return false };
+        self.on_timer(id, now);
+        true
+    }
+
     /// A file is due to be looked at.
     pub(crate) fn on_timer(&mut self, id: FileId, now: Mono) {
         if self.has_stopped(id) {

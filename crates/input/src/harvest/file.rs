@@ -273,6 +273,20 @@ impl FileState {
         self.len > self.floor() || self.replays.is_some()
     }
 
+    /// Whether everything of it is read, and nothing about it is unusual or due, but for its name, its descriptor and its
+    /// next look.
+    pub(crate) fn rests(&self) -> bool {
+        let read = self.pos == self.len && self.scanned_to == self.pos && self.sure_len == self.pos;
+        let waits = self.queued || self.group_at.is_some() || self.drain != Drain::No || self.replays.is_some();
+        let odd = self.ending || self.denied || self.network || self.errors > 0 || self.grow > 0;
+        self.key.is_some() && read && !waits && !odd
+    }
+
+    /// Whether a look at a file that rests shows just what is known: the same file, not written to since.
+    pub(crate) fn is_unchanged(&self, seen: &Meta) -> bool {
+        self.is(seen) && self.pos == seen.len && self.mtime_ns == seen.mtime_ns as i64
+    }
+
     /// Whether this is the file that `meta` is about.
     pub(crate) fn is(&self, meta: &Meta) -> bool {
         self.dev == meta.dev && self.ino == meta.ino && !differ(self.birth_ns, ns(meta.birth_ns))

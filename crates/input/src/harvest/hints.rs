@@ -10,7 +10,9 @@ use std::collections::VecDeque;
 use std::path::Path;
 
 use hashbrown::HashTable;
+use pillion_world::Mono;
 
+use crate::harvest::Harvester;
 use crate::harvest::path::FilePath;
 use crate::harvest::table::path_hash;
 
@@ -61,6 +63,15 @@ impl Hints {
             *self = Hints::default();
         }
         Some(path)
+    }
+}
+
+impl Harvester {
+    /// Looks at the path that waits first; false: none does.
+    pub(crate) fn follow_hint(&mut self, now: Mono) -> bool {
+        let Some(path) = self.hints.pop() else { return false };
+        self.look_at_hint(&path, now);
+        true
     }
 }
 

@@ -124,18 +124,14 @@ impl Harvester {
         own || self.own.files.iter().any(|f| real.as_os_str().as_bytes().starts_with(f.as_os_str().as_bytes()))
     }
 
-    /// Whether the file at a path is a quiet one to which nothing has happened: most looks of a search end here. One that
-    /// is known was wanted when it was found; what has changed since can only be whose it is (`shared.rs`).
+    /// Whether the file at a path is one that rests, and to which nothing has happened: most looks of a search end here. One
+    /// that is known was wanted when it was found; what has changed since can only be whose it is (`shared.rs`).
     fn is_quiet(&mut self, input: u16, path: &Path) -> bool {
         let Some(i) = self.inputs.get(usize::from(input)) else { return false };
         let (group, number, symlinks) = (i.group, i.tour.number, i.spec.symlinks);
-        let Some((id, _)) = self.table.quiet_at(group, path).filter(|(_, cold)| cold.input == input && !cold.is_gone())
-        else {
-            return false;
-        };
+        let Some(id) = self.table.resting_at(group, input, path) else { return false };
         let Ok(Some(meta)) = self.stat_file(path, symlinks) else { return false };
-        let unchanged = self.table.quiet_mut(id).filter(|cold| cold.is_unchanged(&meta));
-        unchanged.map(|cold| cold.seen = number).is_some()
+        self.table.saw(id, &meta, number)
     }
 
     /// Quiet files on a network file system aren't looked at in each search.

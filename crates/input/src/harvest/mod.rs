@@ -355,6 +355,7 @@ impl Harvester {
         self.forget_ended();
         if can_read && let Some(id) = self.ready.pop() {
             let read = self.read_chunk(id, budget, now);
+            self.note_served(id);
             self.ready.turn_over();
             return read.map_or(Step::Worked, Step::Batch);
         }
@@ -363,19 +364,15 @@ impl Harvester {
     }
 
     /// Follows one hint or timer, or searches for a bit; false: there is nothing of that kind to do. Hints that never end
-    /// don't hold up the search: it finds what they don't tell.
+    /// hold up neither the search, which finds what they don't tell, nor what is due by its time.
     fn look_around(&mut self, now: Mono) -> bool {
         self.turns = self.turns.wrapping_add(1);
         if self.turns.is_multiple_of(OWED)
             && let Some(input) = self.search_due(now).filter(|_| self.may_search())
         {
             self.search(input, now);
-        } else if let Some(path) = self.hints.pop() {
+        } else if (self.turns.is_multiple_of(2) && self.follow_hint(now)) || self.wake(now) || self.follow_hint(now) {
             self.owed = self.owed.saturating_add(1);
-            self.look_at_hint(&path, now);
-        } else if let Some(id) = self.timers.pop(now, &mut self.table) {
-            self.owed = self.owed.saturating_add(1);
-            self.on_timer(id, now);
         } else if let Some(id) = self.deleting.due.pop_front() {
             self.owed = self.owed.saturating_add(1);
             self.goes(id, now);

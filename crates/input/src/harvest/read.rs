@@ -76,9 +76,6 @@ impl Harvester {
                 None
             }
         };
-        if let Some(f) = self.table.get_mut(id).filter(|f| f.fd.is_some()) {
-            f.served = f.served.saturating_add(1).min(2);
-        }
         self.note_behind(id);
         self.schedule(id, now);
         batch

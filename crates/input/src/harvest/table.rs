@@ -14,6 +14,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use pillion_registry::{PathParts, Prefixes, hash_of, path_parts};
+use pillion_world::Meta;
 
 use crate::harvest::cold::{Cold, Common};
 use crate::harvest::file::{FileState, Tally};
@@ -226,21 +227,29 @@ impl Table {
         cold.thaw(&self.common)
     }
 
-    /// The quiet file that was last seen at this path.
-    pub(crate) fn quiet_at(&self, group: u16, path: &Path) -> Option<(FileId, &Cold)> {
+    /// The file of an input that was last seen at this path, if it rests there.
+    pub(crate) fn resting_at(&self, group: u16, input: u16, path: &Path) -> Option<FileId> {
         let id = self.find_path(group, path)?;
-        match self.files.place(id)? {
-            Place::Cold(cold) => Some((id, cold)),
-            _ => None,
-        }
+        let rests = match self.files.place(id)? {
+            Place::Free => false,
+            Place::Hot(f) => f.input == input && f.rests() && !f.gone && f.missed == 0,
+            Place::Cold(cold) => cold.input == input && !cold.is_gone(),
+        };
+        rests.then_some(id)
     }
 
-    /// A quiet file by its place.
-    pub(crate) fn quiet_mut(&mut self, id: FileId) -> Option<&mut Cold> {
-        match self.files.place_mut(id)? {
-            Place::Cold(cold) => Some(cold),
-            _ => None,
-        }
+    /// Notes that a search has seen a file that rests just as it is known. False: something has happened to it.
+    pub(crate) fn saw(&mut self, id: FileId, seen: &Meta, search: u32) -> bool {
+        let number = match self.files.place_mut(id) {
+            Some(Place::Hot(f)) if f.is_unchanged(seen) => {
+                f.forget_source();
+                &mut f.seen
+            }
+            Some(Place::Cold(cold)) if cold.is_unchanged(seen) => &mut cold.seen,
+            _ => return false,
+        };
+        *number = search;
+        true
     }
 
     /// Something happens to a file, if it is one of those that are meant.
@@ -434,7 +443,7 @@ impl Table {
 pub(super) mod tests {
     use super::*;
     use pillion_event::Incarnation;
-    use pillion_world::{FileKind, Meta, Mono};
+    use pillion_world::{FileKind, Mono};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
     use std::path::PathBuf;
