@@ -7,7 +7,7 @@
 use crate::compat::Compat;
 use crate::config::Config;
 use crate::error::{Diagnostic, Error};
-use crate::options::{Fate, Found, Scope, digit, other_input};
+use crate::options::{Fate, Found, Scope, digit, of_an_input, other_input};
 use crate::source::At;
 use crate::suggest::nearest;
 use crate::tree::{Node, Value};
@@ -110,6 +110,15 @@ impl Config {
         let name = path.rsplit('.').next().unwrap_or(path);
         let known = scope.siblings(self.compat);
         let remedy = match (nearest(name, known.iter().copied()), other_input(&self.root, path, self.compat)) {
+            (_, Some(_)) if name == "multiline" && known.contains(&"parsers") => {
+                "a filestream has it as a parser: `parsers: [{multiline: {type: pattern, …}}]`".to_owned()
+            }
+            (_, Some(_)) if name == "json" && known.contains(&"parsers") => {
+                "a filestream has it as a parser: `parsers: [{ndjson: {…}}]`".to_owned()
+            }
+            _ if path == name && of_an_input(name, self.compat) => {
+                "it is an option of an input: indent it below the input's `- type`".to_owned()
+            }
             (_, Some(other)) => format!("it is an option of the input type `{other}`"),
             (Some(near), None) => format!("did you mean `{near}`?"),
             (None, None) => "remove it, or check its indentation".to_owned(),

@@ -133,9 +133,16 @@ pub(crate) fn other_input(root: &Node, path: &str, compat: Compat) -> Option<&'s
     let (at, rest) = below_item(path, &["filebeat.inputs.", "filebeat.prospectors."])?;
     let own = input_type(root, at);
     let types = inputs::TYPES.iter().copied();
-    types
-        .filter(|name| *name != own)
-        .find(|name| matches!(Scope { tables: inputs::tables(name), rest }.find(compat), Found::Known(_)))
+    types.filter(|name| *name != own).find(|name| {
+        matches!(Scope { tables: inputs::tables(name), rest }.find(compat), Found::Known(_) | Found::Section)
+    })
+}
+
+/// Whether an input of any type has this option.
+pub(crate) fn of_an_input(rest: &str, compat: Compat) -> bool {
+    inputs::TYPES.iter().any(|name| {
+        matches!(Scope { tables: inputs::tables(name), rest }.find(compat), Found::Known(_) | Found::Section)
+    })
 }
 
 enum Match {

@@ -38,6 +38,21 @@ fn fates() {
         ),
         ("nmae: x", &["? filebeat.yml:1:1: nmae: unknown option; did you mean `name`?"]),
         (
+            "paths: /x",
+            &[
+                "? filebeat.yml:1:1: paths: unknown option; it is an option of an input: indent it below the input's `- type`",
+            ],
+        ),
+        (
+            "filebeat.inputs:\n- type: filestream\n  multiline.pattern: x\n  json.message_key: m",
+            &[
+                "? filebeat.yml:3:3: filebeat.inputs.0.multiline: unknown option; a filestream has it as a parser: `parsers: [{multiline: \
+                 {type: pattern, …}}]`",
+                "? filebeat.yml:4:3: filebeat.inputs.0.json: unknown option; a filestream has it as a parser: `parsers: [{ndjson: {…}}]`",
+                "! filebeat.yml:2:3: filebeat.inputs.0.type: has no effect in this place; remove it",
+            ],
+        ),
+        (
             "pillion.compat: 8\nspool_sise: 1\nfilebeat.spool_size: 1",
             &[
                 "? filebeat.yml:2:1: spool_sise: unknown option; remove it, or check its indentation",
@@ -82,7 +97,7 @@ fn inputs_know_their_type() {
             "? filebeat.yml:4:5: filebeat.inputs.0.close_eof: unknown option; it is an option of the input type `log`",
             "? filebeat.yml:7:7: filebeat.inputs.0.close.on_state_change.inactiv: unknown option; did you mean `inactive`?",
             "? filebeat.yml:11:5: filebeat.inputs.1.clsoe_eof: unknown option; did you mean `close_eof`?",
-            "? filebeat.yml:12:5: filebeat.inputs.1.prospector: unknown option; remove it, or check its indentation",
+            "? filebeat.yml:12:5: filebeat.inputs.1.prospector: unknown option; it is an option of the input type `filestream`",
             "! filebeat.yml:14:5: filebeat.inputs.1.tail_files: has no effect in this place; remove it",
         ]
     );

@@ -73,6 +73,10 @@ pub fn assemble(config: &Config, strict: bool, needs_input: bool) -> Result<Asse
     if inputs.as_ref().is_some_and(Vec::is_empty) && needs_input && !discovers {
         keep(no_input(config));
     }
+    // Its options are known here; at a run it has been set up before.
+    if let Err(e) = log_options(config, &Log::default()) {
+        keep(e);
+    }
     let mut warnings = left_over(config, strict, &mut errors);
     warnings.extend(more.warnings);
     match (engine, inputs.zip(server_tls), limits, providers, output, name.zip(sharing).zip(monitoring)) {
@@ -115,6 +119,7 @@ fn no_input(config: &Config) -> Error {
 /// What was said so far without being wrong, and what nobody has taken; the part of that which is wrong joins the errors.
 fn left_over(config: &Config, strict: bool, errors: &mut Vec<Error>) -> Vec<Diagnostic> {
     let mut leftovers = config.leftovers();
+    leftovers.unknown.retain(|unknown| !errors.iter().any(|e| belongs_to(unknown, e)));
     if errors.is_empty() {
         leftovers.unknown.append(&mut leftovers.unasked);
     }
@@ -127,6 +132,13 @@ fn left_over(config: &Config, strict: bool, errors: &mut Vec<Error>) -> Vec<Diag
     }
     warnings.extend(leftovers.harmless);
     warnings
+}
+
+/// Whether an option stands in a section that couldn't be read, as there is no such processor or type: it says nothing
+/// that the error doesn't.
+fn belongs_to(unknown: &Diagnostic, error: &Error) -> bool {
+    let section = error.key().strip_suffix(".type").unwrap_or(error.key());
+    !section.is_empty() && unknown.key().strip_prefix(section).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// The TLS settings of inputs that have some.
@@ -154,8 +166,18 @@ fn open_files() -> u64 {
 /// The providers of autodiscovery, with configurations that can be used.
 fn providers_of(config: &Config) -> Result<Vec<Provider>, Error> {
     let providers = autodiscover::providers(&config.root())?;
-    providers.iter().try_for_each(|provider| discover::check(config, provider))?;
+    for (i, provider) in providers.iter().enumerate() {
+        discover::check(config, provider).map_err(|e| template_error(config, i, &e))?;
+    }
     Ok(providers)
+}
+
+/// What is wrong with an input that a provider would begin: that input's text is made for the check, so the place is the
+/// provider's.
+fn template_error(config: &Config, provider: usize, e: &Error) -> Error {
+    let key = e.key().strip_prefix("filebeat.inputs.0.").unwrap_or(e.key());
+    let reason = format!("an input that it would begin can't be used: {key}: {}", e.reason());
+    config.root().error(&format!("filebeat.autodiscover.providers.{provider}"), reason, e.remedy())
 }
 
 /// The log's options: `logging.level`, raised by `-v` and `-d`; the form is that of the dialect's Filebeat.

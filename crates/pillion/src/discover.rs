@@ -53,7 +53,9 @@ fn specs(config: &Config, input: &Value) -> Result<Vec<InputSpec>, Error> {
     // JSON is YAML, and a list of one input is what `filebeat.inputs` takes.
     let text = json!({"pillion": {"compat": config.compat().name()}, "filebeat": {"inputs": [input]}}).to_string();
     let own = Config::from_yaml(&text)?;
-    let specs = pillion_input::specs(&config.root(), &own.root(), &[])?;
+    // What is refused as a whole, such as a module, is told before what it lacks as an input.
+    let specs = pillion_input::specs(&config.root(), &own.root(), &[])
+        .map_err(|e| own.leftovers().refused.into_iter().next().unwrap_or(e))?;
     for warning in own.warnings().iter().chain(&own.leftovers().unknown) {
         tracing::debug!("autodiscover: {}", warning.one_line());
     }

@@ -107,7 +107,7 @@ impl Steps {
     /// # Errors
     /// The first processor that isn't known or whose options are wrong.
     pub fn from_section(s: &Section<'_>) -> Result<Steps, Error> {
-        Ok(Steps(list(s, "processors")?.into()))
+        Ok(Steps(list(s, "processors", Always::Yes)?.into()))
     }
 }
 
@@ -119,8 +119,15 @@ pub fn listed() -> Vec<(&'static str, Result<&'static [&'static str], &'static s
     all
 }
 
+/// Whether a processor without `when` meets every event; not below `then` or `else`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Always {
+    Yes,
+    No,
+}
+
 /// A list of processors, or one alone.
-fn list(s: &Section<'_>, key: &str) -> Result<Vec<Step>, Error> {
+fn list(s: &Section<'_>, key: &str, always: Always) -> Result<Vec<Step>, Error> {
     let items = match s.sections(key) {
         Ok(items) => items,
         Err(e) => match s.section(key) {
@@ -128,16 +135,16 @@ fn list(s: &Section<'_>, key: &str) -> Result<Vec<Step>, Error> {
             Err(_) => return Err(e),
         },
     };
-    items.iter().map(step).collect()
+    items.iter().map(|item| step(item, always)).collect()
 }
 
-fn step(item: &Section<'_>) -> Result<Step, Error> {
+fn step(item: &Section<'_>, always: Always) -> Result<Step, Error> {
     if item.has("if") {
         let Some(condition) = item.section("if")? else {
             return Err(item.error("if", "there is no condition here", "give one"));
         };
         let condition = Condition::from_section(&condition)?;
-        let (then, otherwise) = (list(item, "then")?, list(item, "else")?);
+        let (then, otherwise) = (list(item, "then", Always::No)?, list(item, "else", Always::No)?);
         if then.is_empty() {
             return Err(item.error("if", "`if` without `then` does nothing", "add `then:` with processors"));
         }
@@ -162,7 +169,7 @@ fn step(item: &Section<'_>) -> Result<Step, Error> {
         None => None,
         Some(when) => Some(Condition::from_section(&when)?),
     };
-    if known.name == "drop_event" && when.is_none() {
+    if known.name == "drop_event" && when.is_none() && always == Always::Yes {
         options.warn("when", "drop_event without `when` drops every event", "give a condition");
     }
     Ok(Step::Do { name: known.name, when, action: (known.read)(options)? })

@@ -8,9 +8,12 @@ const NEW: &str = "789";
 
 const SETUP: &str =
     "dashboards, machine learning jobs and ingest pipelines aren't set up: do that once with the tool of your choice";
+const ALIAS: &str =
+    "Filebeat 8 and later ignore it too, as they write to data streams; set pillion.compat: 7 if the file is for 7";
 const FIELDS: &str = "the index template is a small one of its own: setup.template.append_fields adds to it, setup.template.json takes yours";
 const WATCHED: &str = "Pillion isn't monitored this way; its receipt and its log tell what it did";
 const OWN_LOG: &str = "Pillion's own log doesn't have this; what is delivered stays the same";
+const STDERR: &str = "Pillion's own log goes to standard error, always";
 const BATCHES: &str = "batches are filled and sent by a rule of their own; nothing is lost or late by that";
 const REMOVED: &str = "Filebeat 7 and later refuse this option of 5.6 and 6";
 const MODULES: &str = "modules aren't supported: write the inputs out";
@@ -150,6 +153,8 @@ pub(super) const GENERAL: &[Row] = &[
     Row("setup.ilm.overwrite", NEW, T),
     Row("setup.ilm.rollover_alias", "7", T),
     Row("setup.ilm.pattern", "7", T),
+    Row("setup.ilm.rollover_alias", "89", H(ALIAS)),
+    Row("setup.ilm.pattern", "89", H(ALIAS)),
     Row(
         "setup.dsl",
         "89",

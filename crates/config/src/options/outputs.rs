@@ -62,6 +62,7 @@ const NETWORK: &[Row] = &[
 ];
 
 const ELASTICSEARCH: &[Row] = &[
+    Row("host", NEW, H("Filebeat ignores it too: the option is `hosts`")),
     Row("protocol", ALL, T),
     Row("path", ALL, T),
     Row("parameters.**", ALL, T),
@@ -128,6 +129,7 @@ const REDIS: &[Row] = &[
     Row("ssl", ALL, T),
     Row("proxy_url", ALL, T),
     Row("proxy_use_local_resolver", ALL, T),
+    Row("save_topology", "5", H(TOPOLOGY)),
     Row("host_topology", "5", H(TOPOLOGY)),
     Row("password_topology", "5", H(TOPOLOGY)),
     Row("db_topology", "5", H(TOPOLOGY)),

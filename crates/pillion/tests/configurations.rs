@@ -1,0 +1,126 @@
+//! A hundred configurations as users have them, through `pillion test config`: `configurations/*.yml`.
+//!
+//! Each begins with comments: what kind of source it stands for and which Filebeat, then `# accepted` or `# refused`, then
+//! each message that `test config` has for it, `# warning LINE:COLUMN: …` or `# error LINE:COLUMN: …`, in any order: the
+//! message must begin so, and no other may come. Messages without a place have none. `WRITE=1` writes what comes out
+//! into the files; look at what it changes: an expectation that nobody has judged shows nothing.
+
+#![expect(clippy::panic, clippy::unwrap_used, clippy::disallowed_methods, reason = "a failing call is a failing test")]
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What the files' variables mean; `CERTS` comes to it, a folder with certificates.
+const ENVIRONMENT: &[(&str, &str)] = &[
+    ("ES_HOST", "search.example.net"),
+    ("ES_USER", "shipper"),
+    ("ES_PASSWORD", "not-a-secret"),
+    ("ES_API_KEY", "name:key"),
+    ("NODE_NAME", "node-7"),
+    ("POD_NAME", "orders-5d4"),
+    ("REDIS_PASSWORD", "not-a-secret"),
+    ("KAFKA_PASSWORD", "not-a-secret"),
+    ("PROXY_PASSWORD", "not-a-secret"),
+    ("LOGSTASH_HOST", "logstash.example.net"),
+];
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/configurations")
+}
+
+/// The files, in order.
+fn files() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|e| e == "yml")).collect();
+    files.sort();
+    files
+}
+
+/// The comments between the first line and the configuration.
+fn expected(text: &str) -> Vec<&str> {
+    text.lines().skip(1).map_while(|line| line.strip_prefix("# ")).collect()
+}
+
+/// A folder with an authority and certificates by it, as the files name them.
+fn certificates() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    for name in ["ca", "client", "server"] {
+        std::fs::write(dir.path().join(format!("{name}.crt")), made.cert.pem()).unwrap();
+        std::fs::write(dir.path().join(format!("{name}.key")), made.signing_key.serialize_pem()).unwrap();
+    }
+    dir
+}
+
+/// What `test config` says of a file: `accepted` or `refused`, then each message's head with its place.
+fn told(file: &Path, home: &Path, certs: &Path) -> Vec<String> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pillion"));
+    command.env_clear().envs(ENVIRONMENT.iter().copied()).env("CERTS", certs).current_dir(home);
+    command.args(["test", "config", "--strict.perms=false", "--path.home"]).arg(home).arg("-c").arg(file);
+    let output = command.output().unwrap();
+    let outcome = match output.status.code() {
+        Some(0) => "accepted",
+        Some(2) => "refused",
+        other => panic!("{}: {other:?}", file.display()),
+    };
+    let place = format!("{}:", file.display());
+    let messages = String::from_utf8(output.stderr).unwrap();
+    let heads = messages.lines().filter_map(|line| {
+        let (kind, text) = line.split_once(": ").filter(|(kind, _)| ["warning", "error"].contains(kind))?;
+        Some(format!("{kind} {}", text.replace(&place, "")))
+    });
+    std::iter::once(outcome.to_owned()).chain(heads).collect()
+}
+
+/// Every message is expected, and every expectation is met, each once.
+fn differs(expected: &[&str], mut told: Vec<String>) -> Option<String> {
+    let mut out = String::new();
+    for line in expected {
+        match told.iter().position(|message| message.starts_with(line)) {
+            Some(at) => drop(told.remove(at)),
+            None => writeln!(out, "  missing: {line}").unwrap(),
+        }
+    }
+    told.iter().for_each(|message| writeln!(out, "  not expected: {message}").unwrap());
+    (!out.is_empty()).then_some(out)
+}
+
+#[test]
+fn each_is_taken_or_refused_as_its_beginning_says() {
+    let (certs, mut wrong) = (certificates(), String::new());
+    for file in files() {
+        let home = tempfile::tempdir().unwrap();
+        let text = std::fs::read_to_string(&file).unwrap();
+        let told = told(&file, home.path(), certs.path());
+        let expected = expected(&text);
+        let Some(how) = differs(&expected, told.clone()) else { continue };
+        write!(wrong, "{}\n{how}", file.display()).unwrap();
+        if std::env::var_os("WRITE").is_some() {
+            write_anew(&file, &text, &told);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// Puts what was told in the place of what was expected. Positions move with the number of lines, so it may need a second
+/// turn.
+fn write_anew(file: &Path, text: &str, told: &[String]) {
+    let first = text.lines().next().unwrap().to_owned();
+    let head = std::iter::once(first).chain(told.iter().map(|line| format!("# {line}")));
+    let rest = text.lines().skip(1 + expected(text).len()).map(str::to_owned);
+    std::fs::write(file, head.chain(rest).map(|line| line + "\n").collect::<String>()).unwrap();
+}
+
+#[test]
+fn they_are_a_hundred_and_each_says_what_it_stands_for() {
+    let files = files();
+    assert!(files.len() >= 100, "{}", files.len());
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let first = text.lines().next().unwrap();
+        assert!(first.starts_with("# ") && first.contains(", ") && first.len() > 20, "{}: {first}", file.display());
+        let outcome = expected(&text).first().copied();
+        assert!(matches!(outcome, Some("accepted" | "refused")), "{}: {outcome:?}", file.display());
+    }
+}
