@@ -1,8 +1,8 @@
-//! The table as a list to be shown: docs/compatibility.md is made from it.
+//! The table as a list to be shown: docs/compatibility.md and docs/schema.json are made from it.
 //!
 //! Comes in: the rows. Goes out: groups of options, in the order of the table. Always holds: every row of the table is in
 //! a group, unless it only says that anything may stand below an option.
-//! Tested by `crates/process/tests/compatibility.rs`, which holds the page against it.
+//! Tested by `crates/process/tests/compatibility.rs` and `schema.rs`, which hold them against it.
 
 use super::{Fate, Row, digit, general, inputs, outputs};
 use crate::compat::Compat;
@@ -29,11 +29,28 @@ pub struct Listed {
     pub outcome: Outcome,
 }
 
+/// Where the options of a group stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// At the top of the file.
+    Top,
+    /// At an input of one of these types.
+    Inputs(Vec<&'static str>),
+    /// Below `output.` and one of these names.
+    Outputs(Vec<&'static str>),
+    /// Below `ssl` of an output.
+    OutputSsl,
+    /// Below `ssl` of an input that listens; `protocol.tcp.ssl` of the input `syslog`.
+    InputSsl,
+}
+
 /// Options that stand in the same place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     /// Which place: input types, an output, or a part of the general ones.
     pub title: String,
+    /// The same, for programs.
+    pub place: Place,
     /// The options.
     pub options: Vec<Listed>,
 }
@@ -43,19 +60,24 @@ pub fn catalogue() -> Vec<Group> {
     let mut groups = Vec::new();
     let (own, filebeats): (Vec<&Row>, Vec<&Row>) =
         general::GENERAL.iter().partition(|row| row.0.starts_with("pillion."));
-    groups.push(group("Outside of inputs and outputs", &filebeats));
-    groups.extend(shared(inputs::TYPES, "Inputs", inputs::tables));
-    groups.extend(shared(outputs::NAMES, "Outputs", |name| outputs::tables(name).unwrap_or_default()));
-    groups.push(group("`ssl` of every output", &outputs::SSL.iter().collect::<Vec<_>>()));
+    groups.push(group("Outside of inputs and outputs", Place::Top, &filebeats));
+    groups.extend(shared(inputs::TYPES, "Inputs", Place::Inputs, inputs::tables));
+    groups.extend(shared(outputs::NAMES, "Outputs", Place::Outputs, |name| outputs::tables(name).unwrap_or_default()));
+    groups.push(group("`ssl` of every output", Place::OutputSsl, &outputs::SSL.iter().collect::<Vec<_>>()));
     let server: Vec<&Row> = inputs::SSL.iter().collect();
-    groups.push(group("`ssl` of the inputs `tcp` and `syslog` (there below `protocol.tcp`)", &server));
-    groups.push(group("Pillion's own", &own));
+    groups.push(group("`ssl` of the inputs `tcp` and `syslog` (there below `protocol.tcp`)", Place::InputSsl, &server));
+    groups.push(group("Pillion's own", Place::Top, &own));
     groups
 }
 
 /// A group for each table, named after those that share it.
-fn shared(names: &[&'static str], what: &str, tables: impl Fn(&str) -> Vec<&'static [Row]>) -> Vec<Group> {
-    let mut seen: Vec<(&'static [Row], Vec<&str>)> = Vec::new();
+fn shared(
+    names: &[&'static str],
+    what: &str,
+    place: impl Fn(Vec<&'static str>) -> Place,
+    tables: impl Fn(&str) -> Vec<&'static [Row]>,
+) -> Vec<Group> {
+    let mut seen: Vec<(&'static [Row], Vec<&'static str>)> = Vec::new();
     for name in names {
         for table in tables(name) {
             match seen.iter_mut().find(|(known, _)| *known == table) {
@@ -68,13 +90,14 @@ fn shared(names: &[&'static str], what: &str, tables: impl Fn(&str) -> Vec<&'sta
         all if all == names.len() => format!("{what} of every type"),
         _ => format!("{what}: {}", users.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
     };
-    seen.iter().map(|(table, users)| group(&title(users), &table.iter().collect::<Vec<_>>())).collect()
+    let rows = |table: &'static [Row]| table.iter().collect::<Vec<_>>();
+    seen.into_iter().map(|(table, users)| group(&title(&users), place(users), &rows(table))).collect()
 }
 
-fn group(title: &str, rows: &[&Row]) -> Group {
+fn group(title: &str, place: Place, rows: &[&Row]) -> Group {
     let shown = |row: &&&Row| !row.0.ends_with(".**");
     let listed = |row: &&Row| Listed { key: row.0, versions: versions(row.1), outcome: outcome(row.2) };
-    Group { title: title.to_owned(), options: rows.iter().filter(shown).map(listed).collect() }
+    Group { title: title.to_owned(), place, options: rows.iter().filter(shown).map(listed).collect() }
 }
 
 fn outcome(fate: Fate) -> Outcome {
