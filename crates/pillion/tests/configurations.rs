@@ -4,12 +4,17 @@
 //! each message that `test config` has for it, `# warning LINE:COLUMN: …` or `# error LINE:COLUMN: …`, in any order: the
 //! message must begin so, and no other may come. Messages without a place have none. `WRITE=1` writes what comes out
 //! into the files; look at what it changes: an expectation that nobody has judged shows nothing.
+//! What is accepted must fit docs/schema.json, too.
 
 #![expect(clippy::panic, clippy::unwrap_used, clippy::disallowed_methods, reason = "a failing call is a failing test")]
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use pillion_config::{Config, Load};
+use pillion_world::World;
+use serde_json::{Map, Value, json};
 
 /// What the files' variables mean; `CERTS` comes to it, a folder with certificates.
 const ENVIRONMENT: &[(&str, &str)] = &[
@@ -122,5 +127,68 @@ fn they_are_a_hundred_and_each_says_what_it_stands_for() {
         assert!(first.starts_with("# ") && first.contains(", ") && first.len() > 20, "{}: {first}", file.display());
         let outcome = expected(&text).first().copied();
         assert!(matches!(outcome, Some("accepted" | "refused")), "{}: {outcome:?}", file.display());
+    }
+}
+
+/// What the schema has against a value: the keys on the way, with as much of JSON schema as it is written with. An input is
+/// held against its own type's definition.
+fn against(schema: &Value, at: &Value, value: &Value, way: &str) -> Vec<String> {
+    if let Some(name) = at["$ref"].as_str().and_then(|name| name.strip_prefix("#/definitions/")) {
+        let name = match (name, value["type"].as_str()) {
+            ("input", Some(kind)) => format!("input.{kind}"),
+            ("input", None) => "input.log".to_owned(),
+            _ => name.to_owned(),
+        };
+        return against(schema, &schema["definitions"][name], value, way);
+    }
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    let fits = at["type"].as_array().is_none_or(|kinds| kinds.iter().any(|one| one == kind));
+    let mut wrong = if fits { Vec::new() } else { vec![format!("{way}: {kind}")] };
+    if let Value::Array(items) = value {
+        wrong.extend(items.iter().flat_map(|item| against(schema, &at["items"], item, &format!("{way}.*"))));
+    }
+    for (key, below) in value.as_object().into_iter().flatten() {
+        wrong.extend(against(schema, &at["properties"][key], below, &format!("{way}.{key}")));
+    }
+    wrong
+}
+
+#[test]
+fn editors_find_nothing_wrong_with_what_is_accepted() {
+    let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/schema.json");
+    let schema: Value = serde_json::from_str(&std::fs::read_to_string(schema).unwrap()).unwrap();
+    let file = &schema["definitions"]["file"];
+    let wrong = json!({"output": [1], "filebeat": {"inputs": [{"type": "log", "multiline": {}, "enabled": {}}]}});
+    let mut told = against(&schema, file, &wrong, "");
+    told.sort();
+    assert_eq!(told, [".filebeat.inputs.*.enabled: object", ".output: array"], "the check itself");
+    let mut env: std::collections::BTreeMap<String, String> =
+        ENVIRONMENT.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    env.insert("CERTS".to_owned(), "/certificates".to_owned());
+    for path in files() {
+        if expected(&std::fs::read_to_string(&path).unwrap())[0] != "accepted" {
+            continue;
+        }
+        let load = Load {
+            files: vec![path.clone()],
+            settings: Vec::new(),
+            strict_perms: false,
+            env: env.clone(),
+            home: "/nowhere".into(),
+            euid: 0,
+        };
+        let config = Config::load(&World::real(), &load).unwrap();
+        let root = config.root();
+        let all: Map<String, Value> =
+            root.keys().filter_map(|key| Some((key.to_owned(), root.json(key).unwrap()?))).collect();
+        let told = against(&schema, file, &all.into(), "");
+        assert!(told.is_empty(), "{}: {told:?}", path.display());
     }
 }
