@@ -151,26 +151,30 @@ fn hash(path: PathParts<'_>) -> u64 {
 
 impl Accounts {
     fn file(&mut self, path: &Arc<str>) -> Option<&mut FileAccount> {
-        let name = if path.is_empty() { STDIN } else { path };
-        let (mine, parts) = (hash(path_parts(name.as_bytes())), path_parts(name.as_bytes()));
-        let (files, folders) = (&self.files, &self.folders);
-        let known = self.index.find(mine, |at| parts_at(files, folders, *at) == Some(parts)).copied();
-        let at = match known {
+        let at = match self.known(path) {
             Some(at) => at,
-            None if files.len() >= MAX_FILES => {
+            None if self.files.len() >= MAX_FILES => {
                 self.omitted += 1;
                 return None;
             }
             None => {
                 let name = if path.is_empty() { STDIN.into() } else { Arc::clone(path) };
-                let at = files.len() as u32;
+                let at = self.files.len() as u32;
                 self.files.push((self.folders.compact(&name), FileAccount::default()));
                 let (files, folders) = (&self.files, &self.folders);
-                self.index.insert_unique(mine, at, |at| parts_at(files, folders, *at).map_or(0, hash));
+                self.index.insert_unique(hash(path_parts(name.as_bytes())), at, |at| {
+                    parts_at(files, folders, *at).map_or(0, hash)
+                });
                 at
             }
         };
         self.files.get_mut(at as usize).map(|(_, account)| account)
+    }
+
+    /// Where the account of a path is.
+    fn known(&self, path: &str) -> Option<u32> {
+        let parts = path_parts(if path.is_empty() { STDIN } else { path }.as_bytes());
+        self.index.find(hash(parts), |at| parts_at(&self.files, &self.folders, *at) == Some(parts)).copied()
     }
 
     fn add(&mut self, path: &Arc<str>, more: &Counts) {
@@ -242,7 +246,8 @@ impl Accounts {
 
     /// Whether nothing of a file was refused or lost. Of one without an account: whether nothing was of any file.
     pub fn is_whole(&self, path: &str) -> bool {
-        let counts = self.files.get(path).map_or(self.totals, FileAccount::counts);
+        let account = self.known(path).and_then(|at| self.files.get(at as usize));
+        let counts = account.map_or(self.totals, |(_, account)| account.counts());
         counts.dropped + counts.dead_lettered + counts.lost_bytes == 0
     }
 

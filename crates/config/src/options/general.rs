@@ -13,7 +13,6 @@ const ALIAS: &str =
 const FIELDS: &str = "the index template is a small one of its own: setup.template.append_fields adds to it, setup.template.json takes yours";
 const WATCHED: &str = "Pillion isn't monitored this way; its receipt and its log tell what it did";
 const OWN_LOG: &str = "Pillion's own log doesn't have this; what is delivered stays the same";
-const STDERR: &str = "Pillion's own log goes to standard error, always";
 const BATCHES: &str = "batches are filled and sent by a rule of their own; nothing is lost or late by that";
 const REMOVED: &str = "Filebeat 7 and later refuse this option of 5.6 and 6";
 const MODULES: &str = "modules aren't supported: write the inputs out";

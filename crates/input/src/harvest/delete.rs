@@ -134,7 +134,7 @@ impl Harvester {
         if !read || !at_rest || !closed {
             return None;
         }
-        let entry = self.registry.get(f.key.as_ref()?)?;
+        let entry = self.registry.get(&self.table.key_of(f)?)?;
         let acked = entry.incarnation == f.incarnation && entry.offset == f.pos && entry.intents.is_empty();
         let whole = self.deleting.whole.as_ref().is_none_or(|whole| whole(f.path.text()));
         (acked && whole).then_some((f.incarnation, f.pos))

@@ -63,13 +63,16 @@ impl Harvester {
         }
         let (now, mut closed) = (self.world.clock.mono(), HashSet::new());
         for id in 0..self.table.end() {
-            if let Some((input, path)) = self.table.quiet_mut(id).map(|cold| (cold.input, cold.path.clone())) {
-                match self.heir(input, &path, old, begun).filter(|_| old.contains(&usize::from(input))) {
+            let quiet =
+                self.table.quiet_mut(id).map(|cold| cold.input).filter(|input| old.contains(&usize::from(*input)));
+            if let Some(input) = quiet {
+                let path = self.table.path_of(id);
+                match path.and_then(|path| self.heir(input, &path, old, begun)) {
                     Some(heir) => {
                         self.table.quiet_mut(id).into_iter().for_each(|cold| (cold.input, cold.seen) = (heir, 0));
                         continue;
                     }
-                    None => self.table.thaw_if(id, |cold| old.contains(&usize::from(cold.input))),
+                    None => self.table.thaw_if(id, |_| true),
                 }
             }
             let Some((input, path)) = self.table.get(id).map(|f| (f.input, f.path.clone())) else { continue };

@@ -222,6 +222,14 @@ impl Table {
         })
     }
 
+    /// A quiet file by its place.
+    pub(crate) fn quiet_mut(&mut self, id: FileId) -> Option<&mut Cold> {
+        match self.files.place_mut(id)? {
+            Place::Cold(cold) => Some(cold),
+            _ => None,
+        }
+    }
+
     /// A quiet file as it is when it isn't.
     pub(crate) fn thawed(&self, cold: &Cold) -> FileState {
         cold.thaw(&self.common)

@@ -71,7 +71,7 @@ impl Harvester {
             (f.pos, f.scanned_to, f.guard) = (old.pos, old.pos, old.guard);
             f.replays = old.replays.take();
         }
-        self.books.close(account_of(&old));
+        self.books.close(account_of(&self.table, &old));
     }
 }
 
