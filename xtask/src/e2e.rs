@@ -6,7 +6,7 @@ use crate::peer::Check;
 use crate::servers::{self, Kind};
 use crate::{
     Outcome, bench, container, endpoints, exhausted, filebeat, golumber, helm, kafka, keystore, kubernetes, loss, nfs,
-    nodewide, oldtls, peer, podman, promtool, redis, replicas, sweep, webhook,
+    nodewide, oldtls, peer, podman, promtool, queue, redis, replicas, sweep, webhook,
 };
 
 /// Runs a suite.
@@ -35,6 +35,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         ["kubernetes", rest @ ..] => kubernetes::run(rest),
         ["nodewide", rest @ ..] => nodewide::run(rest),
         ["inotify", rest @ ..] => exhausted::run(rest),
+        ["queue", rest @ ..] => queue::run(rest),
         ["replicas", rest @ ..] => replicas::run(rest),
         ["sweep", rest @ ..] => sweep::run(rest),
         ["loss", rest @ ..] => loss::run(rest),

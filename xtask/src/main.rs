@@ -35,6 +35,7 @@ mod peer;
 mod podman;
 mod ports;
 mod promtool;
+mod queue;
 mod redis;
 mod replicas;
 mod servers;
@@ -80,6 +81,7 @@ usage: cargo xtask CHORE
   e2e golumber …       go-lumber's server: settings, a wrong authority, two hosts: --case NAME
   e2e image …          the image's root file system as a runtime runs it: --image FILE, --case NAME, --trials N
   e2e inotify          the executable where the kernel has no inotify instances or watches left
+  e2e queue            the disk queue: the target away, kills, a full disk
   e2e replicas …       several Pillions over one shared folder; some are killed, paused, ended: --rounds N, --case NAME
   e2e sweep            sidecars on one shared folder, some killed in mid-work, and `pillion sweep` behind them
   e2e helm …           the Helm chart, linted and rendered by the real helm; the plain manifests: --write

@@ -3,7 +3,8 @@
 //! Comes in: batches as they are read, and every fate that isn't a plain acknowledgement. Goes out: numbers and byte
 //! ranges for the receipt. It holds paths, types, field names and counts, never values.
 //!
-//! Always holds: for each file, events read = acknowledged + dropped + dead-lettered + handed over + open. The tables
+//! Always holds: for each file, events read = acknowledged + dropped + dead-lettered + handed over + lost in the disk queue +
+//! open. The tables
 //! are bounded ([`MAX_FILES`], [`MAX_REASONS`], [`MAX_RANGES`]); beyond that only the totals go on, and how many files
 //! were left out is said.
 //!
@@ -33,7 +34,7 @@ pub const MAX_RANGES: usize = 16;
 pub struct Counts {
     /// Bytes of files that were read into batches.
     pub bytes: u64,
-    /// Events read.
+    /// Events read, and those that were in the disk queue at the start.
     pub events: u64,
     /// Events the target acknowledged, duplicates included.
     pub acked: u64,
@@ -48,6 +49,10 @@ pub struct Counts {
     /// Lines and events that the configuration left out (`include_lines`, `exclude_lines`, processors): read, and
     /// not to be delivered.
     pub filtered: u64,
+    /// Of the events: an earlier run read them and left them in the disk queue.
+    pub carried: u64,
+    /// Events that were in the disk queue and can't be read any more: its files are damaged.
+    pub lost_events: u64,
     /// Events that were read here, weren't acknowledged, and are shipped by another replica now: the target may have got
     /// them from here too.
     pub handed_over: u64,
@@ -64,11 +69,14 @@ impl Counts {
         self.lost_bytes += more.lost_bytes;
         self.filtered += more.filtered;
         self.handed_over += more.handed_over;
+        self.carried += more.carried;
+        self.lost_events += more.lost_events;
     }
 
     /// Events that nobody has decided about.
     pub fn unacked(&self) -> u64 {
-        self.events.saturating_sub(self.acked + self.dead_lettered + self.dropped + self.handed_over)
+        let decided = self.acked + self.dead_lettered + self.dropped + self.handed_over + self.lost_events;
+        self.events.saturating_sub(decided)
     }
 }
 
@@ -227,6 +235,23 @@ impl Accounts {
     /// Bytes of a file were destroyed before they could be read.
     pub fn lost(&mut self, path: &str, bytes: u64) {
         self.add(&path.into(), &Counts { lost_bytes: bytes, ..Counts::default() });
+    }
+
+    /// Events of a file were in the disk queue at the start.
+    pub(crate) fn carried(&mut self, path: &Arc<str>, input: &Arc<InputDesc>, events: u64) {
+        let more = Counts { events, carried: events, ..Counts::default() };
+        self.add(path, &more);
+        self.add_to_input(input, &more);
+    }
+
+    /// Events of a file were in the disk queue and can't be read any more.
+    pub(crate) fn lost_events(&mut self, path: &Arc<str>, events: u64) {
+        self.add(path, &Counts { lost_events: events, ..Counts::default() });
+    }
+
+    /// Something of the disk queue of which nobody knows whose it is.
+    pub(crate) fn nameless(&mut self, queue: &str, more: &Counts) {
+        self.add(&queue.into(), more);
     }
 
     /// Another replica ships what of a file isn't acknowledged.

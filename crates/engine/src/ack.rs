@@ -9,6 +9,9 @@
 //! - A cursor stands before the first byte of its incarnation that isn't settled: it moves over the contiguous part
 //!   alone, and never back.
 //! - An event is settled once; a second time is a defect of the output, is counted, and changes nothing.
+//! - With a disk queue a batch is settled for its reader once it is durable there ([`Books::stored`]): that moves the cursor.
+//!   What the target has of it is counted apart, when it comes out of the queue again ([`Books::loaded`]); nothing is
+//!   settled for the drain before that.
 //! - What another replica has taken over ([`Books::hand_over`]) moves no cursor and isn't waited for, whatever comes of it.
 //! - Dropped and dead-lettered events are settled: the target refused them for good, and asking again would only be
 //!   refused again. The receipt names them.
@@ -22,8 +25,10 @@ use std::sync::atomic::Ordering;
 
 use pillion_event::{Acked, Batch, BatchId, Cursor, Fate, Guard, Incarnation, Slice, Source};
 use pillion_queue::Fates;
+use pillion_queue::disk::Carried;
 
 use crate::account::{Accounts, Counts};
+use crate::queued::Queued;
 
 /// What a settlement brought about.
 #[derive(Debug, Default)]
@@ -43,6 +48,23 @@ struct OpenBatch {
     settled: Vec<u64>,
     /// Another replica ships it.
     handed_over: bool,
+    /// It came out of the disk queue: its cursor has moved long ago.
+    loaded: bool,
+}
+
+impl OpenBatch {
+    fn of(batch: &Batch, loaded: bool) -> OpenBatch {
+        let n = batch.events.len();
+        OpenBatch {
+            from: batch.from,
+            to: batch.to,
+            guard: batch.guard,
+            remaining: n,
+            settled: vec![0; n.div_ceil(64)],
+            handed_over: false,
+            loaded,
+        }
+    }
 }
 
 struct OpenSource {
@@ -63,6 +85,8 @@ pub struct Unacked {
     pub to: u64,
     /// How many of the events in it aren't settled.
     pub events: u64,
+    /// It lies in the disk queue: the next run sends it, without reading the file again.
+    pub queued: bool,
 }
 
 /// What is read and where no cursor stands behind it yet.
@@ -90,6 +114,7 @@ pub struct Books {
     sources: HashMap<Incarnation, OpenSource>,
     /// Bytes of the batches that are in the books.
     bytes: u64,
+    queued: Queued,
     accounts: Accounts,
     settled_twice: u64,
 }
@@ -98,16 +123,7 @@ impl Books {
     /// Enters a batch. One without events is settled at once, in its turn: its cursor may be given back here.
     pub fn accept(&mut self, batch: &Batch) -> Settled {
         self.accounts.read(batch);
-        let n = batch.events.len();
-        let open = OpenBatch {
-            from: batch.from,
-            to: batch.to,
-            guard: batch.guard,
-            remaining: n,
-            settled: vec![0; n.div_ceil(64)],
-            handed_over: false,
-        };
-        let before = self.batches.insert(batch.id, open);
+        let before = self.batches.insert(batch.id, OpenBatch::of(batch, false));
         debug_assert!(before.is_none(), "batch {:?} was accepted twice", batch.id);
         let source = self
             .sources
@@ -119,7 +135,11 @@ impl Books {
         }
         source.batches.push_back(batch.id);
         self.bytes += batch.to - batch.from;
-        if n == 0 { Settled { cursor: self.advance(batch), finished: true } } else { Settled::default() }
+        if batch.events.is_empty() {
+            Settled { cursor: self.advance(batch), finished: true }
+        } else {
+            Settled::default()
+        }
     }
 
     /// Enters what became of the events of a slice.
@@ -163,11 +183,62 @@ impl Books {
         if open.remaining > 0 {
             return Settled::default();
         }
-        if open.handed_over {
+        if open.loaded {
+            self.queued.leave(&batch.source, batch.to, batch.events.len() as u64);
+        }
+        if open.handed_over || open.loaded {
             self.batches.remove(&batch.id);
             return Settled { cursor: None, finished: true };
         }
         Settled { cursor: self.advance(batch), finished: true }
+    }
+
+    /// A batch is durable in the disk queue: its reader is answered.
+    pub fn stored(&mut self, batch: &Batch) -> Settled {
+        let Some(open) = self.batches.get_mut(&batch.id) else { return Settled::default() };
+        open.remaining = 0;
+        self.queued.enter(&batch.source, (batch.from, batch.to), batch.events.len() as u64);
+        Settled { cursor: self.advance(batch), finished: true }
+    }
+
+    /// A batch came out of the disk queue and is about to be sent.
+    pub fn loaded(&mut self, batch: &Batch) {
+        self.batches.insert(batch.id, OpenBatch::of(batch, true));
+    }
+
+    /// An earlier run left this in the disk queue. Its cursor is given back: the crash may have come before it was moved.
+    #[expect(clippy::disallowed_methods, reason = "what is durable in the queue is acknowledged to the reader")]
+    pub fn carried(&mut self, carried: &Carried) -> Acked<Cursor> {
+        let Carried { source, from, to, guard, events } = carried;
+        self.accounts.carried(&source.path, &source.input, *events);
+        self.queued.enter(source, (*from, *to), *events);
+        let (key, incarnation) = (Arc::clone(&source.key), source.incarnation);
+        Acked::by_target(Cursor { key, incarnation, offset: *to, guard: *guard })
+    }
+
+    /// The same for events of which nobody knows any more whose they are; `queue` is the folder's name.
+    pub fn carried_nameless(&mut self, queue: &str, events: u64) {
+        self.accounts.nameless(queue, &Counts { events, carried: events, ..Counts::default() });
+        self.queued.enter_nameless(events);
+    }
+
+    /// Events of the disk queue can't be read any more: those of a batch that ended there, or nobody knows whose.
+    pub fn lost_in_queue(&mut self, queue: &str, events: u64, of: Option<&(Arc<Source>, u64)>) {
+        match of {
+            Some((source, to)) => {
+                self.accounts.lost_events(&source.path, events);
+                self.queued.leave(source, *to, events);
+            }
+            None => {
+                self.accounts.nameless(queue, &Counts { lost_events: events, ..Counts::default() });
+                self.queued.leave_nameless(events);
+            }
+        }
+    }
+
+    /// Events that lie in the disk queue.
+    pub fn queued(&self) -> u64 {
+        self.queued.events()
     }
 
     /// Another replica has the files at such paths: nothing of them that isn't acknowledged is waited for, or moves a
@@ -231,7 +302,7 @@ impl Books {
 
     /// Whether everything that was accepted, and isn't another replica's now, is settled.
     pub fn all_settled(&self) -> bool {
-        self.sources.is_empty()
+        self.sources.is_empty() && self.queued.is_empty()
     }
 
     /// What is read and not acknowledged, sorted by path.
@@ -249,8 +320,10 @@ impl Books {
                     from: first.from,
                     to: last.to,
                     events: source.batches.iter().map(open).sum(),
+                    queued: false,
                 })
             })
+            .chain(self.queued.unacked())
             .collect();
         all.sort_by(|a, b| (&a.path, a.from).cmp(&(&b.path, b.from)));
         all
@@ -311,7 +384,14 @@ mod tests {
         assert_eq!((offset(&s), s.finished), (None, false));
         assert_eq!(
             books.unacked()[0],
-            Unacked { path: "/x/a.log".into(), incarnation: src.incarnation, from: 0, to: 25, events: 1 }
+            Unacked {
+                path: "/x/a.log".into(),
+                incarnation: src.incarnation,
+                from: 0,
+                to: 25,
+                events: 1,
+                queued: false
+            }
         );
         let s = books.settle(&slice(&one, 0..1), &Fates::All(Fate::Duplicate));
         assert_eq!((offset(&s), s.finished), (Some(25), true));

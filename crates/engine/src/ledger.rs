@@ -5,6 +5,11 @@
 //!                │      (exactly_once only)                ▲           │
 //!                └──────────── otherwise ──────────────────┘           │ settled
 //!  registry ◀──commit── cursor ◀── books ◀─────────────────────────────┘
+//!
+//!  with a disk queue:
+//!  reader ──accept──▶ staged ──registrar: store, sync──▶ files ──registrar: load──▶ queue ──▶ output
+//!                                   │                      ▲ checkpoint                         │ settled
+//!  registry ◀──commit── cursor ◀── books ◀──────────────── books ◀──────────────────────────────┘
 //! ```
 //!
 //! Comes in: batches from readers ([`Ledger::accept`]), fates from outputs ([`AckSink`]). Goes out: batches to the
@@ -14,7 +19,10 @@
 //! - With `exactly_once` a batch is visible to outputs only when its range and read time are durable. A batch whose
 //!   incarnation the registry no longer has (its file was truncated or replaced since) is sent all the same: its bytes
 //!   exist nowhere else, and since they can't be read again, they can't be sent again.
-//! - A cursor is committed only for what the target has acknowledged, after the books have it.
+//! - A cursor is committed only for what the target has acknowledged, or what is durable in the disk queue, after the books
+//!   have it.
+//! - With a disk queue a life of a file is durable in the registry before anything of it is stored, and so are the cursors
+//!   behind what was stored before: a crash leaves at most the last write's cursors behind, which the next start moves on.
 //! - Space in the queue is taken when a batch is accepted and given back when it is settled.
 //!
 //! [`Ledger::registrar_step`] is what the registrar thread repeats; the simulation calls it at moments of its choice.
@@ -27,12 +35,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pillion_event::{Batch, Fate, InputDesc, Slice};
-use pillion_queue::{AckSink, Fates, Queue, Request};
+use pillion_queue::disk::{Carried, DiskOptions, DiskQueue, Status, loaded_number};
+use pillion_queue::{AckSink, Fates, Queue, Request, SpaceWaker};
 use pillion_registry::{Intent, Registry};
 use tokio::sync::Notify;
 
 use crate::account::{Accounts, Counts};
 use crate::ack::{Books, OnWay, Settled, Unacked};
+use crate::stored::{Next, Stored};
 
 /// How long the registrar waits before it tries again to write a registry that couldn't be written.
 pub const RETRY: Duration = Duration::from_millis(500);
@@ -48,6 +58,19 @@ struct Staged {
     batches: VecDeque<Arc<Batch>>,
     flush_now: bool,
     stop: bool,
+    /// With a disk queue: what the batches hold, which of the loaded ones are settled, and whether the batches wait for
+    /// room or for a disk that works.
+    events: usize,
+    bytes: usize,
+    done: Vec<u64>,
+    blocked: bool,
+}
+
+impl Staged {
+    /// Whether the registrar has something to do.
+    fn is_due(&self) -> bool {
+        self.stop || self.flush_now || !self.done.is_empty() || (!self.batches.is_empty() && !self.blocked)
+    }
 }
 
 /// See the module's header.
@@ -55,6 +78,7 @@ pub struct Ledger {
     queue: Arc<Queue>,
     registry: Arc<Registry>,
     exactly_once: bool,
+    disk: Option<Stored>,
     books: Mutex<Books>,
     staged: Mutex<Staged>,
     wake: Condvar,
@@ -86,6 +110,19 @@ pub struct Writes {
     pub failed: u64,
 }
 
+/// What the disk queue holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InQueue {
+    /// Events that the target hasn't decided about.
+    pub events: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// The most bytes; 0 = no limit.
+    pub limit: u64,
+    /// Why it can't be written.
+    pub error: Option<String>,
+}
+
 /// Nothing that holds one of these locks leaves a half-made change behind when it panics: go on.
 fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
     m.lock().unwrap_or_else(PoisonError::into_inner)
@@ -94,10 +131,41 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Ledger {
     /// A ledger over an empty queue.
     pub fn new(queue: Arc<Queue>, registry: Arc<Registry>, exactly_once: bool) -> Arc<Ledger> {
-        Arc::new(Ledger {
+        Arc::new(Ledger::over(queue, registry, exactly_once, None))
+    }
+
+    /// A ledger over a disk queue, with what an earlier run left in it; nothing may have been read yet.
+    pub fn with_disk(
+        queue: Arc<Queue>,
+        registry: Arc<Registry>,
+        exactly_once: bool,
+        (files, carried): (DiskQueue, Vec<Carried>),
+        options: &DiskOptions,
+    ) -> Arc<Ledger> {
+        let stored = Stored::new(files, options);
+        let ledger = Ledger::over(queue, registry, exactly_once, Some(stored));
+        if let Some(disk) = &ledger.disk {
+            let mut books = lock(&ledger.books);
+            for one in &carried {
+                let cursor = books.carried(one);
+                if !one.source.key.is_empty() && ledger.registry.commit(&cursor) {
+                    ledger.dirty.store(true, Ordering::Relaxed);
+                }
+            }
+            let nameless = disk.status().events.saturating_sub(books.queued());
+            if nameless > 0 {
+                books.carried_nameless(&disk.name, nameless);
+            }
+        }
+        Arc::new(ledger)
+    }
+
+    fn over(queue: Arc<Queue>, registry: Arc<Registry>, exactly_once: bool, disk: Option<Stored>) -> Ledger {
+        Ledger {
             queue,
             registry,
             exactly_once,
+            disk,
             books: Mutex::default(),
             staged: Mutex::default(),
             wake: Condvar::new(),
@@ -105,12 +173,29 @@ impl Ledger {
             error: Mutex::default(),
             writing: Writing::default(),
             progress: Notify::new(),
-        })
+        }
     }
 
     /// How many bytes a reader may hand over now; 0 = wait for space.
     pub fn free(&self) -> usize {
-        self.queue.free()
+        let Some(disk) = &self.disk else { return self.queue.free() };
+        let room = usize::try_from(disk.status().free).unwrap_or(usize::MAX).min(self.queue.limits().bytes);
+        let staged = lock(&self.staged);
+        if staged.events >= disk.write_ahead { 0 } else { room.saturating_sub(staged.bytes) }
+    }
+
+    /// How many events a reader may hand over now.
+    pub fn free_events(&self) -> usize {
+        let Some(disk) = &self.disk else { return self.queue.free_events() };
+        disk.write_ahead.saturating_sub(lock(&self.staged).events)
+    }
+
+    /// Whom to tell when space comes free after there was none.
+    pub fn on_space(&self, waker: SpaceWaker) {
+        match &self.disk {
+            None => self.queue.on_space(waker),
+            Some(disk) => disk.on_space(waker),
+        }
     }
 
     /// Takes a batch from a reader. Batches of one source come in the order of their ranges.
@@ -119,6 +204,14 @@ impl Ledger {
         let settled = lock(&self.books).accept(&batch);
         if batch.events.is_empty() {
             self.enter(settled);
+            return;
+        }
+        if self.disk.is_some() {
+            let mut staged = lock(&self.staged);
+            staged.events += batch.events.len();
+            staged.bytes += batch.weight();
+            staged.batches.push_back(batch);
+            self.wake.notify_one();
             return;
         }
         self.queue.reserve(&batch);
@@ -179,6 +272,85 @@ impl Ledger {
     /// One round of the registrar: makes durable what is staged and committed, and shows the staged batches to the
     /// outputs. On an error nothing is lost, and the round can be repeated.
     pub fn registrar_step(&self) -> io::Result<()> {
+        match &self.disk {
+            None => self.memory_step(),
+            Some(disk) => self.disk_step(disk),
+        }
+    }
+
+    fn disk_step(&self, disk: &Stored) -> io::Result<()> {
+        let was_full = self.free() == 0;
+        let (round, done, now, blocked) = {
+            let mut staged = lock(&self.staged);
+            let round: Vec<Arc<Batch>> = staged.batches.iter().map(Arc::clone).collect();
+            (round, std::mem::take(&mut staged.done), staged.flush_now || staged.stop, staged.blocked)
+        };
+        disk.acked(done);
+        let changed = self.dirty.swap(false, Ordering::Relaxed) || !round.is_empty();
+        let synced = disk.make_sure().and_then(|()| self.registry.sync());
+        match &synced {
+            Ok(()) => disk.registry_is_durable(),
+            Err(_) => self.dirty.store(true, Ordering::Relaxed),
+        }
+        let saved = disk.save(now, blocked || synced.is_err());
+        let stored = if synced.is_ok() && !round.is_empty() { disk.append(&round) } else { 0 };
+        for batch in round.iter().take(stored) {
+            let settled = lock(&self.books).stored(batch);
+            self.enter(settled);
+        }
+        self.load(disk);
+        {
+            let staged = &mut *lock(&self.staged);
+            for batch in staged.batches.drain(..stored) {
+                staged.events -= batch.events.len();
+                staged.bytes = staged.bytes.saturating_sub(batch.weight());
+            }
+            staged.blocked = stored < round.len();
+            let clean = staged.batches.is_empty() && staged.done.is_empty() && disk.is_saved();
+            if clean && !self.dirty.load(Ordering::Relaxed) {
+                staged.flush_now = false;
+            }
+        }
+        if was_full && self.free() > 0 {
+            disk.wake_readers();
+        }
+        let outcome = synced.and(saved);
+        self.note_round(&outcome, changed);
+        outcome
+    }
+
+    /// Has the outputs have enough to do.
+    fn load(&self, disk: &Stored) {
+        while let Some(next) = disk.next(&self.queue) {
+            match next {
+                Next::Batch(batch) => {
+                    lock(&self.books).loaded(&batch);
+                    self.queue.reserve(&batch);
+                    self.queue.push(batch);
+                }
+                Next::Lost(events, of) => {
+                    let path = of.as_ref().map_or(&*disk.name, |(source, _)| &source.path);
+                    tracing::error!(
+                        events,
+                        path,
+                        "the disk queue's files are damaged: these events can't be read any more; the receipt counts them"
+                    );
+                    lock(&self.books).lost_in_queue(&disk.name, events, of.as_ref());
+                }
+            }
+        }
+    }
+
+    fn note_round(&self, outcome: &io::Result<()>, changed: bool) {
+        match outcome {
+            Ok(()) => self.writing.written.fetch_add(u64::from(changed), Ordering::Relaxed),
+            Err(_) => self.writing.failed.fetch_add(1, Ordering::Relaxed),
+        };
+        *lock(&self.error) = outcome.as_ref().err().map(ToString::to_string);
+        self.progress.notify_one();
+    }
+
+    fn memory_step(&self) -> io::Result<()> {
         let mut round: Vec<Arc<Batch>> = lock(&self.staged).batches.drain(..).collect();
         self.drop_handed_over(&mut round);
         let changed = self.dirty.swap(false, Ordering::Relaxed) || !round.is_empty();
@@ -202,12 +374,7 @@ impl Ledger {
         for batch in round {
             self.queue.push(batch);
         }
-        match &synced {
-            Ok(()) => self.writing.written.fetch_add(u64::from(changed), Ordering::Relaxed),
-            Err(_) => self.writing.failed.fetch_add(1, Ordering::Relaxed),
-        };
-        *lock(&self.error) = synced.as_ref().err().map(ToString::to_string);
-        self.progress.notify_one();
+        self.note_round(&synced, changed);
         synced
     }
 
@@ -237,9 +404,10 @@ impl Ledger {
         let mut failures: u32 = 0;
         loop {
             let mut staged = lock(&self.staged);
-            if staged.batches.is_empty() && !staged.flush_now && !staged.stop {
-                let woken =
-                    self.wake.wait_timeout_while(staged, flush, |s| s.batches.is_empty() && !s.flush_now && !s.stop);
+            if !staged.is_due() {
+                let tries_again = staged.blocked || self.disk.as_ref().is_some_and(Stored::tries_again);
+                let most = if tries_again { flush.min(RETRY) } else { flush };
+                let woken = self.wake.wait_timeout_while(staged, most, |s| !s.is_due());
                 staged = woken.unwrap_or_else(PoisonError::into_inner).0;
             }
             let stop = staged.stop;
@@ -248,8 +416,9 @@ impl Ledger {
             if stop {
                 return;
             }
-            if outcome.is_ok() && !lock(&self.staged).batches.is_empty() {
-                // A file has as many ranges in flight as the registry may hold: some must be acknowledged first.
+            if outcome.is_ok() && self.must_wait() {
+                // A file has as many ranges in flight as the registry may hold, or the disk queue is full: some must be
+                // acknowledged first.
                 self.pause(FULL_PAUSE);
             }
             match outcome {
@@ -269,9 +438,20 @@ impl Ledger {
         }
     }
 
+    fn must_wait(&self) -> bool {
+        let staged = lock(&self.staged);
+        !staged.batches.is_empty() && (self.disk.is_none() || staged.blocked)
+    }
+
     /// Tells what a registry means that can't be written.
     fn say(&self, error: &io::Error) {
-        if self.holds_back() {
+        if self.disk.is_some() {
+            tracing::error!(
+                %error,
+                "the registry can't be written: nothing is queued that it doesn't know of, so reading pauses until it can be; \
+                 trying again"
+            );
+        } else if self.holds_back() {
             tracing::error!(
                 %error,
                 "the registry can't be written: exactly_once sends nothing that isn't written down before, so lines wait \
@@ -309,7 +489,17 @@ impl Ledger {
 
     /// Whether all that was committed is durable.
     pub fn is_synced(&self) -> bool {
-        !self.dirty.load(Ordering::Relaxed) && lock(&self.error).is_none() && !lock(&self.staged).flush_now
+        let written = !self.dirty.load(Ordering::Relaxed) && lock(&self.error).is_none();
+        let saved = self.disk.as_ref().is_none_or(Stored::is_saved);
+        let staged = lock(&self.staged);
+        written && saved && !staged.flush_now && staged.done.is_empty()
+    }
+
+    /// What the disk queue holds, if there is one, and why it can't be written, while it can't.
+    pub fn disk_queue(&self) -> Option<InQueue> {
+        let disk = self.disk.as_ref()?;
+        let Status { bytes, .. } = disk.status();
+        Some(InQueue { events: lock(&self.books).queued(), bytes, limit: disk.limit, error: disk.error() })
     }
 
     /// Why the registry can't be written, while it can't.
@@ -372,6 +562,10 @@ impl AckSink for Ledger {
         let settled = lock(&self.books).settle(slice, &fates);
         if settled.finished {
             self.queue.release(&slice.batch);
+            if let Some(number) = loaded_number(slice.batch.id) {
+                lock(&self.staged).done.push(number);
+                self.wake.notify_one();
+            }
         }
         self.enter(settled);
     }

@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 use crate::account::{Accounts, Counts, FileAccount};
 use crate::ack::Unacked;
 use crate::drain::{Cause, Phase};
+use crate::ledger::InQueue;
 
 /// Bytes of the termination message. Kubernetes takes 4,096 for a container, 12 KiB for all of a pod; 1 KiB leaves room
 /// for the others.
@@ -86,6 +87,8 @@ pub struct Receipt {
     pub registry_error: Option<String>,
     /// Events weren't sent since the registry couldn't be written (`exactly_once`).
     pub held_back: bool,
+    /// What the disk queue holds, where there is one.
+    pub queue: Option<InQueue>,
     /// The last error of the target, without values.
     pub target_error: Option<String>,
     /// Whether a later run on the same data path goes on where this one ended (a lasting volume).
@@ -96,7 +99,8 @@ impl Receipt {
     /// The verdict.
     pub fn verdict(&self) -> Verdict {
         let c = self.accounts.totals();
-        let clean = c.dropped == 0 && c.dead_lettered == 0 && c.lost_bytes == 0 && c.unacked() == 0;
+        let lost = c.lost_bytes + c.lost_events;
+        let clean = c.dropped == 0 && c.dead_lettered == 0 && lost == 0 && c.unacked() == 0;
         if self.phase == Phase::Committed && clean && self.unacked.is_empty() && self.unread.is_empty() {
             Verdict::Complete
         } else {
@@ -118,12 +122,20 @@ impl Receipt {
                 reasons.push(format!("{n} {what}"));
             }
         };
-        count(c.unacked(), "events read and not acknowledged");
+        let queued = self.queue.as_ref().map_or(0, |queue| queue.events).min(c.unacked());
+        count(c.unacked() - queued, "events read and not acknowledged");
+        count(queued, "events in the disk queue and not acknowledged: the next run on it sends them first");
         count(self.unread_bytes(), "bytes not read");
         count(c.dropped, "events refused by the target");
         count(c.dead_lettered, "events refused by the target and kept as dead letters");
         count(c.lost_bytes, "bytes destroyed before they could be read");
-        if self.held_back {
+        count(c.lost_events, "events lost in the disk queue, whose files are damaged");
+        if let Some(error) = self.queue.as_ref().and_then(|queue| queue.error.as_ref()) {
+            reasons.push(format!("the disk queue can't be written: {error}"));
+        }
+        if self.held_back && self.queue.is_some() {
+            reasons.push("the registry can't be written, and nothing is queued before it is".to_owned());
+        } else if self.held_back {
             reasons.push("the registry can't be written, and exactly_once sends nothing before it is".to_owned());
         } else if self.registry_error.is_some() {
             reasons.push("the registry can't be written".to_owned());
@@ -146,6 +158,9 @@ impl Receipt {
             self.accounts.len() as u64 + self.accounts.omitted(),
             c.acked
         );
+        if c.carried > 0 {
+            let _ = write!(s, " ({} of the events were in the disk queue at the start)", c.carried);
+        }
         if c.duplicates > 0 {
             let _ = write!(s, " ({} of them were there already)", c.duplicates);
         }
@@ -182,7 +197,8 @@ impl Receipt {
             add(format!("target: {}\n", cut(e, 200)));
         }
         for u in &self.unacked {
-            add(format!("not acknowledged: {} {}-{} ({} events)\n", u.path, u.from, u.to, u.events));
+            let what = if u.queued { "queued, not acknowledged" } else { "not acknowledged" };
+            add(format!("{what}: {} {}-{} ({} events)\n", u.path, u.from, u.to, u.events));
         }
         for u in &self.unread {
             add(format!("not read: {} {}-{}\n", u.path, u.from, u.to));
@@ -213,6 +229,7 @@ impl Receipt {
             "totals": counts_json(self.accounts.totals()),
             "unread": unread,
             "registry_error": self.registry_error,
+            "queue": self.queue.as_ref().map(|q| json!({"events": q.events, "bytes": q.bytes, "error": q.error})),
             "target_error": self.target_error,
             "resumable": self.resumable,
             "started": rfc3339(UnixMillis(self.started_ms)),
@@ -234,7 +251,7 @@ impl Receipt {
             .unacked
             .iter()
             .filter(|u| *u.path == *path)
-            .map(|u| json!({"from": u.from, "to": u.to, "events": u.events}))
+            .map(|u| json!({"from": u.from, "to": u.to, "events": u.events, "queued": u.queued}))
             .collect();
         if !unacked.is_empty() {
             o.insert("not_acknowledged".into(), unacked.into());
@@ -262,7 +279,7 @@ impl Receipt {
 
 fn is_clean(f: &FileAccount) -> bool {
     let counts = f.counts();
-    counts.unacked() == 0 && f.drops().is_empty() && counts.lost_bytes == 0
+    counts.unacked() == 0 && f.drops().is_empty() && counts.lost_bytes + counts.lost_events == 0
 }
 
 fn counts_json(c: &Counts) -> Value {
@@ -275,6 +292,8 @@ fn counts_json(c: &Counts) -> Value {
         "dropped": c.dropped,
         "unacknowledged": c.unacked(),
         "lost_bytes": c.lost_bytes,
+        "lost_events": c.lost_events,
+        "carried": c.carried,
         "filtered": c.filtered,
         "handed_over": c.handed_over,
     })
@@ -312,6 +331,7 @@ mod tests {
     use crate::testing::{batch, source, source_of_life};
     use pillion_event::{Fate, Slice};
     use pillion_queue::Fates;
+    use std::sync::Arc;
 
     fn receipt(books: &Books, phase: Phase) -> Receipt {
         Receipt {
@@ -328,6 +348,7 @@ mod tests {
             unread: vec![],
             registry_error: None,
             held_back: false,
+            queue: None,
             target_error: None,
             resumable: false,
         }
@@ -369,6 +390,28 @@ mod tests {
             r.termination_message().contains("refused: /x/a.log 1 events, rejected with status 400, mapper, field n")
         );
         assert_eq!(r.json()["files"][0]["refused"][0]["first_ranges"], json!([[10, 20]]));
+    }
+
+    #[test]
+    fn what_is_queued_is_told_apart_and_makes_it_incomplete() {
+        let src = source("/x/a.log");
+        let b = batch(&src, 1, 0, &[10, 10]);
+        let mut books = Books::default();
+        books.accept(&b);
+        books.stored(&b);
+        let queue = InQueue { events: 2, bytes: 300, limit: 0, error: Some("no space".into()) };
+        let r = Receipt { queue: Some(queue), ..receipt(&books, Phase::TimedOut) };
+        assert_eq!(r.verdict(), Verdict::Incomplete);
+        assert!(r.line().contains("; 2 events in the disk queue and not acknowledged"), "{}", r.line());
+        assert!(!r.line().contains("events read and not acknowledged") && r.line().contains("no space"));
+        assert!(r.termination_message().contains("queued, not acknowledged: /x/a.log 0-20 (2 events)"));
+        let json = r.json();
+        assert_eq!((&json["queue"]["events"], &json["queue"]["bytes"]), (&2.into(), &300.into()));
+        assert_eq!(json["files"][0]["not_acknowledged"][0]["queued"], true);
+        books.lost_in_queue("(disk queue)", 2, Some(&(Arc::clone(&src), 20)));
+        let r = receipt(&books, Phase::Committed);
+        assert_eq!((r.verdict(), &r.json()["totals"]["lost_events"]), (Verdict::Incomplete, &2.into()));
+        assert!(books.all_settled());
     }
 
     #[test]

@@ -368,6 +368,7 @@ impl Run {
             unread,
             registry_error: self.ledger.registry_error(),
             held_back: self.ledger.holds_back(),
+            queue: self.ledger.disk_queue(),
             target_error: if settled { None } else { (self.target_error)() },
             resumable: self.settings.resumable,
         }

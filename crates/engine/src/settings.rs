@@ -3,13 +3,16 @@
 //! Comes in: the configuration's root. Goes out: typed settings with the dialect's defaults
 //! (spec: Filebeat's reference, `queue.mem`, `filebeat.registry`, `shutdown_timeout`; `pillion.*` is our own).
 //!
-//! Tested below.
+//! What it says of queues is in `settings/queue.rs`. Tested below.
+
+mod queue;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use pillion_config::{Compat, Error, Section};
 use pillion_queue::Limits;
+use pillion_queue::disk::DiskOptions;
 use pillion_registry::beside::{HEARTBEAT, RESERVED};
 
 use crate::trigger::process::Watched;
@@ -34,6 +37,8 @@ pub enum OnIncomplete {
 pub struct EngineSettings {
     /// The memory queue.
     pub queue: Limits,
+    /// `queue.disk`: what is kept on a disk between reader and target.
+    pub disk: Option<DiskOptions>,
     /// `pillion.exactly_once`: every event has an id; off by default, since an id costs the target's index.
     pub exactly_once: bool,
     /// `filebeat.registry.flush`: how often acknowledgements are made durable; 0 in a configuration = at each batch of
@@ -94,15 +99,19 @@ impl EngineSettings {
             _ => OnIncomplete::Fail,
         };
         let path = |key| Ok::<_, Error>(root.str(key)?.filter(|p| !p.is_empty()).map(PathBuf::from));
+        let (queue, disk) = queue::read(root)?;
+        let beside = beside(root)?;
+        refuse_queue_elsewhere(root, disk.is_some(), beside.is_some())?;
         Ok(EngineSettings {
-            queue: queue(root)?,
+            queue,
+            disk,
             exactly_once: root.bool("pillion.exactly_once")?.unwrap_or(false),
             registry_flush: root
                 .duration("filebeat.registry.flush")?
                 .unwrap_or(Duration::from_secs(1))
                 .max(Duration::from_millis(1)),
             registry: registry(root)?,
-            beside: beside(root)?,
+            beside,
             flag: path("pillion.completion.flag")?,
             lock: path("pillion.completion.lock")?,
             restarts: root.bool("pillion.completion.restarts")?.unwrap_or(false),
@@ -117,75 +126,21 @@ impl EngineSettings {
     }
 }
 
-/// `queue.mem` at the top or under the output, 5.6's spooler. Flush settings count only when they are written down:
-/// Filebeat's defaults hold a line back for seconds.
-fn queue(root: &Section<'_>) -> Result<Limits, Error> {
-    let bytes = root.size("pillion.queue.bytes")?.map_or(QUEUE_BYTES, |n| n as usize).max(64 << 10);
-    let (events, flush) = match root.compat() {
-        Compat::V5 => {
-            let size = root.u64_in("filebeat.spool_size", 1..=10_000_000)?;
-            let timeout = root.duration("filebeat.idle_timeout")?;
-            let default = size.unwrap_or(2048) as usize;
-            (default, timeout.map(|t| (default, t)))
-        }
-        compat => {
-            let (default, min_default) = if compat == Compat::V7 { (4096, 2048) } else { (3200, 1600) };
-            let (place, preset) = queue_place(root)?;
-            let key = |name: &str| format!("{place}queue.mem.{name}");
-            let events = root.u64_in(&key("events"), 32..=100_000_000)?.map_or(default, |n| n as usize);
-            let min = root.usize(&key("flush.min_events"))?;
-            let timeout = root.duration(&key("flush.timeout"))?;
-            let flush = (min.is_some() || timeout.is_some())
-                .then(|| (min.unwrap_or(min_default).clamp(1, events), timeout.unwrap_or(Duration::from_secs(10))));
-            // A timeout of 0 is Filebeat's way of saying "do not wait".
-            let flush = flush.filter(|(_, t)| !t.is_zero());
-            match preset {
-                None => (events, flush),
-                Some(events) => {
-                    let queue = format!("{place}queue");
-                    if root.has(&queue) {
-                        root.warn(&queue, "the preset of the output sets the queue itself", "remove one of the two");
-                    }
-                    (events, None)
-                }
-            }
-        }
+/// What lies in a disk queue is delivered as far as the registry knows: where others go on from that registry, they would
+/// never send what a dead pod's own queue still held.
+fn refuse_queue_elsewhere(root: &Section<'_>, disk: bool, beside: bool) -> Result<(), Error> {
+    let shards = root.has("pillion.shards");
+    let key = match (beside, shards) {
+        (true, _) => "pillion.registry.beside_logs",
+        (_, true) => "pillion.shards",
+        _ => return Ok(()),
     };
-    Ok(Limits { events, bytes, flush })
-}
-
-/// Before which keys the queue's options stand: at the top, or (8 and 9) below the output; and how many events the
-/// output's preset gives it. A preset wins over all, and both places at once are an error, as in Filebeat
-/// (`libbeat/outputs/elasticsearch/config_presets.go`, `libbeat/cmd/instance/beat.go`).
-fn queue_place(root: &Section<'_>) -> Result<(String, Option<usize>), Error> {
-    if !matches!(root.compat(), Compat::V8 | Compat::V9) {
-        return Ok((String::new(), None));
+    if !disk {
+        return Ok(());
     }
-    for name in ["elasticsearch", "logstash", "file", "console"] {
-        let output = format!("output.{name}");
-        if !root.has(&output) || !root.is_on(&format!("{output}.enabled"))? {
-            continue;
-        }
-        let preset = match name {
-            "elasticsearch" => root.str("output.elasticsearch.preset")?,
-            _ => None,
-        };
-        let preset = match preset.as_deref() {
-            Some("balanced" | "scale") => Some(3200),
-            Some("throughput") => Some(12_800),
-            Some("latency") => Some(4100),
-            _ => None,
-        };
-        if !root.has(&format!("{output}.queue")) {
-            return Ok((String::new(), preset));
-        }
-        if preset.is_none() && root.has("queue") {
-            let reason = "the queue is set at the top and below the output: Filebeat takes only one of them";
-            return Err(root.error("queue", reason, "remove one of the two"));
-        }
-        return Ok((format!("{output}."), preset));
-    }
-    Ok((String::new(), None))
+    let reason =
+        "others go on from the registry that they share, and would never send what this pod's disk queue holds";
+    Err(root.error(key, reason, "remove queue.disk: the log files are the buffer while the target is away"))
 }
 
 /// `true`, `false`, or the folder of the logs.
@@ -264,32 +219,6 @@ mod tests {
         assert_eq!(s.process, Some(Watched::Name("worker".into())));
         assert!(s.exactly_once && s.on_incomplete == OnIncomplete::Succeed);
         assert_eq!(s.grace_period, Some(Duration::from_secs(30)));
-    }
-
-    #[test]
-    fn the_queue_is_set_at_the_top_or_below_the_output_or_by_its_preset() {
-        let second = Duration::from_secs(1);
-        for (yaml, events, flush) in [
-            ("pillion.compat: 8\noutput.elasticsearch.queue.mem.events: 64", 64, None),
-            (
-                "pillion.compat: 9\noutput.logstash: {queue.mem: {events: 99, flush.timeout: 1s}}",
-                99,
-                Some((99, second)),
-            ),
-            ("pillion.compat: 8\noutput.file.queue.mem.events: 64\noutput.file.enabled: false", 3200, None),
-            ("pillion.compat: 8\noutput.elasticsearch.preset: throughput", 12_800, None),
-            ("pillion.compat: 8\noutput.elasticsearch: {preset: latency, queue.mem.events: 64}", 4100, None),
-            ("pillion.compat: 8\nqueue.mem.events: 64\noutput.elasticsearch.preset: custom", 64, None),
-            ("pillion.compat: 7\nqueue.mem.events: 64\noutput.elasticsearch.queue.mem.events: 65", 64, None),
-        ] {
-            let s = read(yaml).unwrap();
-            assert_eq!((s.queue.events, s.queue.flush), (events, flush), "{yaml}");
-        }
-        let both = "pillion.compat: 8\nqueue.mem.events: 64\noutput.elasticsearch.queue.mem.events: 65";
-        assert!(read(both).unwrap_err().to_string().contains("only one of them"));
-        let config = Config::from_yaml("output.elasticsearch: {preset: scale, queue.mem.events: 64}").unwrap();
-        EngineSettings::from_section(&config.root()).unwrap();
-        assert_eq!(config.warnings().len(), 1);
     }
 
     #[test]

@@ -91,7 +91,6 @@ pub(crate) struct Harvesting {
 
 struct Sink {
     ledger: Arc<Ledger>,
-    queue: Arc<Queue>,
     reading: Arc<AtomicUsize>,
     /// Lives of files whose lines another process may have sent.
     believed: Arc<HashSet<Incarnation>>,
@@ -107,7 +106,7 @@ impl BatchSink for Sink {
         if self.ours.as_ref().is_some_and(|ours| !ours.holds()) {
             return Budget { bytes: 0, events: 0 };
         }
-        Budget { bytes: self.ledger.free(), events: self.queue.free_events() }
+        Budget { bytes: self.ledger.free(), events: self.ledger.free_events() }
     }
 
     fn push(&mut self, mut batch: Batch) {
@@ -150,7 +149,7 @@ impl Harvesting {
         let threads = division.shares.len() + usize::from(stdin.is_some()) + usize::from(listens);
         let wakers: Vec<Waker> = (0..threads).map(|_| Waker::new()).collect::<io::Result<_>>()?;
         let all = wakers.clone();
-        place.queue.on_space(Box::new(move || all.iter().for_each(Waker::wake)));
+        place.ledger.on_space(Box::new(move || all.iter().for_each(Waker::wake)));
         let mut start =
             Start { place, limits, numbers: Arc::default(), reading: Arc::new(AtomicUsize::new(threads)), wakers };
         let mut readers = Vec::with_capacity(threads);
@@ -293,10 +292,10 @@ struct Start<'a> {
 
 impl Start<'_> {
     fn sink(&self, last: &Arc<OnceLock<Report>>, ends: Option<mpsc::Sender<Ending>>) -> Box<Sink> {
-        let (ledger, queue) = (Arc::clone(self.place.ledger), Arc::clone(self.place.queue));
+        let ledger = Arc::clone(self.place.ledger);
         let (reading, believed) = (Arc::clone(&self.reading), Arc::clone(&self.place.seat.believed));
         let ours = self.place.seat.replica.as_ref().map(|replica| Arc::clone(replica.ours()));
-        Box::new(Sink { ledger, queue, reading, believed, ours, last: Arc::clone(last), ends })
+        Box::new(Sink { ledger, reading, believed, ours, last: Arc::clone(last), ends })
     }
 
     fn waker(&mut self) -> io::Result<Waker> {

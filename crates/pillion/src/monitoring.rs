@@ -194,7 +194,14 @@ impl Answers for Source {
         // In this order: see the module's header.
         let reading = self.harvesting.standing();
         let (counts, on_way) = self.ledger.standing();
-        let ((events, bytes), limits, writes) = (self.queue.held(), self.queue.limits(), self.ledger.writes());
+        let writes = self.ledger.writes();
+        let (events, bytes, limit_events, limit_bytes) = match self.ledger.disk_queue() {
+            Some(disk) => (disk.events, disk.bytes, 0, disk.limit),
+            None => {
+                let ((events, bytes), limits) = (self.queue.held(), self.queue.limits());
+                (events as u64, bytes as u64, limits.events as u64, limits.bytes as u64)
+            }
+        };
         let (stats, reached) = (&self.stats, self.stats.was_reached());
         Snapshot {
             uptime_ms: self.world.clock.mono().since(self.began).as_millis() as u64,
@@ -213,11 +220,11 @@ impl Answers for Source {
                 hung: self.harvesting.hung().len() as u64,
             },
             queued: Queued {
-                events: events as u64,
-                bytes: bytes as u64,
+                events,
+                bytes,
                 waiting: self.queue.waiting() as u64,
-                limit_events: limits.events as u64,
-                limit_bytes: limits.bytes as u64,
+                limit_events,
+                limit_bytes,
                 unacked_bytes: on_way.bytes,
                 unacked_files: on_way.read_files,
             },

@@ -9,7 +9,7 @@
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -33,7 +33,9 @@ use pillion_output::render::{RenderOptions, Renderer, Target};
 use pillion_output::tls::ServerTls;
 use pillion_output::{Agent, OutputContext, Requests, Stats};
 use pillion_process::Shape;
+use pillion_queue::disk::{DiskQueue, OpenError};
 use pillion_queue::{AckSink, Queue};
+use pillion_registry::Registry;
 use pillion_world::World;
 use tokio::sync::{Mutex, mpsc, watch};
 
@@ -123,7 +125,7 @@ pub(crate) async fn ride(
     let (world, data) = (World::real(), &config.paths().data);
     let monitor = Monitor::open(config, &parts, seat).await?;
     let (registry, queue) = (&seat.registry, Queue::new(parts.engine.queue));
-    let ledger = Ledger::new(Arc::clone(&queue), Arc::clone(registry), parts.engine.exactly_once);
+    let ledger = ledger(&world, config, &parts.engine, registry, &queue)?;
     let registrar = registrar_thread(&ledger, parts.engine.registry_flush);
     say_start(config, &parts.output, parts.inputs.len());
     let context = context(&world, config, &parts, seat);
@@ -185,6 +187,43 @@ async fn further_inputs(
         discover::all(discoveries, harvesting, cluster),
         reload::run(config, watch, (harvesting, cluster, shape))
     );
+}
+
+/// The books, over a disk queue where there is one.
+fn ledger(
+    world: &World,
+    config: &Config,
+    engine: &EngineSettings,
+    registry: &Arc<Registry>,
+    queue: &Arc<Queue>,
+) -> Result<Arc<Ledger>, u8> {
+    let (queue, registry, exactly_once) = (Arc::clone(queue), Arc::clone(registry), engine.exactly_once);
+    let dir = queue_dir(config, engine);
+    let Some(options) = &engine.disk else {
+        if DiskQueue::holds_something(world, &dir) {
+            tracing::warn!(
+                dir = %dir.display(),
+                "a disk queue was left here, and queue.disk isn't set: what is in it isn't sent; run once with queue.disk to \
+                 send it, or remove the folder"
+            );
+        }
+        return Ok(Ledger::new(queue, registry, exactly_once));
+    };
+    let opened = DiskQueue::open(world, &dir, options).map_err(|e| match e {
+        OpenError::Io(..) | OpenError::Locked(_) => fail(&e.to_string()),
+        _ => refuse(&e.to_string()),
+    })?;
+    let events = opened.0.status().events;
+    if events > 0 {
+        tracing::info!(events, dir = %dir.display(), "the disk queue holds events of an earlier run: they are sent first");
+    }
+    Ok(Ledger::with_disk(queue, registry, exactly_once, opened, options))
+}
+
+/// Where the disk queue is, or would be.
+fn queue_dir(config: &Config, engine: &EngineSettings) -> PathBuf {
+    let set = engine.disk.as_ref().and_then(|disk| disk.path.clone());
+    set.unwrap_or_else(|| config.paths().data.join("diskqueue"))
 }
 
 /// `--once`: the drain begins at once.
@@ -388,6 +427,7 @@ fn uuid(random: u128) -> String {
 fn own_files(config: &Config, engine: &EngineSettings, data: &Path, spool: Option<&Path>) -> pillion_input::Own {
     let mut dirs = vec![data.join(&engine.registry.path), config.paths().data.join(&engine.registry.path)];
     dirs.extend(spool.map(Path::to_path_buf));
+    dirs.push(queue_dir(config, engine));
     let mut files = vec![data.join("filebeat.lock"), data.join("meta.json")];
     files.extend(engine.receipt.clone());
     files.extend(engine.flag.clone());

@@ -11,9 +11,12 @@
 //! - At most one part-filled request is in flight, so that lines gather until it is answered: at rest a line goes at
 //!   once, under load requests are full, and many small writers never cause a request for each line.
 //!
-//! Tested in `mem.rs`, and by the simulation.
+//! [`disk`] keeps what a reader was promised while the target is away; what it loads goes the way of the memory queue.
+//!
+//! Tested in `mem.rs` and `disk/tests.rs`, and by the simulation.
 
 mod contract;
+pub mod disk;
 mod mem;
 
 pub use contract::{AckSink, Fates};

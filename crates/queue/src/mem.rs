@@ -204,7 +204,8 @@ impl Queue {
         let Some(oldest) = s.waiting.front() else {
             return if s.closed { Take::Closed } else { Take::Wait(None) };
         };
-        let full = s.waiting_events >= max_events;
+        // More than the queue may hold can't come.
+        let full = s.waiting_events >= max_events.min(self.limits.events);
         let mut part = false;
         if !full {
             match self.limits.flush {

@@ -84,6 +84,8 @@ pub struct Plan {
     pub faults: bool,
     /// Whether the logs lie on a network file system.
     pub network: bool,
+    /// Whether there is a disk queue.
+    pub disk: bool,
     /// Whether the wall clock passes midnight in the midst of it.
     pub midnight: bool,
     /// What is broken on purpose.
@@ -102,13 +104,14 @@ impl Plan {
             habits: Habits::default(),
             faults: false,
             network: false,
+            disk: false,
             midnight: false,
             defect: None,
         }
     }
 
     /// The plan of a seed: a thousand steps, three crashes, and the rest as its bits say. Every third one's logs lie on a
-    /// network file system.
+    /// network file system, and about as many have a disk queue.
     pub fn of(seed: u64) -> Plan {
         let bits = crate::world::Rng::new(seed ^ 0x91a7).draw();
         let one_in = |n: u64, shift: u32| (bits >> shift).is_multiple_of(n);
@@ -121,6 +124,7 @@ impl Plan {
             habits: Habits { gentle: one_in(4, 3), fixed_lines: one_in(4, 5), groups: one_in(4, 7) },
             faults: one_in(2, 9),
             network: seed % 3 == 2,
+            disk: one_in(3, 15),
             midnight: one_in(2, 12),
             defect: None,
         }

@@ -55,6 +55,7 @@ fn receipt(ledger: &Ledger, phase: Phase) -> Receipt {
         unread: Vec::new(),
         registry_error: ledger.registry_error(),
         held_back: ledger.holds_back(),
+        queue: ledger.disk_queue(),
         target_error: None,
         resumable: true,
     }

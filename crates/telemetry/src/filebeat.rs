@@ -177,7 +177,11 @@ fn add_others(all: &mut Vec<Metric>, about: &About, s: &Snapshot) {
     add("libbeat.output.type", about.output.into());
     let (q, [one, five, fifteen]) = (&s.queued, s.process.load);
     let cores = s.process.cores.max(1) as f64;
-    add("libbeat.pipeline.queue.filled.pct", round(q.events as f64 / q.limit_events.max(1) as f64).into());
+    let filled = match q.limit_events {
+        0 => q.bytes as f64 / q.limit_bytes.max(1) as f64,
+        most => q.events as f64 / most as f64,
+    };
+    add("libbeat.pipeline.queue.filled.pct", round(filled).into());
     for (name, norm, load) in [
         ("system.load.1", "system.load.norm.1", one),
         ("system.load.15", "system.load.norm.15", fifteen),

@@ -79,13 +79,13 @@ pub struct Output {
 pub struct Queued {
     /// Events.
     pub events: u64,
-    /// Bytes of memory.
+    /// Bytes of memory, or of the disk queue's files.
     pub bytes: u64,
     /// Events that no output has taken yet.
     pub waiting: u64,
-    /// The most events.
+    /// The most events; 0: there is no such limit.
     pub limit_events: u64,
-    /// The most bytes.
+    /// The most bytes; 0: there is no such limit.
     pub limit_bytes: u64,
     /// Bytes of files between the cursors and what is read.
     pub unacked_bytes: u64,

@@ -16,7 +16,7 @@ const OWN_LOG: &str = "Pillion's own log doesn't have this; what is delivered st
 const BATCHES: &str = "batches are filled and sent by a rule of their own; nothing is lost or late by that";
 const REMOVED: &str = "Filebeat 7 and later refuse this option of 5.6 and 6";
 const MODULES: &str = "modules aren't supported: write the inputs out";
-const DISK: &str = "this queue isn't there yet; the log files themselves are the buffer while the target is away";
+const SPOOL: &str = "Filebeat never left its beta with this queue; queue.disk is the one that keeps events on a disk";
 const TOPOLOGY: &str = "topologies went away with 6.0";
 
 pub(super) const GENERAL: &[Row] = &[
@@ -94,8 +94,15 @@ pub(super) const GENERAL: &[Row] = &[
     Row("queue.mem.events", ALL, T),
     Row("queue.mem.flush.min_events", ALL, T),
     Row("queue.mem.flush.timeout", ALL, T),
-    Row("queue.disk", NEW, R(DISK)),
-    Row("queue.spool", "57", R(DISK)),
+    Row("queue.disk", NEW, T),
+    Row("queue.disk.max_size", NEW, T),
+    Row("queue.disk.path", NEW, T),
+    Row("queue.disk.segment_size", NEW, T),
+    Row("queue.disk.read_ahead", NEW, T),
+    Row("queue.disk.write_ahead", NEW, T),
+    Row("queue.disk.retry_interval", NEW, T),
+    Row("queue.disk.max_retry_interval", NEW, T),
+    Row("queue.spool", "57", R(SPOOL)),
     // Outputs: what stands below the known ones is in `outputs.rs`.
     Row("output.elasticsearch", ALL, T),
     Row("output.logstash", ALL, T),

@@ -35,11 +35,8 @@ const COMMON: &[Row] = &[
     Row("enabled", ALL, T),
     Row("queue.mem.**", "89", T),
     Row("queue.mem", "89", T),
-    Row(
-        "queue.disk",
-        "89",
-        R("the disk queue isn't there yet; the log files themselves are the buffer while the target is away"),
-    ),
+    Row("queue.disk.**", "89", T),
+    Row("queue.disk", "89", T),
 ];
 
 const NETWORK: &[Row] = &[

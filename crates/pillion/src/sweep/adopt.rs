@@ -146,6 +146,8 @@ fn configured(flags: &Sweep, found: &Found) -> Result<(Config, Assembled), Strin
 fn make_ready(parts: &mut Assembled) {
     let engine = &mut parts.engine;
     (engine.flag, engine.lock, engine.process, engine.beside) = (None, None, None, None);
+    // The dead one's registry moves only over what the target has.
+    engine.disk = None;
     engine.drain_timeout.get_or_insert(DRAIN_TIMEOUT);
     parts.providers.clear();
     parts.watch = None;

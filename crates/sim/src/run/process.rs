@@ -8,6 +8,7 @@ use pillion_engine::ledger::Ledger;
 use pillion_event::{Batch, Incarnation, InputDesc, InputKind};
 use pillion_input::parse::{Chain, ChainOptions, Grouping, Match, Multiline, Parser, Pattern, Shape};
 use pillion_input::{Budget, Glob, Harvester, InputSpec, Limits, Order, Own, Step};
+use pillion_queue::disk::{DiskOptions, DiskQueue};
 use pillion_queue::{Limits as QueueLimits, Queue};
 use pillion_registry::{Options, Registry};
 use pillion_world::{Mono, World};
@@ -48,7 +49,14 @@ impl Process {
         let (registry, _) = Registry::open(world, Path::new(DATA), &Options::default()).map_err(|e| e.to_string())?;
         let registry = Arc::new(registry);
         let queue = Queue::new(QueueLimits { events: 64, bytes: 64 << 10, flush: None });
-        let ledger = Ledger::new(Arc::clone(&queue), Arc::clone(&registry), plan.exactly_once);
+        let ledger = if plan.disk {
+            let options = disk_queue();
+            let opened = DiskQueue::open(world, &Path::new(DATA).join("diskqueue"), &options);
+            let opened = opened.map_err(|e| e.to_string())?;
+            Ledger::with_disk(Arc::clone(&queue), Arc::clone(&registry), plan.exactly_once, opened, &options)
+        } else {
+            Ledger::new(Arc::clone(&queue), Arc::clone(&registry), plan.exactly_once)
+        };
         // One order or the other: every promise holds in both.
         let order = if plan.seed.is_multiple_of(4) { Order::Oldest } else { Order::Fair };
         let limits = Limits { chunk: 4096, events: 16, descriptors: 4, deleted: 2, files: 1000, accounts: 1000, order };
@@ -59,7 +67,7 @@ impl Process {
 
     /// One step of the reader.
     pub(crate) fn read(&mut self) -> Read {
-        let budget = Budget { bytes: self.ledger.free(), events: self.queue.free_events() };
+        let budget = Budget { bytes: self.ledger.free(), events: self.ledger.free_events() };
         let step = self.harvester.step(budget);
         debug_assert_eq!(self.harvester.standing().unread_bytes, self.harvester.stats().unread);
         match step {
@@ -80,6 +88,18 @@ impl Process {
             Step::Worked => Read::Worked,
             Step::Full { until } | Step::Idle { until } => Read::Idle(until),
         }
+    }
+}
+
+/// Files of a few batches, a few files, and little in memory: everything happens often.
+fn disk_queue() -> DiskOptions {
+    DiskOptions {
+        path: None,
+        max_size: 40_000,
+        segment_size: 4000,
+        read_ahead: 16,
+        write_ahead: 64,
+        retry: (Duration::from_millis(100), Duration::from_secs(1)),
     }
 }
 

@@ -65,7 +65,12 @@ impl Stage {
     fn check_accounts(&self) -> Result<(), String> {
         let (accounts, unacked) = self.process.ledger.state();
         let totals = accounts.totals();
-        if totals.unacked() > 0 || !unacked.is_empty() || totals.dropped > 0 || totals.dead_lettered > 0 {
+        if totals.unacked() > 0
+            || !unacked.is_empty()
+            || totals.dropped > 0
+            || totals.dead_lettered > 0
+            || totals.lost_events > 0
+        {
             return Err(format!("all is delivered, but the accounts say {totals:?}, not acknowledged {unacked:?}"));
         }
         let (reading, (_, on_way)) = (self.process.harvester.standing(), self.process.ledger.standing());
@@ -80,7 +85,7 @@ impl Stage {
                 .collect();
             return Err(format!("all is delivered, but the backlog is {reading:?}, {on_way:?}: {behind:?}"));
         }
-        let (read, said) = (self.process.harvester.stats().tally.events, totals.events);
+        let (read, said) = (self.process.harvester.stats().tally.events, totals.events - totals.carried);
         if read != said {
             return Err(format!("the reader has made {read} events, the accounts have {said}"));
         }
