@@ -37,6 +37,11 @@ impl<'a> Section<'a> {
         &self.path
     }
 
+    /// Filebeat's four folders, as the configuration sets them.
+    pub fn paths(&self) -> &'a crate::Paths {
+        self.config.paths()
+    }
+
     /// The dialect that the file is written in.
     pub fn compat(&self) -> Compat {
         self.config.compat()

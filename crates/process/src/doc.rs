@@ -357,6 +357,26 @@ impl<'b> Doc<'b> {
         self.changed = true;
     }
 
+    /// All that a script sees: the fields with the text, `@metadata`, and the time in milliseconds since 1970.
+    #[cfg(feature = "script")]
+    pub(crate) fn whole(&mut self) -> (Map<String, Value>, Map<String, Value>, i64) {
+        let mut fields = self.fields().clone();
+        if self.has_text() {
+            fields.insert(MESSAGE.to_owned(), Value::String(to_text(self.batch.text(self.event))));
+        }
+        (fields, self.metadata.clone(), self.time_ms)
+    }
+
+    /// Puts back what [`Doc::whole`] gave; `text`: the message is still what it was.
+    #[cfg(feature = "script")]
+    pub(crate) fn set_whole(&mut self, mut fields: Map<String, Value>, metadata: Map<String, Value>, text: bool) {
+        if text && self.has_text() {
+            fields.remove(MESSAGE);
+        }
+        self.replace(fields, text);
+        self.metadata = metadata;
+    }
+
     /// A copy of what can change, to go back to.
     pub(crate) fn keep(&mut self) -> Kept {
         self.fields();

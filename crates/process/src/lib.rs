@@ -16,8 +16,8 @@
 //! - An event that no processor changes stays as it was read: neither copied nor parsed. What is the same for all events
 //!   of an input is put into the input's description, and costs nothing for each event.
 //! - The same bytes and the same read time give the same events, whenever they are processed: a batch can be replayed.
-//!   The exceptions are what is known of pods, which changes with the cluster, and what `cache` and `rate_limit`
-//!   remember of events before; events keep their ids all the same.
+//!   The exceptions are what is known of pods, which changes with the cluster, and what `cache`, `rate_limit`
+//!   and scripts remember of events before; events keep their ids all the same.
 //! - A processor that fails lets the event pass, as in Filebeat; a dropped event is counted and acknowledged as part of
 //!   its range.
 //!
@@ -38,6 +38,7 @@ pub mod syslog;
 mod tree;
 mod zone;
 
+pub use action::SCRIPT;
 pub use cloud::{Cloud, Provider, Request};
 pub use condition::{Bounds, Condition, KINDS, Literal, Look, Network};
 pub use doc::{Doc, Got, Shape, Stage};

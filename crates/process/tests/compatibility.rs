@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use pillion_config::{Outcome, catalogue};
-use pillion_process::{KINDS, listed};
+use pillion_process::{KINDS, SCRIPT, listed};
 
 const HEAD: &str = "\
 # Compatibility
@@ -46,9 +46,14 @@ fn page() -> String {
     out.push_str("\n## Processors\nEach has `when` as well; `if`, `then`, `else` stand for a processor.\n\n");
     out.push_str("| processor | here | options, or why not |\n|---|---|---|\n");
     for (name, known) in listed() {
-        let (here, text) = match known {
-            Ok(options) => ("works", options.iter().map(|o| format!("`{o}`")).collect::<Vec<_>>().join(", ")),
-            Err(why) => ("refused", why.to_owned()),
+        // The page is the same for every set of cargo features.
+        let (here, known) = match name {
+            "script" => ("refused without the cargo feature `script`", Ok(SCRIPT)),
+            _ => (if known.is_ok() { "works" } else { "refused" }, known),
+        };
+        let text = match known {
+            Ok(options) => options.iter().map(|o| format!("`{o}`")).collect::<Vec<_>>().join(", "),
+            Err(why) => why.to_owned(),
         };
         writeln!(out, "| `{name}` | {here} | {text} |").unwrap();
     }

@@ -24,6 +24,8 @@ mod locale;
 mod mime;
 mod network;
 mod replace;
+#[cfg(feature = "script")]
+mod script;
 mod select;
 mod syslog;
 pub(crate) mod time;
@@ -90,6 +92,10 @@ const fn known(name: &'static str, read: Read, options: &'static [&'static str])
 
 const FROM_TO: &[&str] = &["fields", "ignore_missing", "fail_on_error"];
 const ONE_FROM_TO: &[&str] = &["field", "ignore_missing", "fail_on_error"];
+
+/// Options of `script`, which is there with the cargo feature of that name.
+pub const SCRIPT: &[&str] =
+    &["lang", "tag", "id", "source", "file", "files", "params", "timeout", "tag_on_exception", "max_cached_sessions"];
 
 /// The processors that are there.
 pub(crate) const KNOWN: &[Known] = &[
@@ -188,6 +194,8 @@ pub(crate) const KNOWN: &[Known] = &[
     ),
     known("rename", copy::rename, FROM_TO),
     known("replace", replace::read, FROM_TO),
+    #[cfg(feature = "script")]
+    known("script", script::read, SCRIPT),
     known(
         "syslog",
         syslog::read,
@@ -219,9 +227,11 @@ pub(crate) const ABSENT: &[(&str, &str)] = &[
     ("decode_cef", VENDOR),
     ("decode_xml_wineventlog", WINDOWS),
     ("parse_aws_vpc_flow_log", VENDOR),
+    #[cfg(not(feature = "script"))]
     (
         "script",
-        "there is no JavaScript in here: most of what scripts do, `if`, `replace`, `dissect` and `convert` can do",
+        "there is no JavaScript in this executable: most of what scripts do, `if`, `replace`, `dissect` and `convert` can \
+         do, and one that is built with `--features script` has it",
     ),
     ("translate_ldap_attribute", "it asks an LDAP server, which Pillion doesn't speak with"),
     ("translate_sid", WINDOWS),
