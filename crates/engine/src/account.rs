@@ -273,7 +273,8 @@ impl Accounts {
     pub fn is_whole(&self, path: &str) -> bool {
         let account = self.known(path).and_then(|at| self.files.get(at as usize));
         let counts = account.map_or(self.totals, |(_, account)| account.counts());
-        counts.dropped + counts.dead_lettered + counts.lost_bytes == 0
+        // Whose events the disk queue lost isn't always known.
+        counts.dropped + counts.dead_lettered + counts.lost_bytes + self.totals.lost_events == 0
     }
 
     /// Each input of which something was read, in the order of that.
@@ -315,6 +316,8 @@ mod tests {
         accounts.add(&"/b".into(), &Counts { events: 2, acked: 1, dropped: 1, ..Counts::default() });
         assert!(accounts.is_whole("/a") && !accounts.is_whole("/b"));
         assert!(!accounts.is_whole("/c"), "it may be this one");
+        accounts.nameless("(disk queue)", &Counts { lost_events: 1, ..Counts::default() });
+        assert!(!accounts.is_whole("/a"), "it may be of this one");
     }
 
     #[test]

@@ -241,6 +241,11 @@ impl Books {
         self.queued.events()
     }
 
+    /// Whether something of this life of a file may lie in the disk queue.
+    pub fn is_queued(&self, life: Incarnation) -> bool {
+        self.queued.may_have(life)
+    }
+
     /// Another replica has the files at such paths: nothing of them that isn't acknowledged is waited for, or moves a
     /// cursor. How many events that is.
     pub fn hand_over(&mut self, which: &dyn Fn(&str) -> bool) -> u64 {

@@ -34,7 +34,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use pillion_event::{Batch, Fate, InputDesc, Slice};
+use pillion_event::{Batch, Fate, Incarnation, InputDesc, Slice};
 use pillion_queue::disk::{Carried, DiskOptions, DiskQueue, Status, loaded_number};
 use pillion_queue::{AckSink, Fates, Queue, Request, SpaceWaker};
 use pillion_registry::{Intent, Registry};
@@ -518,9 +518,14 @@ impl Ledger {
         (books.accounts().clone(), books.unacked())
     }
 
-    /// Whether the target has refused nothing of a file in this run, as far as is known.
-    pub fn is_whole(&self, path: &str) -> bool {
-        lock(&self.books).accounts().is_whole(path)
+    /// Whether the target has refused nothing of a file in this run, as far as is known, and nothing of this life of it waits
+    /// in the disk queue. Not before the registry may be made durable: whoever asks is about to do that.
+    pub fn is_whole(&self, path: &str, life: Incarnation) -> bool {
+        if self.disk.as_ref().is_some_and(Stored::is_in_doubt) {
+            return false;
+        }
+        let books = lock(&self.books);
+        !books.is_queued(life) && books.accounts().is_whole(path)
     }
 
     /// The totals so far.

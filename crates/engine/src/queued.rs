@@ -60,6 +60,11 @@ impl Queued {
         self.nameless = self.nameless.saturating_sub(events);
     }
 
+    /// Whether something of this content may be queued.
+    pub(crate) fn may_have(&self, life: Incarnation) -> bool {
+        self.nameless > 0 || self.parts.contains_key(&life)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.parts.is_empty() && self.nameless == 0
     }

@@ -34,6 +34,8 @@ struct Standing {
     status: Status,
     /// What was acknowledged is written down.
     saved: bool,
+    /// What a crash left isn't sure to be durable yet.
+    doubt: bool,
     /// Why it can't be written.
     error: Option<String>,
     /// Why it can't be read.
@@ -72,7 +74,12 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Stored {
     pub(crate) fn new(files: DiskQueue, options: &DiskOptions) -> Stored {
-        let standing = Standing { status: files.status(), saved: files.is_saved(), ..Standing::default() };
+        let standing = Standing {
+            status: files.status(),
+            saved: files.is_saved(),
+            doubt: files.is_in_doubt(),
+            ..Standing::default()
+        };
         Stored {
             name: format!("(disk queue in {})", files.dir().display()),
             files: Mutex::new(files),
@@ -90,6 +97,11 @@ impl Stored {
 
     pub(crate) fn is_saved(&self) -> bool {
         lock(&self.standing).saved
+    }
+
+    /// Whether the registry must not be made durable yet.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        lock(&self.standing).doubt
     }
 
     /// Why it can't be written, while it can't.
@@ -165,6 +177,7 @@ impl Stored {
     fn note(&self, files: &DiskQueue) {
         let mut standing = lock(&self.standing);
         (standing.status, standing.saved) = (files.status(), files.is_saved());
+        standing.doubt = files.is_in_doubt();
     }
 
     fn said_failed(&self, now: Mono, e: &io::Error) {
@@ -329,6 +342,28 @@ mod tests {
         run.ledger.registrar_step().unwrap();
         assert!(run.ledger.is_synced());
         assert_eq!(run.ledger.state().0.totals().acked, 5);
+    }
+
+    #[tokio::test]
+    async fn a_file_is_whole_when_the_target_has_decided_about_what_is_queued() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = start(dir.path());
+        let (path, life) = ("/x/a.log", Incarnation(7));
+        assert!(run.ledger.is_whole(path, life));
+        run.accept(1, 0, &[10]);
+        run.ledger.registrar_step().unwrap();
+        assert_eq!(run.offset(), 10);
+        assert!(!run.ledger.is_whole(path, life), "the target may refuse it yet");
+        assert!(!run.ledger.is_whole("/x/renamed.log", life));
+        drop(run);
+        // Killed before a cursor was written: it is in doubt at first, and queued after that.
+        let run = start(dir.path());
+        assert!(!run.ledger.is_whole("/x/other.log", Incarnation(8)), "the registry must not be made durable");
+        run.ledger.registrar_step().unwrap();
+        assert!(run.ledger.is_whole("/x/other.log", Incarnation(8)) && !run.ledger.is_whole(path, life));
+        run.send().await;
+        run.ledger.registrar_step().unwrap();
+        assert!(run.ledger.is_whole(path, life));
     }
 
     #[tokio::test]

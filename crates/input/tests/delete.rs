@@ -104,7 +104,7 @@ fn what_the_target_refused_keeps_its_file() {
     let whole = Arc::new(AtomicBool::new(false));
     let mut rig = native();
     let asked = Arc::clone(&whole);
-    rig.restart_with(|harvester| harvester.asking(Arc::new(move |_| asked.load(Ordering::SeqCst))));
+    rig.restart_with(|harvester| harvester.asking(Arc::new(move |_, _| asked.load(Ordering::SeqCst))));
     rig.append("a.log", "one\n");
     rig.settle();
     rig.ack();

@@ -314,7 +314,7 @@ impl Start<'_> {
             None => harvester,
         };
         let ledger = Arc::clone(self.place.ledger);
-        let harvester = harvester.asking(Arc::new(move |path| ledger.is_whole(path)));
+        let harvester = harvester.asking(Arc::new(move |path, life| ledger.is_whole(path, life)));
         let name = if number == 0 { "harvest".into() } else { format!("harvest-{number}") };
         // No watch tells what other machines do.
         let watch = share.mounts.is_empty() && self.place.seat.watches;

@@ -8,8 +8,8 @@
 //!          └───────────────────────────────────────────────────────┴──────────────────────────┘
 //! ```
 //!
-//! Always holds: a file goes only when the registry says durably that all of it is acknowledged, nothing of it was refused by
-//! the target, and its descriptor says right before: a regular file with one name, the inode, length, time and last bytes
+//! Always holds: a file goes only when the registry says durably that all of it is acknowledged, nothing of it lies in the disk
+//! queue (the target may refuse it yet) or was refused by the target, and its descriptor says right before: a regular file with one name, the inode, length, time and last bytes
 //! that were read. It is open while it goes: what somebody who has it open writes at the last moment is read like that of any
 //! deleted file. One that was put aside by a process that was killed then gets its name back at the next start, and waits
 //! anew. In the end of a run nothing is deleted. Facts: Filebeat's documentation, "Removing files after ingestion".
@@ -31,8 +31,8 @@ use crate::harvest::look::missing;
 use crate::harvest::table::FileId;
 use crate::scan::LEAVING;
 
-/// Whether the target has taken all that was read of a file in this process.
-pub type Whole = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+/// Whether the target has taken all that was read of a life of a file, known by its path, too, in this process.
+pub type Whole = Arc<dyn Fn(&str, Incarnation) -> bool + Send + Sync>;
 
 /// Files that are to be deleted.
 #[derive(Default)]
@@ -136,7 +136,7 @@ impl Harvester {
         }
         let entry = self.registry.get(&self.table.key_of(f)?)?;
         let acked = entry.incarnation == f.incarnation && entry.offset == f.pos && entry.intents.is_empty();
-        let whole = self.deleting.whole.as_ref().is_none_or(|whole| whole(f.path.text()));
+        let whole = self.deleting.whole.as_ref().is_none_or(|whole| whole(f.path.text(), f.incarnation));
         (acked && whole).then_some((f.incarnation, f.pos))
     }
 

@@ -51,3 +51,17 @@ fn what_is_not_delivered_is_not_deleted() {
     run.ends_with(3);
     assert_eq!(job.read("data/a.log"), "one\n");
 }
+
+#[test]
+fn what_lies_in_the_disk_queue_is_not_deleted() {
+    let job = job(dead_port());
+    job.write("filebeat.yml", &format!("{}\nqueue.disk.max_size: 10MB\n", job.read("filebeat.yml")));
+    job.write("data/a.log", "one\n");
+    let mut run = job.start(&["--drain-timeout", "100ms"]);
+    run.says("connect");
+    std::thread::park_timeout(std::time::Duration::from_millis(600));
+    run.signal(Signal::INT);
+    run.ends_with(3);
+    assert_eq!(job.receipt()["queue"]["events"], 1);
+    assert_eq!(job.read("data/a.log"), "one\n", "the target may refuse it yet");
+}
