@@ -564,13 +564,16 @@ impl Ledger {
 
 impl AckSink for Ledger {
     fn settled(&self, slice: &Slice, fates: Fates) {
-        let settled = lock(&self.books).settle(slice, &fates);
+        let mut books = lock(&self.books);
+        let settled = books.settle(slice, &fates);
+        if let Some(number) = loaded_number(slice.batch.id).filter(|_| settled.finished) {
+            // Before anybody can see that all is settled: the flush that follows from that has to write it down.
+            lock(&self.staged).done.push(number);
+            self.wake.notify_one();
+        }
+        drop(books);
         if settled.finished {
             self.queue.release(&slice.batch);
-            if let Some(number) = loaded_number(slice.batch.id) {
-                lock(&self.staged).done.push(number);
-                self.wake.notify_one();
-            }
         }
         self.enter(settled);
     }

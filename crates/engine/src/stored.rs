@@ -367,6 +367,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_flush_after_the_last_decision_writes_it_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = start(dir.path());
+        run.accept(1, 0, &[10, 10, 10]);
+        run.ledger.registrar_step().unwrap();
+        // A drain that looks in the midst of the settlement.
+        let ledger = Arc::clone(&run.ledger);
+        run.queue.on_space(Box::new(move || {
+            assert!(ledger.is_settled());
+            ledger.flush();
+            ledger.registrar_step().unwrap();
+        }));
+        assert_eq!(run.send().await, [false]);
+        assert!(run.ledger.is_synced());
+    }
+
+    #[tokio::test]
     async fn what_is_left_is_carried_over_and_the_cursor_follows_it() {
         let dir = tempfile::tempdir().unwrap();
         let run = start(dir.path());
