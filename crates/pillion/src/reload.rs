@@ -146,7 +146,9 @@ impl Watch {
     /// What looks at the files; it knows all that it needs, so that it can do it elsewhere.
     pub(crate) fn look(&self, config: &Config) -> impl FnOnce(&dyn Fs) -> Look + Send + 'static {
         let globs: Vec<Option<Glob>> = self.places.iter().map(|(_, glob)| glob.clone()).collect();
-        let known = self.files.iter().filter_map(|(path, file)| Some((path.clone(), file.stamp?))).collect();
+        // Why one can't be read may go without any change that is seen of it: a group, a folder above it, a disk.
+        let read = self.files.iter().filter(|(_, file)| file.text.is_ok());
+        let known = read.filter_map(|(path, file)| Some((path.clone(), file.stamp?))).collect();
         let strict = config.strict();
         move |fs| globs.iter().flatten().map(|glob| look_at(fs, glob, &known, strict)).collect()
     }

@@ -206,3 +206,16 @@ fn a_folder_that_cannot_be_listed_changes_nothing() {
     assert_eq!(rig.watch.judge(&rig.config, cannot()).wrong.len(), 0);
     assert_eq!(rig.good(), Default::default());
 }
+
+#[test]
+fn a_file_that_could_not_be_read_is_read_again_though_it_looks_the_same() {
+    let mut rig = Rig::new();
+    rig.write("x.yml", &input("a", "/a"));
+    let mut seen = rig.watch.look(&rig.config)(&*rig.world.fs);
+    for one in seen.iter_mut().flatten().flatten() {
+        one.text = Some(Err(Error::new("x.yml: permission denied", "let this user read the file")));
+    }
+    assert_eq!(rig.watch.judge(&rig.config, seen).wrong.len(), 1);
+    assert_eq!(rig.good(), (all(&[]), all(&["a"])));
+    assert_eq!(rig.good(), Default::default());
+}
