@@ -236,6 +236,11 @@ impl Books {
         }
     }
 
+    /// Nothing is in the disk queue any more.
+    pub fn nothing_queued(&mut self) {
+        self.queued.clear();
+    }
+
     /// Events that lie in the disk queue.
     pub fn queued(&self) -> u64 {
         self.queued.events()

@@ -299,6 +299,9 @@ impl Ledger {
             self.enter(settled);
         }
         self.load(disk);
+        if disk.status().events == 0 {
+            lock(&self.books).nothing_queued();
+        }
         {
             let staged = &mut *lock(&self.staged);
             for batch in staged.batches.drain(..stored) {

@@ -60,6 +60,11 @@ impl Queued {
         self.nameless = self.nameless.saturating_sub(events);
     }
 
+    /// The queue is empty: what was damaged while it lay there may have left it without a name.
+    pub(crate) fn clear(&mut self) {
+        *self = Queued::default();
+    }
+
     /// Whether something of this content may be queued.
     pub(crate) fn may_have(&self, life: Incarnation) -> bool {
         self.nameless > 0 || self.parts.contains_key(&life)

@@ -384,6 +384,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_damaged_while_it_is_queued_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = start(dir.path());
+        run.accept(1, 0, &[10, 10, 10]);
+        run.ledger.registrar_step().unwrap();
+        let fs = World::real().fs;
+        let segment = dir.path().join("diskqueue/0000000001-00000000000000000000.segment");
+        let whole = fs.stat(&segment, true).unwrap().len;
+        run.accept(2, 30, &[10, 10]);
+        run.ledger.registrar_step().unwrap();
+        // Its head, too: nobody knows any more whose it was.
+        fs.open(&segment, pillion_world::OpenHow::Append(0o600)).unwrap().set_len(whole).unwrap();
+        assert_eq!(run.send().await, [false]);
+        run.ledger.registrar_step().unwrap();
+        let (accounts, unacked) = run.ledger.state();
+        assert_eq!((accounts.totals().lost_events, accounts.totals().unacked()), (2, 0));
+        assert!(run.ledger.is_settled() && unacked.is_empty(), "{unacked:?}");
+    }
+
+    #[tokio::test]
     async fn what_is_left_is_carried_over_and_the_cursor_follows_it() {
         let dir = tempfile::tempdir().unwrap();
         let run = start(dir.path());
