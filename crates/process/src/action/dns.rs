@@ -26,6 +26,8 @@ use crate::doc::Doc;
 
 /// The largest answer over UDP, bytes.
 const ANSWER: usize = 64 << 10;
+/// The longest name, bytes: 255 of them, each as `\DDD`. A longer text isn't asked for, nor kept: the tables bound entries alone.
+const NAME: usize = 4 * 255;
 /// The most entries that a table may be set to.
 const CAPACITY_MAX: u64 = 1_000_000;
 
@@ -105,6 +107,9 @@ impl Dns {
     }
 
     fn look_up(&self, name: String, now_ms: i64) -> Answer {
+        if name.len() > NAME {
+            return Err("no name or address is that long".to_owned());
+        }
         if let Some(known) = self.found.get(&name, now_ms).or_else(|| self.failed.get(&name, now_ms)) {
             return known;
         }
@@ -401,6 +406,17 @@ mod tests {
             found: cache(60_000),
             failed: cache(10_000),
         }
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_for_a_name_is_not_kept() {
+        let (server, asked) = nameserver();
+        for kind in [RecordType::PTR, RecordType::A] {
+            let dns = dns(kind, server);
+            assert!(dns.look_up("x".repeat(NAME + 1), 0).is_err());
+            assert!(dns.failed.known.lock().unwrap().is_empty());
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 0);
     }
 
     #[test]
