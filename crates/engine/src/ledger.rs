@@ -405,9 +405,11 @@ impl Ledger {
     /// and every `flush` when something was committed or changed.
     pub fn registrar(&self, flush: Duration) {
         let mut failures: u32 = 0;
+        // What an earlier run left goes out without waiting for anything new.
+        let mut begins = self.disk.is_some();
         loop {
             let mut staged = lock(&self.staged);
-            if !staged.is_due() {
+            if !std::mem::take(&mut begins) && !staged.is_due() {
                 let tries_again = staged.blocked || self.disk.as_ref().is_some_and(Stored::tries_again);
                 let most = if tries_again { flush.min(RETRY) } else { flush };
                 let woken = self.wake.wait_timeout_while(staged, most, |s| !s.is_due());

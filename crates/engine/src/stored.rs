@@ -384,6 +384,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_left_waits_for_no_timer() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = start(dir.path());
+        run.accept(1, 0, &[10]);
+        run.ledger.registrar_step().unwrap();
+        drop(run);
+        let run = start(dir.path());
+        let ledger = Arc::clone(&run.ledger);
+        let registrar = std::thread::spawn(move || ledger.registrar(Duration::from_secs(3600)));
+        let sent = tokio::time::timeout(Duration::from_secs(60), run.send()).await;
+        run.ledger.stop();
+        registrar.join().unwrap();
+        assert_eq!(sent.unwrap(), [true]);
+    }
+
+    #[tokio::test]
     async fn what_is_damaged_while_it_is_queued_is_not_waited_for() {
         let dir = tempfile::tempdir().unwrap();
         let run = start(dir.path());
