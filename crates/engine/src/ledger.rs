@@ -314,7 +314,8 @@ impl Ledger {
                 staged.flush_now = false;
             }
         }
-        if was_full && self.free() > 0 {
+        // A reader may have found it full since the round began: whatever was stored made room.
+        if (was_full || stored > 0) && self.free() > 0 {
             disk.wake_readers();
         }
         let outcome = synced.and(saved);
