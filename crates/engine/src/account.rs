@@ -269,9 +269,10 @@ impl Accounts {
         &self.totals
     }
 
-    /// Whether nothing of a file was refused or lost. Of one without an account: whether nothing was of any file.
-    pub fn is_whole(&self, path: &str) -> bool {
-        let account = self.known(path).and_then(|at| self.files.get(at as usize));
+    /// Whether nothing of a file was refused or lost. Without a path, and of one without an account: whether nothing was of
+    /// any file.
+    pub fn is_whole(&self, path: Option<&str>) -> bool {
+        let account = path.and_then(|path| self.known(path)).and_then(|at| self.files.get(at as usize));
         let counts = account.map_or(self.totals, |(_, account)| account.counts());
         // Whose events the disk queue lost isn't always known.
         counts.dropped + counts.dead_lettered + counts.lost_bytes + self.totals.lost_events == 0
@@ -311,13 +312,14 @@ mod tests {
     #[test]
     fn a_file_is_whole_until_something_of_it_is_refused() {
         let mut accounts = Accounts::default();
-        assert!(accounts.is_whole("/a"), "nothing is wrong anywhere");
+        assert!(accounts.is_whole(Some("/a")), "nothing is wrong anywhere");
         accounts.add(&"/a".into(), &Counts { events: 2, acked: 2, ..Counts::default() });
         accounts.add(&"/b".into(), &Counts { events: 2, acked: 1, dropped: 1, ..Counts::default() });
-        assert!(accounts.is_whole("/a") && !accounts.is_whole("/b"));
-        assert!(!accounts.is_whole("/c"), "it may be this one");
+        assert!(accounts.is_whole(Some("/a")) && !accounts.is_whole(Some("/b")));
+        assert!(!accounts.is_whole(Some("/c")), "it may be this one");
+        assert!(!accounts.is_whole(None), "it may have had the other's name");
         accounts.nameless("(disk queue)", &Counts { lost_events: 1, ..Counts::default() });
-        assert!(!accounts.is_whole("/a"), "it may be of this one");
+        assert!(!accounts.is_whole(Some("/a")), "it may be of this one");
     }
 
     #[test]

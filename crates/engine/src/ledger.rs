@@ -526,7 +526,7 @@ impl Ledger {
 
     /// Whether the target has refused nothing of a file in this run, as far as is known, and nothing of this life of it waits
     /// in the disk queue. Not before the registry may be made durable: whoever asks is about to do that.
-    pub fn is_whole(&self, path: &str, life: Incarnation) -> bool {
+    pub fn is_whole(&self, path: Option<&str>, life: Incarnation) -> bool {
         if self.disk.as_ref().is_some_and(Stored::is_in_doubt) {
             return false;
         }

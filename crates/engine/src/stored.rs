@@ -349,21 +349,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let run = start(dir.path());
         let (path, life) = ("/x/a.log", Incarnation(7));
-        assert!(run.ledger.is_whole(path, life));
+        assert!(run.ledger.is_whole(Some(path), life));
         run.accept(1, 0, &[10]);
         run.ledger.registrar_step().unwrap();
         assert_eq!(run.offset(), 10);
-        assert!(!run.ledger.is_whole(path, life), "the target may refuse it yet");
-        assert!(!run.ledger.is_whole("/x/renamed.log", life));
+        assert!(!run.ledger.is_whole(Some(path), life), "the target may refuse it yet");
+        assert!(!run.ledger.is_whole(Some("/x/renamed.log"), life));
         drop(run);
         // Killed before a cursor was written: it is in doubt at first, and queued after that.
         let run = start(dir.path());
-        assert!(!run.ledger.is_whole("/x/other.log", Incarnation(8)), "the registry must not be made durable");
+        assert!(!run.ledger.is_whole(Some("/x/other.log"), Incarnation(8)), "the registry must not be made durable");
         run.ledger.registrar_step().unwrap();
-        assert!(run.ledger.is_whole("/x/other.log", Incarnation(8)) && !run.ledger.is_whole(path, life));
+        assert!(run.ledger.is_whole(Some("/x/other.log"), Incarnation(8)) && !run.ledger.is_whole(Some(path), life));
         run.send().await;
         run.ledger.registrar_step().unwrap();
-        assert!(run.ledger.is_whole(path, life));
+        assert!(run.ledger.is_whole(Some(path), life));
     }
 
     #[tokio::test]

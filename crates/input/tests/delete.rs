@@ -181,3 +181,18 @@ fn what_a_killed_process_put_aside_gets_its_name_back() {
     rig.append("a.log", "two\n");
     assert_eq!(rig.search(), ["two"]);
 }
+
+#[test]
+fn a_renamed_file_stays_while_anything_was_refused() {
+    let mut rig = native();
+    // Something was refused under some name, and nothing under those that files have now.
+    rig.restart_with(|harvester| harvester.asking(Arc::new(|path: Option<&str>, _| path.is_some())));
+    rig.append("a.log", "one\n");
+    rig.append("b.log", "two\n");
+    rig.settle();
+    rig.ack();
+    rig.rename("a.log", "c.log");
+    pass(&mut rig, Duration::from_secs(20));
+    pass(&mut rig, 2 * GRACE);
+    assert_eq!(names(&rig), ["c.log"]);
+}

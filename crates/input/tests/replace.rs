@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{Rig, desc};
 use pillion_event::InputKind;
-use pillion_input::{Budget, Glob, InputSpec};
+use pillion_input::{Budget, Glob, Hint, InputSpec};
 
 const NONE: [&str; 0] = [];
 
@@ -160,4 +160,25 @@ fn places_are_used_again() {
     }
     assert_eq!(rig.harvester.stats().files, 199);
     assert_eq!(rig.harvester.stats().tally.events, 199);
+}
+
+#[test]
+fn a_file_that_was_renamed_as_its_input_stopped_keeps_its_entry() {
+    let mut rig = Rig::log();
+    let first = spec(&rig, 7, "*.txt", "old");
+    rig.harvester.replace(&[], vec![first]);
+    rig.append("x.txt", "one\ntwo\n");
+    assert_eq!(rig.settle(), ["one", "two"]);
+    rig.ack();
+    rig.rename("x.txt", "y.txt");
+    // That the name is gone is known before a search has found the other one.
+    rig.harvester.hint(Hint::Path(rig.path("x.txt")));
+    rig.settle();
+    rig.harvester.replace(&[7], Vec::new());
+    assert_eq!(rest(&mut rig), NONE);
+    let again = spec(&rig, 11, "*.txt", "again");
+    rig.harvester.replace(&[], vec![again]);
+    rig.append("y.txt", "three\n");
+    assert_eq!(rest(&mut rig), ["three"]);
+    assert_eq!(rig.drain(), NONE);
 }

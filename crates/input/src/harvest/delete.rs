@@ -31,8 +31,9 @@ use crate::harvest::look::missing;
 use crate::harvest::table::FileId;
 use crate::scan::LEAVING;
 
-/// Whether the target has taken all that was read of a life of a file, known by its path, too, in this process.
-pub type Whole = Arc<dyn Fn(&str, Incarnation) -> bool + Send + Sync>;
+/// Whether the target has taken all that was read of a life of a file in this process, known by its path, too; without a
+/// path, as the file had others: of all files.
+pub type Whole = Arc<dyn Fn(Option<&str>, Incarnation) -> bool + Send + Sync>;
 
 /// Files that are to be deleted.
 #[derive(Default)]
@@ -136,7 +137,9 @@ impl Harvester {
         }
         let entry = self.registry.get(&self.table.key_of(f)?)?;
         let acked = entry.incarnation == f.incarnation && entry.offset == f.pos && entry.intents.is_empty();
-        let whole = self.deleting.whole.as_ref().is_none_or(|whole| whole(f.path.text(), f.incarnation));
+        // What was refused stands under the path that the file had then.
+        let path = (!f.renamed).then(|| f.path.text());
+        let whole = self.deleting.whole.as_ref().is_none_or(|whole| whole(path.map(|path| &**path), f.incarnation));
         (acked && whole).then_some((f.incarnation, f.pos))
     }
 

@@ -133,7 +133,9 @@ impl Harvester {
             self.close(id);
             let key = self.table.key(id);
             let Some(f) = self.table.remove(id) else { continue };
-            if let (Some(key), true) = (&key, f.gone) {
+            // Of an input that has stopped no last search has told a deleted file from a renamed one.
+            let gone = if self.inputs[at].life == Life::Stopped { f.deleted } else { f.gone };
+            if let (Some(key), true) = (&key, gone) {
                 self.registry.remove(key);
             }
             self.books.close(account_of(&self.table, &f));
