@@ -29,6 +29,7 @@ mod cloud;
 mod condition;
 mod doc;
 mod docker;
+mod generations;
 pub mod kubernetes;
 mod machine;
 mod options;

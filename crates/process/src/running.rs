@@ -6,7 +6,6 @@
 //! times, of at most 1,024 processes. An event that is sent again may find that its process has ended.
 //! Tested below.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
@@ -15,8 +14,9 @@ use pillion_world::{UnixMillis, World, names, rfc3339};
 use regex::Regex;
 use serde_json::{Map, Value, json};
 
-use crate::action::{Action, Done};
+use crate::action::{self, Action, Done};
 use crate::doc::Doc;
+use crate::generations::Generations;
 use crate::tree;
 
 /// The options, by their first names.
@@ -66,11 +66,9 @@ struct AddProcessMetadata {
     ignore_missing: bool,
     overwrite: bool,
     cgroups: Cgroups,
-    known: Mutex<HashMap<u32, Known>>,
+    /// Empty: there is no such process.
+    known: Mutex<Generations<u32, Map<String, Value>>>,
 }
-
-/// Until when it holds, Unix ms, and what is known; empty = there is no such process.
-type Known = (i64, Map<String, Value>);
 
 /// How a container's id is found in the names of control groups.
 #[derive(Debug)]
@@ -110,9 +108,7 @@ impl Action for AddProcessMetadata {
 impl AddProcessMetadata {
     fn process(&self, pid: u32, now_ms: i64) -> Map<String, Value> {
         let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((until, known)) = all.get(&pid)
-            && now_ms < *until
-        {
+        if let Some(known) = all.get(&pid, now_ms) {
             return known.clone();
         }
         let world = World::real();
@@ -122,13 +118,7 @@ impl AddProcessMetadata {
         {
             found.insert("container".to_owned(), json!({"id": id}));
         }
-        if all.len() >= KEPT {
-            all.retain(|_, (until, _)| now_ms < *until);
-            if all.len() >= KEPT {
-                all.clear();
-            }
-        }
-        all.insert(pid, (now_ms.saturating_add(KEPT_MS), found.clone()));
+        all.put(pid, found.clone(), now_ms.saturating_add(KEPT_MS));
         found
     }
 
@@ -251,16 +241,13 @@ pub(crate) fn read(s: &Section<'_>) -> Result<Box<dyn Action>, Error> {
             prefixes: or(s.strings("cgroup_prefixes")?, &["/kubepods", "/docker"]),
             regex,
         },
-        known: Mutex::default(),
+        known: Mutex::new(Generations::new(KEPT)),
     }))
 }
 
 fn container_regex(s: &Section<'_>, text: &str) -> Result<Regex, Error> {
     let key = "cgroup_regex";
-    let regex = Regex::new(text).map_err(|e| {
-        let why = e.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        s.error(key, format!("not a regular expression: {why}"), "write it in Go's RE2 syntax")
-    })?;
+    let regex = action::regex(s, key, text)?;
     if regex.captures_len() < 2 {
         return Err(s.error(
             key,
@@ -381,7 +368,7 @@ mod tests {
             ignore_missing: true,
             overwrite: false,
             cgroups: Cgroups { host: "/".into(), prefixes: Vec::new(), regex: None },
-            known: Mutex::default(),
+            known: Mutex::new(Generations::new(KEPT)),
         };
         for pid in 0..3000 {
             processor.process(pid + 4_194_305, 0);

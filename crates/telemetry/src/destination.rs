@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use pillion_config::{Compat, Config, Error};
-use pillion_world::calendar::civil_from_days;
+use pillion_world::calendar::{civil_from_days, short_month};
 use pillion_world::rotated::{Names, Naming};
 use pillion_world::{File, OpenHow, World};
 use tracing::Level;
@@ -217,7 +217,6 @@ impl LogFile {
 
 /// `<30>Nov 28 22:10:05 filebeat[7]: …`: what a machine's own syslog takes, RFC 3164 without the host.
 fn syslog_message(level: Level, now_ms: i64, pid: u32, line: &[u8]) -> Vec<u8> {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let severity = match level {
         Level::ERROR => 3,
         Level::WARN => 4,
@@ -225,7 +224,7 @@ fn syslog_message(level: Level, now_ms: i64, pid: u32, line: &[u8]) -> Vec<u8> {
         _ => 7,
     };
     let (_, month, day) = civil_from_days(now_ms.div_euclid(86_400_000));
-    let month = usize::try_from(month - 1).ok().and_then(|month| MONTHS.get(month)).copied().unwrap_or("Jan");
+    let month = short_month(month);
     let of_day = now_ms.rem_euclid(86_400_000) / 1000;
     let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
     let head = format!("<{}>{month} {day:2} {hour:02}:{minute:02}:{second:02} filebeat[{pid}]: ", DAEMON | severity);

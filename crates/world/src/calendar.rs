@@ -5,6 +5,28 @@
 //! Always holds: one is the inverse of the other for every day whose year has at most nine digits.
 //! Tested below.
 
+/// The months' names; their short forms are the first three letters.
+pub const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
+
+/// The first three letters of a month's name; `month` is 1 to 12, what is beyond counts on around the year.
+pub fn short_month(month: i64) -> &'static str {
+    // `rem_euclid` keeps the index below 12, and no name is shorter than three letters.
+    &MONTHS[(month - 1).rem_euclid(12) as usize][..3]
+}
+
 /// Year, month (1 to 12) and day of the month (1 to 31) of so many days since 1970-01-01.
 pub fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let z = days + 719_468;

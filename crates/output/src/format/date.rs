@@ -5,6 +5,8 @@
 //! two letters are given. Facts: elastic/beats `libbeat/common/dtfmt/{fmt,builder,fields,util}.go`. Tested below with
 //! upstream's table.
 
+use pillion_world::calendar::MONTHS;
+
 use crate::render::Civil;
 
 /// A compiled pattern.
@@ -167,20 +169,6 @@ impl Field {
 
 /// Begins with Sunday.
 const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
 
 fn write_name(name: &str, short: bool, out: &mut Vec<u8>) {
     let bytes = name.as_bytes();

@@ -5,7 +5,6 @@
 //! Always holds: what is kept is bounded in number and bytes: the oldest goes first. Time is the read time of an event's
 //! chunk. Stores are shared by their ids within the process and are gone with it.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use pillion_config::{Error, Section};
@@ -13,6 +12,7 @@ use serde_json::Value;
 
 use crate::action::{Action, Done, required};
 use crate::doc::Doc;
+use crate::generations::Generations;
 use crate::tree;
 
 /// The most values of a store without `capacity`.
@@ -22,45 +22,38 @@ const BYTES: usize = 4 << 20;
 /// The most stores: whoever may write hints for pods may name processors, and each name costs memory.
 const STORES_MAX: usize = 16;
 
+/// The values of a store.
 #[derive(Debug)]
-struct Entry {
-    value: Value,
-    expires_ms: i64,
-}
-
-/// Values in two generations: when the young one is half of what is allowed, it becomes the old one, and the old one is
-/// forgotten.
-#[derive(Debug, Default)]
 struct Store {
-    young: HashMap<String, Entry>,
-    old: HashMap<String, Entry>,
+    kept: Generations<String, Value>,
     /// Of the young ones.
     bytes: usize,
-    capacity: usize,
 }
 
 impl Store {
+    fn new(capacity: usize) -> Store {
+        Store { kept: Generations::new(capacity), bytes: 0 }
+    }
+
     fn put(&mut self, key: String, value: Value, expires_ms: i64) {
         let bytes = key.len() + tree::weight(&value);
         if bytes > BYTES / 2 {
             return;
         }
-        if self.young.len() >= self.capacity.div_ceil(2) || self.bytes + bytes > BYTES / 2 {
-            self.old = std::mem::take(&mut self.young);
+        if self.kept.is_grown() || self.bytes + bytes > BYTES / 2 {
+            self.kept.turn();
             self.bytes = 0;
         }
         self.bytes += bytes;
-        self.young.insert(key, Entry { value, expires_ms });
+        self.kept.put(key, value, expires_ms);
     }
 
     fn get(&self, key: &str, now_ms: i64) -> Option<Value> {
-        let entry = self.young.get(key).or_else(|| self.old.get(key))?;
-        (entry.expires_ms > now_ms).then(|| entry.value.clone())
+        self.kept.get(key, now_ms).cloned()
     }
 
     fn delete(&mut self, key: &str) {
-        self.young.remove(key);
-        self.old.remove(key);
+        self.kept.remove(key);
     }
 }
 
@@ -77,7 +70,7 @@ fn store(id: &str, capacity: usize) -> Option<Arc<Mutex<Store>>> {
     if stores.len() >= STORES_MAX {
         return None;
     }
-    let store = Arc::new(Mutex::new(Store { capacity, ..Store::default() }));
+    let store = Arc::new(Mutex::new(Store::new(capacity)));
     stores.push((id.to_owned(), Arc::downgrade(&store)));
     Some(store)
 }
@@ -220,13 +213,13 @@ mod tests {
 
     #[test]
     fn values_end_and_the_oldest_go_first() {
-        let mut store = Store { capacity: 4, ..Store::default() };
+        let mut store = Store::new(4);
         store.put("a".into(), json!(1), 1000);
         assert_eq!((store.get("a", 999), store.get("a", 1000)), (Some(json!(1)), None));
         for i in 0..10 {
             store.put(format!("k{i}"), json!(i), 1000);
         }
-        assert!(store.young.len() + store.old.len() <= 4);
+        assert!(store.kept.len() <= 4);
         assert_eq!((store.get("k9", 0), store.get("k0", 0)), (Some(json!(9)), None));
         store.put("k9".into(), json!("new"), 1000);
         assert_eq!(store.get("k9", 0), Some(json!("new")));

@@ -8,7 +8,6 @@
 //! answer; its id is the same.
 //! Tested below with a nameserver on loopback.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Mutex, PoisonError};
@@ -23,6 +22,7 @@ use serde_json::Value;
 
 use crate::action::{Action, Done, mappings, tag};
 use crate::doc::Doc;
+use crate::generations::Generations;
 
 /// The largest answer over UDP, bytes.
 const ANSWER: usize = 64 << 10;
@@ -47,32 +47,22 @@ struct Dns {
     failed: Cache,
 }
 
-/// Answers that were given, until when each holds, Unix ms.
+/// Answers that were given.
 #[derive(Debug)]
 struct Cache {
-    known: Mutex<HashMap<String, (i64, Answer)>>,
-    capacity: usize,
+    known: Mutex<Generations<String, Answer>>,
     /// How long one holds at least, ms.
     ttl_ms: i64,
 }
 
 impl Cache {
     fn get(&self, name: &str, now_ms: i64) -> Option<Answer> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(name).filter(|(until, _)| now_ms < *until).map(|(_, answer)| answer.clone())
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(name, now_ms).cloned()
     }
 
     fn put(&self, name: String, now_ms: i64, ttl_ms: i64, answer: Answer) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= self.capacity {
-            known.retain(|_, (until, _)| now_ms < *until);
-        }
-        if known.len() >= self.capacity
-            && let Some(any) = known.keys().next().cloned()
-        {
-            known.remove(&any);
-        }
-        known.insert(name, (now_ms.saturating_add(ttl_ms.max(self.ttl_ms)), answer));
+        let until_ms = now_ms.saturating_add(ttl_ms.max(self.ttl_ms));
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).put(name, answer, until_ms);
     }
 }
 
@@ -286,8 +276,7 @@ fn cache(s: &Section<'_>, name: &str, ttl: &str) -> Result<Cache, Error> {
         return Err(s.error(&most, "this isn't between 1 and 1,000,000", "give a number of entries such as 10000"));
     }
     Ok(Cache {
-        known: Mutex::default(),
-        capacity: usize::try_from(capacity).unwrap_or(usize::MAX),
+        known: Mutex::new(Generations::new(usize::try_from(capacity).unwrap_or(usize::MAX))),
         ttl_ms: i64::try_from(holds.as_millis()).unwrap_or(i64::MAX),
     })
 }
@@ -395,7 +384,7 @@ mod tests {
     }
 
     fn dns(kind: RecordType, server: SocketAddr) -> Dns {
-        let cache = |ttl_ms| Cache { known: Mutex::default(), capacity: 2, ttl_ms };
+        let cache = |ttl_ms| Cache { known: Mutex::new(Generations::new(2)), ttl_ms };
         Dns {
             kind,
             fields: vec![("a".into(), "of".into())],
@@ -414,7 +403,7 @@ mod tests {
         for kind in [RecordType::PTR, RecordType::A] {
             let dns = dns(kind, server);
             assert!(dns.look_up("x".repeat(NAME + 1), 0).is_err());
-            assert!(dns.failed.known.lock().unwrap().is_empty());
+            assert_eq!(dns.failed.known.lock().unwrap().len(), 0);
         }
         assert_eq!(asked.load(Ordering::Relaxed), 0);
     }

@@ -42,11 +42,12 @@ impl RegisteredDomain {
                 _ => return Err(format!("registered_domain source field [{field}] is not a string")),
             },
         };
-        let registered = registered(&domain).map_err(|e| format!("failed to determine the registered domain: {e}"))?;
+        let (registered, suffix) =
+            registered(&domain).map_err(|e| format!("failed to determine the registered domain: {e}"))?;
         let target = |what: &str, to: &str, e: String| format!("failed to write {what} to target field [{to}]: {e}");
         doc.put(&self.target, registered.into()).map_err(|e| target("registered domain", &self.target, e))?;
         if let Some(etld) = &self.etld {
-            doc.put(etld, suffix(&domain).into()).map_err(|e| target("effective top-level domain", etld, e))?;
+            doc.put(etld, suffix.into()).map_err(|e| target("effective top-level domain", etld, e))?;
         }
         let below = domain.strip_suffix(registered).map(|below| below.strip_suffix('.').unwrap_or(below));
         if let (Some(to), Some(below @ [_, ..])) = (&self.subdomain, below.map(str::as_bytes)) {
@@ -70,8 +71,8 @@ pub(super) fn read(s: &Section<'_>) -> Result<Box<dyn Action>, Error> {
     }))
 }
 
-/// The suffix and the label before it.
-fn registered(domain: &str) -> Result<&str, String> {
+/// The suffix with the label before it, and the suffix.
+fn registered(domain: &str) -> Result<(&str, &str), String> {
     if domain.starts_with('.') || domain.ends_with('.') || domain.contains("..") {
         return Err(format!("publicsuffix: empty label in domain {domain:?}"));
     }
@@ -80,21 +81,20 @@ fn registered(domain: &str) -> Result<&str, String> {
         return Err(format!("publicsuffix: cannot derive eTLD+1 for domain {domain:?}"));
     };
     let label = before.rfind('.').map_or(0, |dot| dot + 1);
-    Ok(domain.get(label..).unwrap_or(domain))
+    Ok((domain.get(label..).unwrap_or(domain), suffix))
 }
 
 /// The longest suffix of the list that the domain ends with; its last label when there is none.
 fn suffix(domain: &str) -> &str {
     let rules = LIST.split_once("\n\n").map_or(LIST, |(_, rules)| rules);
     let has = |rule: &str| is_line(rules.as_bytes(), rule.as_bytes());
-    let parent = |name: &str| name.split_once('.').map(|(_, parent)| parent.to_owned());
     let mut rest = domain;
     loop {
         let above = rest.split_once('.').map(|(_, above)| above);
         match above {
             Some(above) if has(&format!("!{rest}")) => return above,
             _ if has(rest) => return rest,
-            _ if parent(rest).is_some_and(|parent| has(&format!("*.{parent}"))) => return rest,
+            Some(above) if has(&format!("*.{above}")) => return rest,
             Some(above) => rest = above,
             None => return rest,
         }

@@ -264,8 +264,12 @@ fn required(s: &Section<'_>, key: &str) -> Result<String, Error> {
 
 /// A regular expression that a processor can't do without.
 fn pattern(s: &Section<'_>, key: &str) -> Result<Regex, Error> {
-    let text = required(s, key)?;
-    Regex::new(&text).map_err(|e| {
+    regex(s, key, &required(s, key)?)
+}
+
+/// An option's text as a regular expression.
+pub(crate) fn regex(s: &Section<'_>, key: &str, text: &str) -> Result<Regex, Error> {
+    Regex::new(text).map_err(|e| {
         let why = e.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
         s.error(key, format!("not a regular expression: {why}"), "write it in Go's RE2 syntax")
     })

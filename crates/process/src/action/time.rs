@@ -5,7 +5,7 @@
 //! same time again. Tested below and against Filebeat.
 
 use pillion_config::{Error, Section};
-use pillion_world::calendar::{days_from_civil, days_in_month};
+use pillion_world::calendar::{MONTHS, days_from_civil, days_in_month};
 use pillion_world::{UnixMillis, rfc3339};
 use serde_json::Value;
 
@@ -142,20 +142,6 @@ struct Fields {
     offset_ms: Option<i64>,
 }
 
-const MONTHS: [&str; 12] = [
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
-];
 const DAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
 
 fn parse(parts: &[Part], text: &str, default: &Zone, year: i64) -> Option<i64> {

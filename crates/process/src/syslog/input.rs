@@ -11,6 +11,7 @@
 
 use std::ops::Range;
 
+use pillion_world::calendar::MONTHS;
 use serde_json::{Map, Value, json};
 
 use super::stamp::{self, Civil};
@@ -134,23 +135,9 @@ fn hostname<'t>(at: &mut Cursor<'t>) -> Option<&'t [u8]> {
 
 /// `Oct  1 22:14:15.003`; months may be written out.
 fn bsd_time(at: &mut Cursor<'_>) -> Option<Civil> {
-    const LONG: [&str; 12] = [
-        "January",
-        "February",
-        "March",
-        "April",
-        "May",
-        "June",
-        "July",
-        "August",
-        "September",
-        "October",
-        "November",
-        "December",
-    ];
     let word = at.while_is(u8::is_ascii_alphabetic);
     let is = |name: &str| word == name.as_bytes() || word == name.as_bytes().get(..3).unwrap_or_default();
-    let month = LONG.iter().position(|name| is(name))? as i64 + 1;
+    let month = MONTHS.iter().position(|name| is(name))? as i64 + 1;
     space(at)?;
     let padded = space(at).is_some();
     let day = match at.two(0..=31) {

@@ -3,7 +3,7 @@
 //! Comes in: a text that looks like a time. Goes out: a [`Civil`], or what Go's `time.Parse` says of it, as that becomes
 //! the event's `error.message`. Tested below.
 
-use pillion_world::calendar::{days_from_civil, days_in_month};
+use pillion_world::calendar::{MONTHS, days_from_civil, days_in_month};
 
 /// A time on a clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,10 +28,6 @@ impl Civil {
         (((days * 24 + self.hour) * 60 + self.minute) * 60 + self.second) * 1000 + self.ms
     }
 }
-
-/// The months' names, three letters each.
-pub(super) const MONTHS: [&str; 12] =
-    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// One element of a layout.
 enum Part {
@@ -144,7 +140,8 @@ fn take<'t>(part: &Part, text: &'t str, civil: &mut Civil) -> Result<&'t str, Wr
             Ok(rest)
         }
         Part::MonthName => {
-            let named = |name: &str| text.get(..3).is_some_and(|t| t.eq_ignore_ascii_case(name));
+            let named =
+                |name: &str| text.get(..3).zip(name.get(..3)).is_some_and(|(t, short)| t.eq_ignore_ascii_case(short));
             let month = MONTHS.iter().position(|name| named(name)).ok_or(Wrong::Form)?;
             civil.month = month as i64 + 1;
             Ok(text.get(3..).unwrap_or_default())
