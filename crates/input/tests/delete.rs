@@ -3,13 +3,15 @@
 
 mod common;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{Rig, desc};
 use pillion_event::InputKind;
-use pillion_input::Identity;
+use pillion_input::{Budget, Hint, Identity, InputSpec, Step};
 
 const NONE: [&str; 0] = [];
 const GRACE: Duration = Duration::from_secs(60);
@@ -183,6 +185,29 @@ fn what_a_killed_process_put_aside_gets_its_name_back() {
 }
 
 #[test]
+fn a_name_that_is_no_text_comes_back_as_it_was() {
+    let mut rig = native();
+    let path = rig.path("").join(OsStr::from_bytes(b"caf\xe9.log"));
+    std::fs::write(&path, "one\n").unwrap();
+    assert_eq!(rig.settle(), ["one"]);
+    rig.ack();
+    let (life, leaving) = (rig.registry.entries()[0].incarnation.0, rig.path(".pillion-leaving"));
+    std::fs::create_dir(&leaving).unwrap();
+    let mut name = format!("{life:032x}-").into_bytes();
+    name.extend(b"caf\xe9.log");
+    std::fs::rename(&path, leaving.join(OsStr::from_bytes(&name))).unwrap();
+    // What else somebody puts there stays there.
+    for name in ["other", "-", &format!("{life:032x}-"), &format!("{life:032x}-else.log"), &format!("{:032x}-x.log", 7)]
+    {
+        std::fs::write(leaving.join(name), "x").unwrap();
+    }
+    rig.restart();
+    assert_eq!(rig.settle(), NONE);
+    assert_eq!(std::fs::read(&path).unwrap(), b"one\n");
+    assert_eq!(std::fs::read_dir(&leaving).unwrap().count(), 5);
+}
+
+#[test]
 fn a_renamed_file_stays_while_anything_was_refused() {
     let mut rig = native();
     // Something was refused under some name, and nothing under those that files have now.
@@ -195,4 +220,49 @@ fn a_renamed_file_stays_while_anything_was_refused() {
     pass(&mut rig, Duration::from_secs(20));
     pass(&mut rig, 2 * GRACE);
     assert_eq!(names(&rig), ["c.log"]);
+}
+
+#[test]
+fn hints_that_never_end_hold_up_no_deletion() {
+    let mut rig = native();
+    for n in 0..50 {
+        rig.append(&format!("{n}.log"), "one\n");
+    }
+    assert_eq!(rig.settle().len(), 50);
+    rig.ack();
+    pass(&mut rig, GRACE - Duration::from_secs(1));
+    rig.advance(Duration::from_secs(60));
+    for n in 0..20_000 {
+        for of in 0..2 {
+            rig.harvester.hint(Hint::Path(rig.path(&format!("busy-{n}-{of}.log"))));
+        }
+        assert!(matches!(rig.harvester.step(Budget::UNLIMITED), Step::Worked));
+        if names(&rig).is_empty() {
+            return;
+        }
+    }
+    panic!("{} files are still there", names(&rig).len());
+}
+
+#[test]
+fn a_file_whose_input_stops_stays() {
+    for steps in 0..40 {
+        let mut rig = native();
+        let first = InputSpec { label: 7, ..rig.specs[0].clone() };
+        rig.specs.clear();
+        rig.restart();
+        assert!(rig.harvester.replace(&[], vec![first]).is_empty());
+        rig.append("a.log", "one\n");
+        assert_eq!(rig.settle(), ["one"]);
+        rig.ack();
+        pass(&mut rig, GRACE - Duration::from_secs(1));
+        rig.advance(Duration::from_secs(12));
+        for _ in 0..steps {
+            rig.harvester.step(Budget::UNLIMITED);
+        }
+        let before = names(&rig);
+        rig.harvester.replace(&[7], Vec::new());
+        pass(&mut rig, GRACE);
+        assert_eq!(names(&rig), before, "after {steps} steps");
+    }
 }

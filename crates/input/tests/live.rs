@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::Rig;
 use pillion_config::{Compat, Config};
-use pillion_input::{Glob, InputSpec};
+use pillion_input::{Glob, Hint, InputSpec};
 use pillion_process::kubernetes::Metadata;
 use pillion_process::{Processors, Steps};
 
@@ -198,4 +198,110 @@ fn an_empty_file_behind_a_link_is_read_as_soon_as_it_has_a_line() {
     rig.append("target", "one\n");
     rig.advance(Duration::from_secs(2));
     assert_eq!(rig.settle(), ["one"]);
+}
+
+/// Renames a file between two inputs of one group, of which one ends, and tells it by a hint or leaves it to a search.
+fn renamed_between(from: &str, to: &str, ends: &str, hinted: bool) -> (Vec<String>, bool) {
+    let mut rig = Rig::log();
+    let added = spec(&rig, "*.txt");
+    let id = rig.harvester.add(added).unwrap();
+    rig.append(from, "one\nunfini");
+    assert_eq!(rig.settle(), ["one"]);
+    rig.ack();
+    rig.harvester.watched(&rig.path(""), true);
+    rig.settle();
+    if ends == "first" {
+        rig.harvester.end(id);
+    }
+    rig.rename(from, to);
+    if hinted {
+        rig.harvester.hint(Hint::Path(rig.path(to)));
+    }
+    let mut seen = rig.settle();
+    if ends == "then" {
+        rig.harvester.end(id);
+    }
+    seen.extend(rig.settle());
+    if to == "x.log" {
+        rig.append(to, "shed\n");
+    }
+    for _ in 0..30 {
+        rig.advance(Duration::from_secs(1));
+        seen.extend(rig.settle());
+        rig.ack();
+    }
+    assert_eq!(rig.lost(), 0);
+    (seen, rig.harvester.is_known(id))
+}
+
+#[test]
+fn a_file_that_is_renamed_to_an_input_that_goes_on_goes_on() {
+    for ends in ["first", "then"] {
+        for hinted in [true, false] {
+            let (seen, known) = renamed_between("x.txt", "x.log", ends, hinted);
+            assert_eq!((seen.concat(), known), ("unfinished".to_owned(), false), "{ends} {hinted}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_renamed_to_an_input_that_ends_ends_with_it() {
+    for ends in ["first", "then"] {
+        for hinted in [true, false] {
+            let (seen, known) = renamed_between("x.log", "x.txt", ends, hinted);
+            assert_eq!((seen, known), (vec!["unfini".to_owned()], false), "{ends} {hinted}");
+        }
+    }
+}
+
+#[test]
+fn an_empty_file_that_comes_after_the_last_search_holds_up_no_end() {
+    let mut rig = Rig::log();
+    let added = spec(&rig, "*.txt");
+    let id = rig.harvester.add(added).unwrap();
+    rig.append("x.txt", "one\n");
+    assert_eq!(rig.settle(), ["one"]);
+    rig.harvester.watched(&rig.path(""), true);
+    rig.settle();
+    rig.harvester.end(id);
+    assert_eq!(rig.settle(), NONE);
+    rig.append("empty.txt", "");
+    rig.harvester.hint(Hint::Path(rig.path("empty.txt")));
+    assert_eq!(rig.settle(), NONE);
+    rig.ack();
+    rig.advance(Duration::from_secs(1));
+    assert_eq!(rig.settle(), NONE);
+    assert!(!rig.harvester.is_known(id));
+    rig.harvester.drain();
+    assert_eq!(rig.settle(), NONE);
+    rig.append("empty.log", "");
+    rig.harvester.hint(Hint::Path(rig.path("empty.log")));
+    assert_eq!(rig.settle(), NONE);
+    assert!(rig.harvester.drained());
+}
+
+#[test]
+fn an_input_that_ends_forgets_its_quiet_files_too() {
+    let mut rig = Rig::log();
+    let added = spec(&rig, "*.txt");
+    let id = rig.harvester.add(added).unwrap();
+    for n in 0..200 {
+        rig.append(&format!("{n}.txt"), "one\n");
+    }
+    assert_eq!(rig.settle().len(), 200);
+    rig.ack();
+    for _ in 0..3 {
+        rig.advance(Duration::from_secs(600));
+        assert_eq!(rig.settle(), NONE);
+    }
+    rig.append("7.txt", "two\nunfinished");
+    rig.harvester.end(id);
+    assert_eq!(rig.settle(), ["two", "unfinished"]);
+    rig.advance(Duration::from_secs(1));
+    assert_eq!(rig.settle(), NONE);
+    assert!(rig.harvester.is_known(id), "not acknowledged yet");
+    rig.ack();
+    rig.advance(Duration::from_secs(1));
+    assert_eq!(rig.settle(), NONE);
+    assert_eq!((rig.harvester.is_known(id), rig.harvester.stats().files), (false, 0));
 }

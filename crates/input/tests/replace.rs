@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Rig, desc};
-use pillion_event::InputKind;
+use pillion_event::{InputDesc, InputKind};
 use pillion_input::{Budget, Glob, Hint, InputSpec};
+use pillion_registry::Kind;
 
 const NONE: [&str; 0] = [];
 
@@ -181,4 +182,57 @@ fn a_file_that_was_renamed_as_its_input_stopped_keeps_its_entry() {
     rig.append("y.txt", "three\n");
     assert_eq!(rest(&mut rig), ["three"]);
     assert_eq!(rig.drain(), NONE);
+}
+
+#[test]
+fn a_renamed_file_that_is_not_read_to_its_end_is_not_lost_with_its_input() {
+    for opened in [true, false] {
+        let mut rig = Rig::log();
+        let first = spec(&rig, 7, "*.txt", "old");
+        rig.harvester.replace(&[], vec![first]);
+        rig.append("x.txt", "one\n");
+        assert_eq!(rig.settle(), ["one"]);
+        rig.ack();
+        if !opened {
+            rig.advance(Duration::from_secs(600));
+            rig.settle();
+        }
+        rig.append("x.txt", "two\nhalf");
+        rig.harvester.hint(Hint::Path(rig.path("x.txt")));
+        rig.settle_with(Budget { bytes: 0, events: 0 });
+        rig.rename("x.txt", "moved.x");
+        rig.harvester.hint(Hint::Path(rig.path("x.txt")));
+        rig.settle_with(Budget { bytes: 0, events: 0 });
+        let heir = spec(&rig, 8, "*.x", "new");
+        rig.harvester.replace(&[7], vec![heir]);
+        let mut seen = rig.settle();
+        rig.append("moved.x", " of it\n");
+        rig.ack();
+        seen.extend(rest(&mut rig));
+        assert_eq!((seen, rig.lost()), (vec!["two".to_owned(), "half of it".to_owned()], 0), "open: {opened}");
+    }
+}
+
+#[test]
+fn a_quiet_file_gets_what_its_new_input_writes_into_entries() {
+    let mut rig = Rig::log();
+    let first = spec(&rig, 7, "*.txt", "old");
+    rig.harvester.replace(&[], vec![first]);
+    rig.append("x.txt", "one\n");
+    assert_eq!(rig.settle(), ["one"]);
+    rig.ack();
+    rig.advance(Duration::from_secs(600));
+    rig.settle();
+    let kind = |rig: &Rig| match &rig.registry.entries()[0].kind {
+        Kind::Log(log) => log.words.input_type.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(kind(&rig), "log");
+    let mut second = spec(&rig, 8, "*.txt", "new");
+    second.desc = Arc::new(InputDesc { kind: InputKind::Container, ..(*second.desc).clone() });
+    rig.harvester.replace(&[7], vec![second]);
+    assert_eq!(rest(&mut rig), NONE);
+    assert_eq!(kind(&rig), "container");
+    rig.append("x.txt", "two\n");
+    assert_eq!(rest(&mut rig), ["two"]);
 }

@@ -16,19 +16,21 @@
 //! Tested in `tests/delete.rs`, and with a crash at every step in the simulation's `tests/delete.rs`.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pillion_event::{Guard, Incarnation};
 use pillion_world::{File, FileKind, Mono, put_aside};
 
-use crate::harvest::Harvester;
 use crate::harvest::file::{FileState, differ, ns};
 use crate::harvest::identity::read_exactly;
+use crate::harvest::live::Life;
 use crate::harvest::look::missing;
 use crate::harvest::table::FileId;
+use crate::harvest::{Harvester, Input};
 use crate::scan::LEAVING;
 
 /// Whether the target has taken all that was read of a life of a file in this process, known by its path, too; without a
@@ -40,16 +42,19 @@ pub type Whole = Arc<dyn Fn(Option<&str>, Incarnation) -> bool + Send + Sync>;
 pub(crate) struct Deleting {
     waiting: BTreeMap<FileId, Leaving>,
     /// Those whose time has come.
-    pub(crate) due: VecDeque<FileId>,
+    due: VecDeque<FileId>,
     whole: Option<Whole>,
 }
 
 /// A file that waits to be deleted.
+#[derive(Clone, Copy)]
 struct Leaving {
     input: u16,
     life: Incarnation,
     pos: u64,
     due: Mono,
+    /// It is one of those whose time has come.
+    called: bool,
 }
 
 /// What a file has to be when it goes.
@@ -88,6 +93,13 @@ fn aside(path: &Path, life: Incarnation) -> Option<PathBuf> {
     Some(path.parent()?.join(LEAVING).join(name))
 }
 
+/// The life and the own name of what lies aside under this name.
+fn left(name: &OsStr) -> Option<(Incarnation, &OsStr)> {
+    let (life, name) = name.as_bytes().split_at_checked(32)?;
+    let life = u128::from_str_radix(std::str::from_utf8(life).ok()?, 16).ok()?;
+    Some((Incarnation(life), OsStr::from_bytes(name.strip_prefix(b"-").filter(|name| !name.is_empty())?)))
+}
+
 impl Harvester {
     /// Deletes nothing of which this says that the target hasn't taken all. To be called before the first step.
     #[must_use]
@@ -104,17 +116,15 @@ impl Harvester {
         }
         let mut waiting = BTreeMap::new();
         for id in 0..self.table.end() {
-            self.table.thaw_if(id, |cold| usize::from(cold.input) == input);
-            if self.table.get(id).is_none_or(|f| usize::from(f.input) != input) {
-                continue;
-            }
-            let Some((life, pos)) = self.may_go(id, now) else { continue };
+            let Some((life, pos)) = self.table.peek(id, input, |f| self.may_go(f, now)).flatten() else { continue };
             let known = self.deleting.waiting.get(&id).filter(|l| (l.life, l.pos) == (life, pos));
-            let due = known.map_or(now.plus(grace), |l| l.due);
-            if due <= now {
+            let anew = Leaving { input: input as u16, life, pos, due: now.plus(grace), called: false };
+            let mut leaving = known.copied().unwrap_or(anew);
+            if leaving.due <= now && !leaving.called {
+                leaving.called = true;
                 self.deleting.due.push_back(id);
             }
-            waiting.insert(id, Leaving { input: input as u16, life, pos, due });
+            waiting.insert(id, leaving);
         }
         self.deleting.waiting.retain(|_, l| usize::from(l.input) != input);
         self.deleting.waiting.append(&mut waiting);
@@ -126,9 +136,9 @@ impl Harvester {
     }
 
     /// The life and the end of a file that may go, but for the time.
-    fn may_go(&self, id: FileId, now: Mono) -> Option<(Incarnation, u64)> {
-        let f = self.table.get(id)?;
-        let close = self.inputs.get(usize::from(f.input)).filter(|i| i.spec.delete_after.is_some())?.spec.close;
+    fn may_go(&self, f: &FileState, now: Mono) -> Option<(Incarnation, u64)> {
+        let deletes = |i: &&Input| i.life == Life::Reading && i.spec.delete_after.is_some();
+        let close = self.inputs.get(usize::from(f.input)).filter(deletes)?.spec.close;
         let read = f.pos > 0 && (f.pos, f.pos, f.pos) == (f.len, f.sure_len, f.scanned_to) && f.replays.is_none();
         let at_rest = !f.gone && !f.queued && !f.link && !f.userspace && f.errors == 0 && f.group_at.is_none();
         let closed = close.eof || now.since(f.active) >= close.inactive;
@@ -143,12 +153,19 @@ impl Harvester {
         (acked && whole).then_some((f.incarnation, f.pos))
     }
 
-    /// Deletes a file that is due, unless it has changed.
-    pub(crate) fn goes(&mut self, id: FileId, now: Mono) {
+    /// Deletes the file that is due first, unless it has changed; false: none is due.
+    pub(crate) fn delete_next(&mut self, now: Mono) -> bool {
+        let Some(id) = self.deleting.due.pop_front() else { return false };
+        self.goes(id, now);
+        true
+    }
+
+    fn goes(&mut self, id: FileId, now: Mono) {
         // Most of them are quiet.
         self.table.thaw_if(id, |_| true);
-        let life = self.may_go(id, now).filter(|_| !self.draining);
-        let Some(waits) = self.deleting.waiting.remove(&id).filter(|l| l.due <= now && life == Some((l.life, l.pos)))
+        let life = self.table.get(id).and_then(|f| self.may_go(f, now)).filter(|_| !self.draining);
+        let Some(mut waits) =
+            self.deleting.waiting.remove(&id).filter(|l| l.due <= now && life == Some((l.life, l.pos)))
         else {
             return;
         };
@@ -166,6 +183,7 @@ impl Harvester {
             Err(e) if missing(&e) => {}
             Err(e) => {
                 self.say_once(&path, "a delivered file can't be deleted; it is tried again", &e);
+                waits.called = false;
                 self.deleting.waiting.insert(id, waits);
             }
         }
@@ -193,31 +211,45 @@ impl Harvester {
     /// Before an input's first search: what a process that was killed had put aside gets its name back.
     pub(crate) fn bring_back(&mut self, input: usize) {
         let Some(i) = self.inputs.get(input).filter(|i| i.spec.delete_after.is_some()) else { return };
-        let mut by_folder: BTreeMap<PathBuf, Vec<(PathBuf, PathBuf)>> = BTreeMap::new();
+        // A path that is no text stands in the registry as far as it is one: what it is, the name of what was put aside tells.
+        let mut by_folder: BTreeMap<PathBuf, Vec<(Incarnation, OsString)>> = BTreeMap::new();
         self.registry.visit(|entry| {
             let path = Path::new(&*entry.source);
             if i.spec.paths.iter().any(|glob| glob.matches(path))
-                && let Some(to) = aside(path, entry.incarnation)
-                && let Some(folder) = to.parent()
+                && let (Some(folder), Some(name)) = (path.parent(), path.file_name())
             {
-                by_folder.entry(folder.to_owned()).or_default().push((to.clone(), path.to_owned()));
+                by_folder.entry(folder.to_owned()).or_default().push((entry.incarnation, name.to_owned()));
             }
         });
-        let fs = Arc::clone(&self.world.fs);
-        for (folder, files) in by_folder {
-            if !fs.stat(&folder, false).is_ok_and(|meta| meta.kind == FileKind::Dir) {
-                continue;
-            }
-            for (from, path) in files {
-                match fs.rename_new(&from, &path) {
-                    Ok(()) => {
-                        tracing::info!(path = %path.display(), "a file that was about to be deleted has its name again")
-                    }
-                    Err(e) if missing(&e) => {}
-                    Err(e) => self.say_once(&from, "a file that was about to be deleted stays where it is", &e),
-                }
-            }
-            let _ = fs.remove_dir(&folder);
+        for (folder, known) in by_folder {
+            self.bring_back_into(&folder, &known);
         }
+    }
+
+    fn bring_back_into(&mut self, folder: &Path, known: &[(Incarnation, OsString)]) {
+        let (fs, leaving) = (Arc::clone(&self.world.fs), folder.join(LEAVING));
+        if !fs.stat(&leaving, false).is_ok_and(|meta| meta.kind == FileKind::Dir) {
+            return;
+        }
+        let mut files = Vec::new();
+        let listed = fs.read_dir(&leaving, &mut |entry| {
+            let own = left(entry.name)
+                .filter(|(life, name)| known.iter().any(|(of, text)| of == life && **text == *name.to_string_lossy()));
+            files.extend(own.map(|(_, name)| (leaving.join(entry.name), folder.join(name))));
+            files.len() < known.len()
+        });
+        if let Err(e) = listed {
+            self.say_once(&leaving, "files that were about to be deleted can't be looked for", &e);
+        }
+        for (from, path) in files {
+            match fs.rename_new(&from, &path) {
+                Ok(()) => {
+                    tracing::info!(path = %path.display(), "a file that was about to be deleted has its name again")
+                }
+                Err(e) if missing(&e) => {}
+                Err(e) => self.say_once(&from, "a file that was about to be deleted stays where it is", &e),
+            }
+        }
+        let _ = fs.remove_dir(&leaving);
     }
 }

@@ -7,6 +7,7 @@
 //! close-to-open consistency promises the last bytes only to an open that comes after the writer's close.
 
 use std::io::{self, ErrorKind};
+use std::path::Path;
 
 use pillion_world::Mono;
 
@@ -36,13 +37,9 @@ impl Harvester {
     }
 
     /// The files of these inputs are to be read to their end. Of quiet ones everything is read that was seen: the search
-    /// that follows looks at each, and only what it finds changed is more than that. An input that ends alone forgets
-    /// its files one by one, the quiet ones too.
+    /// that follows looks at each, and only what it finds changed is more than that.
     pub(crate) fn drain_files(&mut self, of: impl Fn(u16) -> bool) {
         for id in 0..self.table.end() {
-            if !self.draining {
-                self.table.thaw_if(id, |cold| of(cold.input));
-            }
             let Some(f) = self.table.get_mut(id).filter(|f| of(f.input)) else { continue };
             f.drain = Drain::Pending;
             f.look_at = None;
@@ -81,6 +78,15 @@ impl Harvester {
             } else {
                 self.settle_at_drain(id, now);
             }
+        }
+    }
+
+    /// A file was found at this path after the last search, which would have settled it.
+    pub(crate) fn settle_after_search(&mut self, input: usize, path: &Path, now: Mono) {
+        let Some(i) = self.inputs.get(input) else { return };
+        let ended = i.searched_at_drain && self.is_draining(input as u16);
+        if let Some(id) = ended.then(|| self.table.by_path(i.group, path)).flatten() {
+            self.settle_at_drain(id, now);
         }
     }
 

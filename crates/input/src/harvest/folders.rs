@@ -6,9 +6,13 @@
 
 use std::path::{Path, PathBuf};
 
-use pillion_world::FsKind;
+use pillion_world::{FsKind, Mono};
 
 use crate::harvest::Harvester;
+use crate::harvest::live::Life;
+
+/// So many folders that are gone aren't worth the work.
+const SPARE: usize = 64;
 
 /// A folder, as far as the harvester has to know it.
 pub(crate) struct Folder {
@@ -23,6 +27,8 @@ pub(crate) struct Folder {
     pub(crate) real: PathBuf,
     /// How often it was listed.
     pub(crate) seen: u32,
+    /// When it was met, or listed last.
+    pub(crate) at: Mono,
     /// Its device and inode when it was listed last: another folder at its path has no watch.
     pub(crate) inode: (u64, u64),
 }
@@ -40,9 +46,10 @@ impl Harvester {
             if !network && !own {
                 self.unwatched.push(dir.to_owned());
             }
+            let at = self.world.clock.mono();
             self.folders.insert(
                 dir.to_owned(),
-                Folder { network, userspace, own, watched: false, real, seen: 0, inode: (0, 0) },
+                Folder { network, userspace, own, watched: false, real, seen: 0, at, inode: (0, 0) },
             );
         }
         // It was just put there; a folder that nothing is known of would be one on a network.
@@ -53,7 +60,75 @@ impl Harvester {
             watched: false,
             real: dir.to_owned(),
             seen: 0,
+            at: Mono(0),
             inode: (0, 0),
         })
+    }
+
+    /// Folders in which no input looks any more, by its patterns.
+    pub(crate) fn forget_folders(&mut self) {
+        let roots: Vec<_> = self.inputs.iter().flat_map(|i| i.spec.paths.iter().map(|g| g.root())).collect();
+        self.folders.retain(|dir, _| roots.iter().any(|root| dir.starts_with(root) || root.starts_with(dir)));
+    }
+
+    /// After a search: once half of the folders may be gone, those that no whole search of any input has listed since.
+    pub(crate) fn forget_gone_folders(&mut self) {
+        if self.folders.len() < self.folders_kept * 2 + SPARE {
+            return;
+        }
+        let reading = self.inputs.iter().filter(|i| matches!(i.life, Life::Reading | Life::Ending));
+        let since = reading.map(|i| i.tour.begun_before()).min().unwrap_or_default();
+        self.folders.retain(|_, f| f.at >= since);
+        self.folders_kept = self.folders.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use pillion_event::{InputDesc, InputKind};
+    use pillion_registry::{Options, Registry};
+    use pillion_world::World;
+
+    use super::*;
+    use crate::parse::{Chain, ChainOptions};
+    use crate::{Budget, Glob, InputSpec, Limits, Own};
+
+    #[test]
+    fn folders_that_come_and_go_are_forgotten_and_those_that_stay_are_not() {
+        let (tmp, world) = (tempfile::tempdir().unwrap(), World::real());
+        let (registry, _) = Registry::open(&world, &tmp.path().join("data"), &Options::default()).unwrap();
+        let chain = Arc::new(Chain::new(ChainOptions::default()));
+        let spec = |pattern: &str, every_ms| {
+            let glob = Glob::new(tmp.path().join(pattern).as_os_str(), true).unwrap();
+            let desc = Arc::new(InputDesc::bare(InputKind::Log, ""));
+            let mut spec = InputSpec::new(desc, Arc::clone(&chain), vec![glob]);
+            spec.scan_every = Duration::from_millis(every_ms);
+            spec
+        };
+        let specs = vec![spec("pods/*/*.log", 1), spec("stays/*.log", 20)];
+        for dir in ["pods/stays", "stays"] {
+            std::fs::create_dir_all(tmp.path().join(dir)).unwrap();
+        }
+        let registry = Arc::new(registry);
+        let own = Own::default();
+        let mut harvester = Harvester::new(world, registry, specs, &own, Limits::default(), &Arc::default());
+        let mut most = 0;
+        for n in 0..300 {
+            let pod = tmp.path().join(format!("pods/{n}"));
+            std::fs::create_dir(&pod).unwrap();
+            let tours = harvester.inputs[0].tours;
+            while harvester.inputs[0].tours < tours + 2 {
+                harvester.step(Budget::UNLIMITED);
+            }
+            std::fs::remove_dir(&pod).unwrap();
+            most = most.max(harvester.folders.len());
+        }
+        assert!(most < 3 * SPARE, "{most}");
+        for dir in ["pods", "pods/stays", "stays"] {
+            assert!(harvester.folders.contains_key(&tmp.path().join(dir)), "{dir}");
+        }
     }
 }

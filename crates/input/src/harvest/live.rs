@@ -17,10 +17,11 @@ use std::sync::Arc;
 use pillion_event::InputKind;
 use pillion_world::Mono;
 
-use crate::harvest::file::Drain;
+use crate::harvest::file::{Drain, FileState};
 use crate::harvest::table::FileId;
 use crate::harvest::tour::Tour;
 use crate::harvest::{Harvester, Input, account_of};
+use crate::scan::Glob;
 use crate::spec::{Compression, InputSpec};
 use crate::unzip::Unzip;
 
@@ -107,12 +108,13 @@ impl Harvester {
         (self.ending > 0 && !self.draining).then(|| now.plus(SETTLES_EVERY))
     }
 
-    /// Forgets the inputs that have ended and whose files are read and acknowledged.
-    pub(crate) fn forget_ended(&mut self) {
+    /// Forgets the inputs that have ended and whose files are read and acknowledged; false: there is none.
+    pub(crate) fn forget_ended(&mut self) -> bool {
         let now = self.world.clock.mono();
         if self.ending == 0 || self.draining || now < self.settle_at {
-            return;
+            return false;
         }
+        let before = self.ending;
         self.settle_at = now.plus(SETTLES_EVERY);
         for at in 0..self.inputs.len() {
             let input = &self.inputs[at];
@@ -121,16 +123,21 @@ impl Harvester {
                 self.forget_input(at);
             }
         }
+        self.ending < before
     }
 
     fn forget_input(&mut self, at: usize) {
-        let mine: Vec<FileId> =
-            self.table.iter().filter(|(_, f)| usize::from(f.input) == at).map(|(id, _)| id).collect();
-        if !mine.iter().all(|id| self.is_over(*id)) {
+        let mine = |id: &FileId| self.table.peek(*id, at, |_| ()).is_some();
+        let mine: Vec<FileId> = (0..self.table.end()).filter(mine).collect();
+        if !mine.iter().all(|id| self.is_over(*id, at)) {
             return;
         }
         for id in mine {
+            self.table.thaw_if(id, |_| true);
             self.close(id);
+            if self.inputs[at].life == Life::Ending && self.is_looked_for_elsewhere(id) {
+                continue;
+            }
             let key = self.table.key(id);
             let Some(f) = self.table.remove(id) else { continue };
             // Of an input that has stopped no last search has told a deleted file from a renamed one.
@@ -149,19 +156,33 @@ impl Harvester {
         self.forget_folders();
     }
 
-    /// Whether everything of a file is in batches, and acknowledged.
-    fn is_over(&self, id: FileId) -> bool {
-        let Some(f) = self.table.get(id) else { return true };
-        let acknowledged = match &self.table.key_of(f) {
+    /// A file that an ended input doesn't find any more, and of which it isn't known that it was deleted: an input of the same
+    /// keys that looks into its folder may find it under another name. If its next search doesn't, it is forgotten.
+    fn is_looked_for_elsewhere(&mut self, id: FileId) -> bool {
+        let Some(f) = self.table.get(id).filter(|f| f.gone && !f.deleted) else { return false };
+        let (group, folder) = (self.group(f.input), f.path.parent());
+        let looks = |i: &Input| {
+            let covers = |glob: &Glob| folder.is_some_and(|dir| dir.starts_with(glob.root()));
+            i.life == Life::Reading && i.group == group && i.spec.paths.iter().any(covers)
+        };
+        let Some(heir) = self.inputs.iter().position(looks) else { return false };
+        let number = self.inputs[heir].tour.number;
+        if let Some(f) = self.table.get_mut(id) {
+            (f.input, f.drain, f.gone_in) = (heir as u16, Drain::No, number);
+        }
+        self.table.cools(id);
+        self.search_now(heir);
+        true
+    }
+
+    /// Whether everything of a file of this input is in batches, and acknowledged.
+    fn is_over(&self, id: FileId, input: usize) -> bool {
+        let acknowledged = |f: &FileState| match &self.table.key_of(f) {
             Some(key) => self.registry.get(key).is_none_or(|e| e.incarnation != f.incarnation || e.offset >= f.pos),
             None => true,
         };
-        f.drain == Drain::Done && !f.queued && acknowledged
-    }
-
-    /// Folders in which no input looks any more.
-    fn forget_folders(&mut self) {
-        let roots: Vec<_> = self.inputs.iter().flat_map(|i| i.spec.paths.iter().map(|g| g.root())).collect();
-        self.folders.retain(|dir, _| roots.iter().any(|root| dir.starts_with(root) || root.starts_with(dir)));
+        // What was quiet when the end began is as good as read, until a look shows something else.
+        let is_over = |f: &FileState| f.drain != Drain::Pending && !f.queued && acknowledged(f);
+        self.table.peek(id, input, is_over).unwrap_or(true)
     }
 }

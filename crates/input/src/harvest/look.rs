@@ -250,7 +250,8 @@ impl Harvester {
     }
 
     fn renamed(&mut self, id: FileId, input: u16, path: PathBuf) {
-        let group = self.group(input);
+        let (group, drains) = (self.group(input), self.is_draining(input));
+        let drained = self.is_file_draining(id);
         if let Some(f) = self.table.get_mut(id).filter(|f| f.look_at.is_some()) {
             // What it was to be looked at for may be what took its place.
             let old = f.path.to_path_buf();
@@ -262,6 +263,9 @@ impl Harvester {
             f.input = input;
             f.renamed = true;
             f.source = std::sync::Weak::new();
+            if drains != drained {
+                f.drain = if drains { Drain::Pending } else { Drain::No };
+            }
         });
         self.set_place(id);
         self.write_entry(id);
@@ -540,7 +544,10 @@ impl Harvester {
                 continue;
             }
             match self.look_up(path, symlinks, known) {
-                Ok(Some(seen)) => self.found_listed(input as u16, path.to_owned(), known, &seen, now),
+                Ok(Some(seen)) => {
+                    self.found_listed(input as u16, path.to_owned(), known, &seen, now);
+                    self.settle_after_search(input, path, now);
+                }
                 Ok(None) => {}
                 Err(e) if missing(&e) => {
                     if let Some(id) = known.filter(|id| self.table.get(*id).is_some_and(|f| !f.gone)) {

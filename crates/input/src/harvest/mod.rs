@@ -202,6 +202,8 @@ pub struct Harvester {
     settle_at: Mono,
     table: Table,
     folders: HashMap<PathBuf, Folder>,
+    /// How many there were when those that are gone were forgotten last.
+    folders_kept: usize,
     /// Folders that a watch should tell about, for [`Harvester::take_folders`].
     unwatched: Vec<PathBuf>,
     /// Lengths of growing fingerprints that occur in the registry.
@@ -286,6 +288,7 @@ impl Harvester {
             settle_at: Mono(0),
             table: Table::default(),
             folders: HashMap::new(),
+            folders_kept: 0,
             unwatched: Vec::new(),
             lengths,
             former: HashMap::new(),
@@ -352,7 +355,9 @@ impl Harvester {
             return Step::Worked;
         }
         self.owed = 0;
-        self.forget_ended();
+        if self.forget_ended() {
+            return Step::Worked;
+        }
         if can_read && let Some(id) = self.ready.pop() {
             let read = self.read_chunk(id, budget, now);
             self.note_served(id);
@@ -364,18 +369,20 @@ impl Harvester {
     }
 
     /// Follows one hint or timer, or searches for a bit; false: there is nothing of that kind to do. Hints that never end
-    /// hold up neither the search, which finds what they don't tell, nor what is due by its time.
+    /// hold up neither the search, which finds what they don't tell, nor what is due by its time, nor what is to be deleted.
     fn look_around(&mut self, now: Mono) -> bool {
         self.turns = self.turns.wrapping_add(1);
         if self.turns.is_multiple_of(OWED)
             && let Some(input) = self.search_due(now).filter(|_| self.may_search())
         {
             self.search(input, now);
-        } else if (self.turns.is_multiple_of(2) && self.follow_hint(now)) || self.wake(now) || self.follow_hint(now) {
+        } else if self.turns % OWED == OWED / 2 && self.delete_next(now)
+            || self.turns.is_multiple_of(2) && self.follow_hint(now)
+            || self.wake(now)
+            || self.follow_hint(now)
+            || self.delete_next(now)
+        {
             self.owed = self.owed.saturating_add(1);
-        } else if let Some(id) = self.deleting.due.pop_front() {
-            self.owed = self.owed.saturating_add(1);
-            self.goes(id, now);
         } else if let Some(input) = self.search_due(now).filter(|_| self.may_search()) {
             self.owed = OWED;
             self.search(input, now);

@@ -63,17 +63,11 @@ impl Harvester {
         }
         let (now, mut closed) = (self.world.clock.mono(), HashSet::new());
         for id in 0..self.table.end() {
-            let quiet =
-                self.table.quiet_mut(id).map(|cold| cold.input).filter(|input| old.contains(&usize::from(*input)));
-            if let Some(input) = quiet {
-                let path = self.table.path_of(id);
-                match path.and_then(|path| self.heir(input, &path, old, begun)) {
-                    Some(heir) => {
-                        self.table.quiet_mut(id).into_iter().for_each(|cold| (cold.input, cold.seen) = (heir, 0));
-                        continue;
-                    }
-                    None => self.table.thaw_if(id, |_| true),
-                }
+            let quiet = self.table.quiet_mut(id).map(|cold| cold.input);
+            if let Some(input) = quiet
+                && (!old.contains(&usize::from(input)) || !self.quiet_goes_on(id, input, old, begun))
+            {
+                continue;
             }
             let Some((input, path)) = self.table.get(id).map(|f| (f.input, f.path.clone())) else { continue };
             if !old.contains(&usize::from(input)) {
@@ -89,6 +83,20 @@ impl Harvester {
         closed.iter().for_each(|id| self.note_behind(*id));
         old.iter().for_each(|at| self.inputs[*at].spec.paths = Vec::new());
         self.set_compression();
+    }
+
+    /// A quiet file of an input that goes: it goes on with its heir, or stays as it is until it is forgotten. True: its entry
+    /// says something else with that one, so that it can't be done quietly.
+    fn quiet_goes_on(&mut self, id: FileId, input: u16, old: &[usize], begun: &[usize]) -> bool {
+        let Some(path) = self.table.path_of(id) else { return false };
+        let Some(heir) = self.heir(input, &path, old, begun) else { return false };
+        let words = |at: u16| self.inputs.get(usize::from(at)).map(|i| &i.words);
+        if words(heir) != words(input) {
+            self.table.thaw_if(id, |_| true);
+            return true;
+        }
+        self.table.quiet_mut(id).into_iter().for_each(|cold| (cold.input, cold.seen) = (heir, 0));
+        false
     }
 
     /// The input among those that have begun that has a file of an old one now.
@@ -122,13 +130,21 @@ impl Harvester {
 
     /// A file stops with its input. True: nothing more is read of it.
     fn stops(&mut self, id: FileId, now: Mono) -> bool {
-        let Some(f) = self.table.get(id) else { return false };
-        if f.gone && f.len > f.pos {
-            if f.fd.is_some() && f.key.is_some() {
-                self.table.get_mut(id).into_iter().for_each(|f| f.drain = Drain::Pending);
-                self.consider(id, now);
-                return false;
-            }
+        let Some(f) = self.table.get_mut(id) else { return false };
+        if let Some(fd) = &f.fd
+            && f.gone
+            && let Ok(meta) = fd.stat()
+        {
+            f.deleted = meta.nlink == 0;
+        }
+        // On a network file system a deleted file may have a name that its client keeps.
+        let last = f.gone && (f.deleted || f.network) && f.len > f.pos;
+        if last && f.fd.is_some() && f.key.is_some() {
+            f.drain = Drain::Pending;
+            self.consider(id, now);
+            return false;
+        }
+        if last && f.deleted {
             self.give_up(id, LossCause::Deleted);
         }
         self.close(id);
@@ -142,7 +158,7 @@ impl Harvester {
     /// Whether a file's input has stopped, and nothing more is to be read of the file.
     pub(crate) fn has_stopped(&self, id: FileId) -> bool {
         let stopped = |input: u16| self.inputs.get(usize::from(input)).is_some_and(|i| i.life == Life::Stopped);
-        self.table.get(id).is_some_and(|f| f.drain == Drain::Done && stopped(f.input))
+        self.table.get(id).is_some_and(|f| f.drain != Drain::Pending && stopped(f.input))
     }
 
     /// A file that has stopped is found by an input that hasn't: it goes on there.

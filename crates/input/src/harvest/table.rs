@@ -230,6 +230,15 @@ impl Table {
         }
     }
 
+    /// A file of an input, a quiet one as it is when it isn't: it stays as it is.
+    pub(crate) fn peek<T>(&self, id: FileId, input: usize, look: impl FnOnce(&FileState) -> T) -> Option<T> {
+        match self.files.place(id)? {
+            Place::Hot(f) if usize::from(f.input) == input => Some(look(f)),
+            Place::Cold(cold) if usize::from(cold.input) == input => Some(look(&self.thawed(cold))),
+            _ => None,
+        }
+    }
+
     /// A quiet file as it is when it isn't.
     pub(crate) fn thawed(&self, cold: &Cold) -> FileState {
         cold.thaw(&self.common)

@@ -58,8 +58,9 @@ pub(crate) struct Tour {
     next: FileId,
     /// Files whose binding waits, and which file was at their path before.
     late: VecDeque<(FileId, Option<FileId>)>,
-    /// When it began.
+    /// When it began, and the one before it.
     begun: Mono,
+    before: Mono,
     /// When the next one may begin, however soon it is asked for.
     pub(crate) not_before: Mono,
     /// Something changed behind the walk: search once more.
@@ -100,6 +101,11 @@ impl Tour {
     /// Whether so many wait for what others know that they are asked before more are found.
     fn must_ask(&self) -> bool {
         self.answered > 0 || self.unknown.len() >= MAX_UNKNOWN
+    }
+
+    /// When the last search but this one began; at rest: the one before the last one.
+    pub(crate) fn begun_before(&self) -> Mono {
+        self.before
     }
 
     pub(crate) fn wait(&mut self, id: FileId, before: Option<FileId>) {
@@ -160,7 +166,7 @@ impl Harvester {
                 }
                 let Some(i) = self.inputs.get_mut(input) else { return };
                 i.tour.phase = Phase::Walking;
-                i.tour.begun = now;
+                i.tour.before = std::mem::replace(&mut i.tour.begun, now);
                 i.tour.number = i.tour.number.wrapping_add(1).max(1);
                 i.tour.walk = Walk::new(&i.spec.paths);
                 i.tour.again = false;
@@ -229,8 +235,10 @@ impl Harvester {
 
     /// Another folder can have taken the place of the one that is watched.
     fn note_folder(&mut self, dir: &Path, inode: (u64, u64)) {
+        let now = self.world.clock.mono();
         let Some(f) = self.folders.get_mut(dir) else { return };
         f.seen = f.seen.saturating_add(1);
+        f.at = now;
         if f.inode != inode {
             if f.seen > 1 && !f.network && !f.own {
                 f.watched = false;
@@ -298,6 +306,7 @@ impl Harvester {
         let tour = &mut self.inputs[input].tour;
         tour.unsure = if std::mem::take(&mut tour.vanished) { tour.unsure.saturating_add(1) } else { 0 };
         self.forget_gone(input, now);
+        self.forget_gone_folders();
         let draining = self.is_draining(input as u16);
         let i = &mut self.inputs[input];
         let failed = std::mem::take(&mut i.tour.failed);
