@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::compat::Compat;
 use crate::error::Diagnostic;
@@ -21,7 +21,7 @@ pub struct Config {
     pub(crate) compat_reason: String,
     pub(crate) agent_version: String,
     /// What further files are read with.
-    pub(crate) reading: Reading,
+    pub(crate) reading: Arc<Reading>,
     warnings: Mutex<Vec<Diagnostic>>,
 }
 
@@ -44,12 +44,12 @@ impl Config {
             compat: Compat::V8,
             compat_reason: String::new(),
             agent_version: String::new(),
-            reading: Reading {
+            reading: Arc::new(Reading {
                 env: BTreeMap::new(),
                 keystore: None,
                 strict: Strict { perms: false, euid: 0 },
                 files: Vec::new(),
-            },
+            }),
             warnings: Mutex::new(Vec::new()),
         }
     }

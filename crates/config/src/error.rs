@@ -69,6 +69,15 @@ impl Error {
         &self.0.remedy
     }
 
+    /// The same about the option by another name: `from` at its begin is `to`.
+    #[must_use]
+    pub fn renamed(mut self, from: &str, to: &str) -> Error {
+        if let Some(rest) = self.0.key.strip_prefix(from).filter(|rest| rest.is_empty() || rest.starts_with('.')) {
+            self.0.key = format!("{to}{rest}");
+        }
+        self
+    }
+
     /// Everything on one line, for a log: place, option, reason, remedy, without the text's line.
     pub fn one_line(&self) -> String {
         let mut out = self.head();

@@ -26,6 +26,13 @@ pub struct Leftovers {
     pub harmless: Vec<Diagnostic>,
 }
 
+impl Leftovers {
+    /// All of them.
+    pub fn lists(&mut self) -> [&mut Vec<Diagnostic>; 4] {
+        [&mut self.refused, &mut self.unknown, &mut self.unasked, &mut self.harmless]
+    }
+}
+
 impl Config {
     /// What nobody took. Ask when all crates have read their options.
     pub fn leftovers(&self) -> Leftovers {

@@ -25,6 +25,7 @@ mod options;
 mod paths;
 mod secrets;
 mod section;
+mod several;
 mod source;
 mod suggest;
 mod tree;

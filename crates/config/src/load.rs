@@ -100,9 +100,7 @@ impl Config {
     /// make sense. Variables that can't be resolved are told by whoever asks for the value.
     pub fn load(world: &World, load: &Load) -> Result<Config, Error> {
         let root = load.merged(world)?;
-        let mut config = finish(&root, &load.env, Some((&*world.fs, load.strict())))?;
-        config.reading.files = file_names(load);
-        Ok(config)
+        finish(&root, &load.env, Some((&*world.fs, load.strict())), file_names(load))
     }
 
     /// Reads one text as `filebeat.yml`, without other files, flags or environment; `path.home` is
@@ -122,11 +120,16 @@ impl Config {
         let mut root = defaults(Path::new("/usr/share/filebeat"));
         merge(&mut root, yaml::parse(&Source::file("filebeat.yml", text))?);
         let env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        finish(&root, &env, None)
+        finish(&root, &env, None, Vec::new())
     }
 }
 
-fn finish(root: &Node, env: &BTreeMap<String, String>, real: Option<(&dyn Fs, Strict)>) -> Result<Config, Error> {
+fn finish(
+    root: &Node,
+    env: &BTreeMap<String, String>,
+    real: Option<(&dyn Fs, Strict)>,
+    files: Vec<PathBuf>,
+) -> Result<Config, Error> {
     let path = keystore_path(root, env);
     let keystore = match (&path, real) {
         (Some(path), Some((fs, strict))) => Keystore::load(fs, path, strict)?,
@@ -142,7 +145,7 @@ fn finish(root: &Node, env: &BTreeMap<String, String>, real: Option<(&dyn Fs, St
         includes::take_empty(&config.root, &config.paths.config, fs);
     }
     let strict = real.map_or(Strict { perms: false, euid: 0 }, |(_, strict)| strict);
-    config.reading = Reading { env: env.clone(), keystore, strict, files: Vec::new() };
+    config.reading = Arc::new(Reading { env: env.clone(), keystore, strict, files });
     Ok(config)
 }
 

@@ -45,6 +45,8 @@ pub enum Cause {
     Terminate,
     /// SIGINT: drain at once, whatever else was to be waited for.
     Interrupt,
+    /// Another output of this process can't go on.
+    OtherOutput,
 }
 
 impl Cause {
@@ -59,6 +61,7 @@ impl Cause {
             Cause::Once => "once",
             Cause::Terminate => "sigterm",
             Cause::Interrupt => "sigint",
+            Cause::OtherOutput => "other_output",
         }
     }
 

@@ -17,6 +17,7 @@ pub mod run;
 pub mod settings;
 pub mod signals;
 mod stored;
+pub mod termination;
 #[cfg(test)]
 mod testing;
 pub mod trigger;

@@ -320,12 +320,12 @@ fn reason(why: &Drop) -> String {
 }
 
 /// At most `max` bytes of `s`, cut between characters.
-fn cut(s: &str, max: usize) -> &str {
+pub(crate) fn cut(s: &str, max: usize) -> &str {
     s.get(..s.floor_char_boundary(max)).unwrap_or(s)
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::ack::Books;
     use crate::testing::{batch, source, source_of_life};
@@ -352,6 +352,11 @@ mod tests {
             target_error: None,
             resumable: false,
         }
+    }
+
+    /// Of a run that had nothing to do.
+    pub(crate) fn empty(phase: Phase) -> Receipt {
+        receipt(&Books::default(), phase)
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::drain::{Cause, Drain, Phase, Progress};
 use crate::ledger::Ledger;
 use crate::receipt::{Receipt, Unread};
 use crate::signals::while_held;
+use crate::termination::Termination;
 use crate::trigger::flag::Flag;
 
 /// How often receipts are rewritten while the end is near.
@@ -90,7 +91,7 @@ pub struct Settings {
     /// `--receipt`: where the receipt goes as JSON.
     pub receipt: Option<PathBuf>,
     /// Where the pod's termination message goes.
-    pub termination_log: Option<PathBuf>,
+    pub termination: Option<Termination>,
     /// Whether a later run on the same data path can go on.
     pub resumable: bool,
     /// Draws a progress line on a terminal while draining.
@@ -417,12 +418,8 @@ fn write(world: &World, settings: &Settings, receipt: &Receipt) {
             tracing::error!(path = %path.display(), error = %e, "the receipt can't be written");
         }
     }
-    if let Some(path) = &settings.termination_log {
-        // Kubernetes mounts this file itself: it can't be replaced by a rename, and isn't synced by anybody.
-        let open = world.fs.open(path, OpenHow::Truncate(0o666));
-        if let Err(e) = open.and_then(|f| f.write_all(receipt.termination_message().as_bytes())) {
-            tracing::debug!(path = %path.display(), error = %e, "no termination message");
-        }
+    if let Some(termination) = &settings.termination {
+        termination.write(world, receipt);
     }
 }
 

@@ -20,6 +20,7 @@ use crate::cli::Log;
 use crate::discover;
 use crate::further;
 use crate::reload::Watch;
+use crate::several::{self, Further, Mine};
 use crate::sharing::settings::Sharing;
 
 /// What a run is made of.
@@ -46,11 +47,21 @@ pub struct Assembled {
     pub monitoring: Settings,
     /// What to say before starting.
     pub warnings: Vec<Diagnostic>,
+    /// `pillion.outputs`.
+    pub further: Vec<Further>,
 }
 
-/// Reads everything, the further files of inputs included. `strict`: what isn't known is an error, not a warning. `needs_input`: a run without any input is
-/// an error (a wrapped command brings its own).
+/// Reads everything, the further files of inputs included. `strict`: what isn't known is an error, not a warning. `needs_input`: a run
+/// without any input is an error (a wrapped command brings its own).
+///
+/// # Errors
+/// All of them.
 pub fn assemble(config: &Config, strict: bool, needs_input: bool) -> Result<Assembled, Vec<Error>> {
+    several::assemble(config, &|config, mine| assemble_one(config, strict, needs_input, mine))
+}
+
+/// The same with one output.
+fn assemble_one(config: &Config, strict: bool, needs_input: bool, mine: &Mine<'_>) -> Result<Assembled, Vec<Error>> {
     let root = config.root();
     let mut errors = Vec::new();
     let mut keep = |e: Error| errors.push(e);
@@ -77,7 +88,7 @@ pub fn assemble(config: &Config, strict: bool, needs_input: bool) -> Result<Asse
     if let Err(e) = log_options(config, &Log::default()) {
         keep(e);
     }
-    let mut warnings = left_over(config, strict, &mut errors);
+    let mut warnings = left_over(config, (strict, mine), &mut errors);
     warnings.extend(more.warnings);
     match (engine, inputs.zip(server_tls), limits, providers, output, name.zip(sharing).zip(monitoring)) {
         (
@@ -102,6 +113,7 @@ pub fn assemble(config: &Config, strict: bool, needs_input: bool) -> Result<Asse
                 sharing,
                 monitoring,
                 warnings,
+                further: Vec::new(),
             })
         }
         _ => Err(errors),
@@ -117,8 +129,11 @@ fn no_input(config: &Config) -> Error {
 }
 
 /// What was said so far without being wrong, and what nobody has taken; the part of that which is wrong joins the errors.
-fn left_over(config: &Config, strict: bool, errors: &mut Vec<Error>) -> Vec<Diagnostic> {
+fn left_over(config: &Config, (strict, mine): (bool, &Mine<'_>), errors: &mut Vec<Error>) -> Vec<Diagnostic> {
     let mut leftovers = config.leftovers();
+    for list in leftovers.lists() {
+        list.retain(mine);
+    }
     leftovers.unknown.retain(|unknown| !errors.iter().any(|e| belongs_to(unknown, e)));
     if errors.is_empty() {
         leftovers.unknown.append(&mut leftovers.unasked);

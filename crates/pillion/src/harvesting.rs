@@ -515,6 +515,7 @@ mod tests {
             resumable: true,
             pulse: None,
             replica: None,
+            part: None,
         }
     }
 

@@ -17,6 +17,7 @@ pub mod assemble;
 pub mod cli;
 mod clouds;
 mod cluster;
+mod company;
 mod demo;
 mod discover;
 mod entry;
@@ -33,6 +34,7 @@ mod reload;
 mod rest;
 mod seat;
 mod setting_up;
+mod several;
 mod sh;
 mod shards;
 pub mod sharing;
@@ -128,23 +130,23 @@ fn test_config(run: &Run) -> u8 {
     };
     match assemble::assemble(&config, true, true) {
         Ok(parts) => {
-            for warning in parts.warnings {
+            for warning in &parts.warnings {
                 complain(&format!("warning: {warning}"));
             }
-            match parts.output.check(&World::real()) {
-                Ok(missing) => {
-                    for file in missing {
+            for output in parts.further.iter().map(|one| &one.parts.output).chain([&parts.output]) {
+                match output.check(&World::real()) {
+                    Ok(missing) => missing.iter().for_each(|file| {
                         complain(&format!(
                             "warning: {file} isn't there: is it mounted where this configuration is used?"
                         ));
+                    }),
+                    Err(problem) => {
+                        complain(&format!("error: {}\nremedy: {}\n", problem.reason, problem.remedy));
+                        return BAD_CONFIGURATION;
                     }
-                    say("Config OK\n")
-                }
-                Err(problem) => {
-                    complain(&format!("error: {}\nremedy: {}\n", problem.reason, problem.remedy));
-                    BAD_CONFIGURATION
                 }
             }
+            say("Config OK\n")
         }
         Err(errors) => refuse(&errors),
     }

@@ -25,6 +25,7 @@ use pillion_world::{Mono, World};
 use tokio::task::AbortHandle;
 
 use crate::assemble::Assembled;
+use crate::company::Part;
 use crate::harvesting::{self, Harvesting};
 use crate::seat::Seat;
 use crate::work::fail;
@@ -66,7 +67,9 @@ impl Monitor {
             output: parts.output.name(),
             inputs: parts.inputs.len() as u64,
         };
-        if let Some(place) = http.as_ref().filter(|_| seat.is_own()) {
+        if seat.part.as_ref().is_some_and(|part| part.name.is_some()) {
+            monitor.period = None;
+        } else if let Some(place) = http.as_ref().filter(|_| seat.is_own()) {
             let endpoint = Endpoint::open(&World::real(), place).await.map_err(|e| refused(config, place, &e))?;
             tracing::info!("Metrics endpoint listening on: {} (configured: {place})", endpoint.place());
             monitor.endpoint = Some(endpoint);
@@ -81,10 +84,14 @@ impl Monitor {
         context: &OutputContext,
         harvesting: &Arc<Harvesting>,
     ) -> Monitoring {
-        if self.endpoint.is_none() && self.period.is_none() {
+        let further = place.seat.part.as_ref().and_then(|part| Some((part, part.name.as_deref()?)));
+        if self.endpoint.is_none() && self.period.is_none() && further.is_none() {
             return Monitoring(Vec::new());
         }
         let source = Arc::new(Source::new(&self, place, context, harvesting));
+        if let Some((part, name)) = further {
+            part.says(name, Arc::clone(&source) as Arc<dyn Answers>);
+        }
         let mut tasks = Vec::new();
         if let Some(endpoint) = self.endpoint {
             tasks.push(tokio::spawn(endpoint.serve(Arc::clone(&source) as Arc<dyn Answers>)).abort_handle());
@@ -135,6 +142,8 @@ struct Source {
     harvesting: Arc<Harvesting>,
     registry: Arc<Registry>,
     processes: Processes,
+    /// One of several runs: the first one's endpoint answers for all.
+    part: Option<Part>,
 }
 
 impl Source {
@@ -165,6 +174,7 @@ impl Source {
             harvesting: Arc::clone(harvesting),
             registry: Arc::clone(&place.seat.registry),
             processes: Processes::default(),
+            part: place.seat.part.clone().filter(|part| part.name.is_none()),
         }
     }
 
@@ -248,6 +258,10 @@ impl Answers for Source {
             process: self.processes.now(&self.world),
             unready: self.unready(reached, counts.unacked() == 0),
         }
+    }
+
+    fn further(&self) -> Vec<(String, Arc<dyn Answers>)> {
+        self.part.as_ref().map(Part::others).unwrap_or_default()
     }
 
     fn inputs(&self) -> Vec<Input> {

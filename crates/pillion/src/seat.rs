@@ -31,6 +31,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::assemble::Assembled;
+use crate::company::Part;
 use crate::harvesting::Harvesting;
 use crate::lasting::{Lasting, lasting, warn_of_place};
 use crate::sharing::{Replica, Shared};
@@ -62,6 +63,8 @@ pub(crate) struct Seat {
     pub(crate) pulse: Option<Pulse>,
     /// One of several replicas that share their files.
     pub(crate) replica: Option<Replica>,
+    /// One of several runs of this process.
+    pub(crate) part: Option<Part>,
 }
 
 /// A heart, and how often it beats.
@@ -116,6 +119,7 @@ impl Seat {
             data,
             pulse,
             replica: None,
+            part: None,
         })
     }
 
@@ -133,6 +137,7 @@ impl Seat {
             resumable: true,
             pulse: None,
             replica: None,
+            part: None,
         }
     }
 
@@ -155,13 +160,19 @@ impl Seat {
         Shared { harvesting: Arc::clone(harvesting), helm }
     }
 
+    /// Who ships, as events tell it.
+    pub(crate) fn agent_id(&self) -> &str {
+        self.part.as_ref().map_or_else(|| self.registry.agent_id(), |part| &part.agent_id)
+    }
+
     /// Whether this process' own work is done here.
     pub(crate) fn is_own(&self) -> bool {
         self.pod.is_none()
     }
 
-    /// Lets the heart beat from now on; a run that was deposed ends.
+    /// Lets the heart beat from now on; a run that was deposed ends, and one beside which another can't go on.
     pub(crate) fn live(&self, ledger: &Arc<Ledger>, tell: &mpsc::Sender<Ending>) {
+        self.part.iter().for_each(|part| part.follow(tell));
         if let Some(pulse) = self.pulse.clone() {
             tokio::spawn(beat(pulse, Arc::clone(ledger), tell.clone()));
         }

@@ -63,16 +63,26 @@ fn setup(config: &Config, parts: Parts) -> u8 {
         }
     }
     if parts.index_management || all {
-        let context = work::context_by_hand(config, &assembled);
-        let AnyOptions::Elasticsearch(settings) = &assembled.output else {
+        let outputs = assembled.further.iter().map(|one| (&one.config, &one.parts));
+        let clusters: Vec<_> = [(config, &assembled)]
+            .into_iter()
+            .chain(outputs)
+            .filter_map(|(config, parts)| match &parts.output {
+                AnyOptions::Elasticsearch(settings) => Some((settings, work::context_by_hand(config, parts))),
+                _ => None,
+            })
+            .collect();
+        if clusters.is_empty() {
             let reason = format!("output.{} needs no set-up", assembled.output.name());
             let remedy = "pass the cluster: -E output.elasticsearch.hosts=[…], and switch the other output off";
             return refuse(&[Error::new(reason, remedy)]);
-        };
+        }
         match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {
-                let put = run_setup(settings, &context, Overwrite { template: true }, &mut report);
-                good &= runtime.block_on(put);
+                for (settings, context) in clusters {
+                    let put = run_setup(settings, &context, Overwrite { template: true }, &mut report);
+                    good &= runtime.block_on(put);
+                }
             }
             Err(e) => {
                 complain(&format!("error: the runtime can't start: {e}"));

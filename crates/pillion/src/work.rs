@@ -21,6 +21,7 @@ use pillion_engine::ledger::Ledger;
 use pillion_engine::receipt::Verdict;
 use pillion_engine::run::{Ending, LAST_WORDS, Outcome, Run, Settings, Signals};
 use pillion_engine::settings::{DRAIN_TIMEOUT, EngineSettings, OnIncomplete};
+use pillion_engine::termination::Termination;
 use pillion_engine::trigger::flag::{Flag, pod_start};
 use pillion_engine::trigger::lock::Lock;
 use pillion_engine::trigger::process;
@@ -41,6 +42,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::assemble::Assembled;
 use crate::cluster::Cluster;
+use crate::company;
 use crate::discover::{self, Discoveries, Discovery};
 use crate::harvesting::{self, Harvesting, Later};
 use crate::hung;
@@ -105,10 +107,14 @@ async fn start(config: &Config, mut parts: Assembled, flags: &RunFlags) -> Resul
     }
     prepare_tls(&world, &mut parts)?;
     let seat = Seat::own(&world, config, &parts).await?;
+    let further = std::mem::take(&mut parts.further);
+    if !further.is_empty() {
+        return company::all((&world, config), (parts, further), flags, (seat, signals)).await;
+    }
     let (on_incomplete, wraps) = (parts.engine.on_incomplete, flags.command.is_some());
     let ended = ride(config, parts, flags, &seat, signals).await?;
     seat.leave(&ended.receipt);
-    Ok(exit_code(&ended, on_incomplete, wraps))
+    Ok(exit_code(&ended, on_incomplete, (wraps, None)))
 }
 
 /// Runs in a seat to the end.
@@ -138,7 +144,7 @@ pub(crate) async fn ride(
     let spool_dir = std::path::absolute(data).unwrap_or_else(|_| data.clone()).join("exec"); // as the registry knows files
     let mut inputs = with_spool(config, inputs, flags, &spool_dir)?;
     let (cluster, discoveries) = join_cluster(config, (&world, seat), &mut inputs, &providers, &shape).await?;
-    let own = own_files(config, &engine, &seat.data, flags.command.is_none().then_some(spool_dir.as_path()));
+    let own = own_files_of_all(config, &engine, seat, flags.command.is_none().then_some(spool_dir.as_path()));
     let place = harvesting::Place { seat, ledger: &ledger, queue: &queue, tell: &tell };
     let harvesting = start_reading(&place, inputs, limits, &own, Later::of(watch.is_some(), !providers.is_empty()))?;
     let reading = Arc::new(seat.begin(&harvesting, &ledger, &tell));
@@ -163,7 +169,7 @@ pub(crate) async fn ride(
         terminated,
         signals,
         endings,
-        agent_id: registry.agent_id().to_owned(),
+        agent_id: seat.agent_id().to_owned(),
         target_error: Arc::new(move || stats.last_error()),
     };
     let outcome = tokio::select! {
@@ -364,7 +370,7 @@ fn registrar_thread(ledger: &Arc<Ledger>, flush: Duration) -> std::thread::JoinH
 }
 
 fn context(world: &World, config: &Config, parts: &Assembled, seat: &Seat) -> OutputContext {
-    context_of(world, config, parts, (seat.host.clone(), seat.registry.agent_id()))
+    context_of(world, config, parts, (seat.host.clone(), seat.agent_id()))
 }
 
 fn context_of(
@@ -410,7 +416,12 @@ pub fn test_output(config: &Config, parts: Assembled) -> u8 {
     };
     let context = context_by_hand(config, &parts);
     let mut report = String::new();
-    let good = runtime.block_on(parts.output.test(context, &mut report));
+    let mut good = runtime.block_on(parts.output.test(context, &mut report));
+    for further in parts.further {
+        report.push_str(&format!("\n{} (pillion.outputs):\n", further.name));
+        let context = context_by_hand(&further.config, &further.parts);
+        good &= runtime.block_on(further.parts.output.test(context, &mut report));
+    }
     crate::say(&report);
     if good { 0 } else { FAILURE }
 }
@@ -423,8 +434,20 @@ fn uuid(random: u128) -> String {
     format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
 }
 
+/// What this run and those beside it write.
+fn own_files_of_all(config: &Config, engine: &EngineSettings, seat: &Seat, spool: Option<&Path>) -> pillion_input::Own {
+    let mut own = own_files(config, engine, &seat.data, spool);
+    seat.part.iter().for_each(|part| part.add_to(&mut own));
+    own
+}
+
 /// What Pillion itself writes, which no input may read.
-fn own_files(config: &Config, engine: &EngineSettings, data: &Path, spool: Option<&Path>) -> pillion_input::Own {
+pub(crate) fn own_files(
+    config: &Config,
+    engine: &EngineSettings,
+    data: &Path,
+    spool: Option<&Path>,
+) -> pillion_input::Own {
     let mut dirs = vec![data.join(&engine.registry.path), config.paths().data.join(&engine.registry.path)];
     dirs.extend(spool.map(Path::to_path_buf));
     dirs.push(queue_dir(config, engine));
@@ -481,10 +504,16 @@ fn settings(engine: &EngineSettings, flags: &RunFlags, stdin: bool, seat: &Seat)
         wraps_command: flags.command.is_some(),
         last_words: if in_kubernetes() { LAST_WORDS } else { Duration::ZERO },
         receipt: seat.receipt.clone(),
-        termination_log: Some(engine.termination_log.clone()).filter(|p| seat.is_own() && p.exists()),
+        termination: termination(engine, seat),
         resumable: seat.resumable,
         progress_line: std::io::stderr().is_terminal() && !flags.once,
     }
+}
+
+/// Where the pod's termination message goes, when there is a place for it.
+fn termination(engine: &EngineSettings, seat: &Seat) -> Option<Termination> {
+    let path = Some(&engine.termination_log).filter(|path| seat.is_own() && path.exists())?;
+    Some(seat.part.as_ref().map_or_else(|| Termination::new(path.clone()), |part| part.termination.clone()))
 }
 
 /// Whether this is a container of a pod.
@@ -492,13 +521,15 @@ pub(crate) fn in_kubernetes() -> bool {
     std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
 }
 
-fn exit_code(outcome: &Outcome, on_incomplete: OnIncomplete, wraps: bool) -> u8 {
+/// The exit code of a run, whose receipt is said. `wraps`: it had a command; `output`: which of several it was.
+pub(crate) fn exit_code(outcome: &Outcome, on_incomplete: OnIncomplete, (wraps, output): (bool, Option<&str>)) -> u8 {
     let receipt = &outcome.receipt;
     let complete = receipt.verdict() == Verdict::Complete;
+    let of = output.map(|output| format!("{output}: ")).unwrap_or_default();
     if complete {
-        tracing::info!("{}", receipt.line());
+        tracing::info!("{of}{}", receipt.line());
     } else {
-        tracing::error!("{}", receipt.line());
+        tracing::error!("{of}{}", receipt.line());
     }
     let command = receipt.cause.as_ref().and_then(Cause::work_exit_code).filter(|_| wraps);
     match (command, &outcome.failure) {

@@ -43,7 +43,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 const JSON: &str = "application/json; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
-const PATHS: &str = "there are /, /stats, /inputs/, /metrics, /backlog, /healthz and /readyz";
+const PATHS: &str =
+    "there are /, /stats, /inputs/, /metrics, /backlog, /healthz and /readyz, and the same below /outputs/NAME/";
 
 /// Who has the answers.
 pub trait Answers: Send + Sync {
@@ -53,6 +54,10 @@ pub trait Answers: Send + Sync {
     fn snapshot(&self) -> Snapshot;
     /// What each input has given.
     fn inputs(&self) -> Vec<Input>;
+    /// The further outputs, by their names.
+    fn further(&self) -> Vec<(String, Arc<dyn Answers>)> {
+        Vec::new()
+    }
 }
 
 enum Listener {
@@ -187,6 +192,23 @@ fn answer(answers: &dyn Answers, request: &Request<Incoming>) -> Response<Full<B
         respond(StatusCode::OK, JSON, text)
     };
     let path = request.uri().path();
+    let further = answers.further();
+    if let Some((name, path)) = path.strip_prefix("/outputs/").and_then(|rest| rest.split_once('/')) {
+        let of = further.iter().find(|(other, _)| other == name);
+        return of.map_or_else(unknown, |(_, answers)| answer_at(&**answers, &format!("/{path}"), &show));
+    }
+    answer_at(answers, path, &show)
+}
+
+fn unknown() -> Response<Full<Bytes>> {
+    respond(StatusCode::NOT_FOUND, TEXT, format!("{PATHS}\n"))
+}
+
+fn answer_at(
+    answers: &dyn Answers,
+    path: &str,
+    show: &dyn Fn(&Value) -> Response<Full<Bytes>>,
+) -> Response<Full<Bytes>> {
     match path.strip_suffix('/').filter(|p| !p.is_empty()).unwrap_or(path) {
         "/" => show(&filebeat::info(answers.about())),
         "/stats" => show(&filebeat::stats(answers.about(), &answers.snapshot())),
@@ -197,12 +219,21 @@ fn answer(answers: &dyn Answers, request: &Request<Incoming>) -> Response<Full<B
             respond(StatusCode::OK, prometheus::MEDIA_TYPE, text)
         }
         "/healthz" => respond(StatusCode::OK, TEXT, "ok\n"),
-        "/readyz" => match answers.snapshot().unready {
+        "/readyz" => match unready(answers) {
             unready if unready.is_empty() => respond(StatusCode::OK, TEXT, "ok\n"),
             unready => respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, unready.join("\n") + "\n"),
         },
-        _ => respond(StatusCode::NOT_FOUND, TEXT, format!("{PATHS}\n")),
+        _ => unknown(),
     }
+}
+
+/// Why this isn't ready, or one of the further outputs.
+fn unready(answers: &dyn Answers) -> Vec<String> {
+    let mut why = answers.snapshot().unready;
+    for (name, further) in answers.further() {
+        why.extend(further.snapshot().unready.iter().map(|why| format!("{name}: {why}")));
+    }
+    why
 }
 
 /// `/backlog`: what is still to be shipped, for scalers.

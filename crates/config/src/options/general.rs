@@ -196,6 +196,8 @@ pub(super) const GENERAL: &[Row] = &[
     Row("pillion.completion.process", ALL, T),
     Row("pillion.drain.timeout", ALL, T),
     Row("pillion.on_incomplete", ALL, T),
+    Row("pillion.outputs", ALL, T),
+    Row("pillion.outputs.**", ALL, T),
     Row("pillion.receipt", ALL, T),
     Row("pillion.completion.accept_stale", ALL, T),
     Row("pillion.drain.grace_period", ALL, T),

@@ -126,6 +126,7 @@ pub(crate) async fn sit_down(
         resumable: true,
         pulse: Some(Pulse { heart: Arc::new(Mutex::new(heart)), every: HEARTBEAT }),
         replica: None,
+        part: None,
     };
     Ok(Some((seat, read)))
 }

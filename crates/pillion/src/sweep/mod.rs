@@ -171,6 +171,10 @@ fn check(flags: &Sweep) -> Result<(), u8> {
     let options = assemble::log_options(&config, &flags.run.log).map_err(|e| crate::refuse(&[e]))?;
     let _ = pillion_telemetry::init(options, &world);
     let parts = assemble::assemble(&config, flags.run.strict, true).map_err(|e| crate::refuse(&e))?;
+    if !parts.further.is_empty() {
+        let remedy = "take the option out of the configuration of the sweep";
+        return Err(crate::refuse(&[config.root().error("pillion.outputs", "a sweep has one output", remedy)]));
+    }
     for warning in parts.warnings {
         tracing::warn!("{}", warning.one_line());
     }

@@ -183,8 +183,13 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(command: &mut Command, dir: &Path) -> Running {
+        Running::start_to(command, dir, File::create(dir.join("stdout")).unwrap())
+    }
+
+    /// With this as its standard output.
+    pub(crate) fn start_to(command: &mut Command, dir: &Path, stdout: impl Into<Stdio>) -> Running {
         let (out, err) = (dir.join("stdout"), dir.join("stderr"));
-        command.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
+        command.stdout(stdout).stderr(File::create(&err).unwrap());
         Running { child: command.spawn().unwrap(), out, err }
     }
 

@@ -17,6 +17,7 @@ mod network;
 mod panics;
 mod replicas;
 mod seats;
+mod several;
 mod shards;
 mod sweep;
 mod take_over;

@@ -20,7 +20,7 @@ pub(crate) fn port(run: &Running) -> SocketAddr {
 }
 
 /// The answer's code and body.
-fn get(at: SocketAddr, path: &str) -> (u16, String) {
+pub(crate) fn get(at: SocketAddr, path: &str) -> (u16, String) {
     ask(TcpStream::connect(at).unwrap(), path)
 }
 
