@@ -49,6 +49,14 @@ pub struct Counts {
     /// Lines and events that the configuration left out (`include_lines`, `exclude_lines`, processors): read, and
     /// not to be delivered.
     pub filtered: u64,
+    /// Events that the processor `rate_limit` dropped for being too many: not to be delivered either.
+    pub rate_limited: u64,
+    /// Datagrams that the kernel dropped before they could be read.
+    pub lost_datagrams: u64,
+    /// Messages of network inputs that were cut to `max_message_size`, which the configuration wants so.
+    pub cut_messages: u64,
+    /// Senders that were cut off while they were sending.
+    pub cut_off_senders: u64,
     /// Of the events: an earlier run read them and left them in the disk queue.
     pub carried: u64,
     /// Events that were in the disk queue and can't be read any more: its files are damaged.
@@ -68,9 +76,18 @@ impl Counts {
         self.dropped += more.dropped;
         self.lost_bytes += more.lost_bytes;
         self.filtered += more.filtered;
+        self.rate_limited += more.rate_limited;
+        self.lost_datagrams += more.lost_datagrams;
+        self.cut_messages += more.cut_messages;
+        self.cut_off_senders += more.cut_off_senders;
         self.handed_over += more.handed_over;
         self.carried += more.carried;
         self.lost_events += more.lost_events;
+    }
+
+    /// What was there and couldn't be read, in whatever it is counted: 0 = nothing is lost.
+    pub fn lost(&self) -> u64 {
+        self.lost_bytes + self.lost_events + self.lost_datagrams + self.cut_off_senders
     }
 
     /// Events that nobody has decided about.
@@ -259,9 +276,9 @@ impl Accounts {
         self.add(path, &Counts { handed_over: count, ..Counts::default() });
     }
 
-    /// The configuration left lines or events of a file out.
-    pub fn filtered(&mut self, path: &str, count: u64) {
-        self.add(&Arc::from(path), &Counts { filtered: count, ..Counts::default() });
+    /// What reading counted of a path apart from its batches: what was left out, and what didn't come whole.
+    pub fn counted(&mut self, path: &str, more: &Counts) {
+        self.add(&Arc::from(path), more);
     }
 
     /// All files together.

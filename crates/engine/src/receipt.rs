@@ -99,8 +99,7 @@ impl Receipt {
     /// The verdict.
     pub fn verdict(&self) -> Verdict {
         let c = self.accounts.totals();
-        let lost = c.lost_bytes + c.lost_events;
-        let clean = c.dropped == 0 && c.dead_lettered == 0 && lost == 0 && c.unacked() == 0;
+        let clean = c.dropped == 0 && c.dead_lettered == 0 && c.lost() == 0 && c.unacked() == 0;
         if self.phase == Phase::Committed && clean && self.unacked.is_empty() && self.unread.is_empty() {
             Verdict::Complete
         } else {
@@ -129,6 +128,8 @@ impl Receipt {
         count(c.dropped, "events refused by the target");
         count(c.dead_lettered, "events refused by the target and kept as dead letters");
         count(c.lost_bytes, "bytes destroyed before they could be read");
+        count(c.lost_datagrams, "datagrams that the kernel dropped");
+        count(c.cut_off_senders, "senders cut off while they were sending");
         count(c.lost_events, "events lost in the disk queue, whose files are damaged");
         if let Some(error) = self.queue.as_ref().and_then(|queue| queue.error.as_ref()) {
             reasons.push(format!("the disk queue can't be written: {error}"));
@@ -166,6 +167,12 @@ impl Receipt {
         }
         if c.filtered > 0 {
             let _ = write!(s, ", {} more left out by the configuration", c.filtered);
+        }
+        if c.rate_limited > 0 {
+            let _ = write!(s, ", {} more dropped by rate_limit", c.rate_limited);
+        }
+        if c.cut_messages > 0 {
+            let _ = write!(s, ", {} messages cut to max_message_size", c.cut_messages);
         }
         if c.handed_over > 0 {
             let _ = write!(s, ", {} handed over to other replicas (the target may have got them twice)", c.handed_over);
@@ -279,7 +286,7 @@ impl Receipt {
 
 fn is_clean(f: &FileAccount) -> bool {
     let counts = f.counts();
-    counts.unacked() == 0 && f.drops().is_empty() && counts.lost_bytes + counts.lost_events == 0
+    counts.unacked() == 0 && f.drops().is_empty() && counts.lost() == 0
 }
 
 fn counts_json(c: &Counts) -> Value {
@@ -295,6 +302,10 @@ fn counts_json(c: &Counts) -> Value {
         "lost_events": c.lost_events,
         "carried": c.carried,
         "filtered": c.filtered,
+        "rate_limited": c.rate_limited,
+        "lost_datagrams": c.lost_datagrams,
+        "cut_messages": c.cut_messages,
+        "cut_off_senders": c.cut_off_senders,
         "handed_over": c.handed_over,
     })
 }
@@ -395,6 +406,31 @@ pub(crate) mod tests {
             r.termination_message().contains("refused: /x/a.log 1 events, rejected with status 400, mapper, field n")
         );
         assert_eq!(r.json()["files"][0]["refused"][0]["first_ranges"], json!([[10, 20]]));
+    }
+
+    #[test]
+    fn what_was_left_out_as_wanted_is_told_apart_from_what_is_lost() {
+        let wanted = Counts { filtered: 1, rate_limited: 2, cut_messages: 3, ..Counts::default() };
+        let lost = [
+            (Counts { lost_datagrams: 4, ..Counts::default() }, "4 datagrams that the kernel dropped"),
+            (Counts { cut_off_senders: 5, ..Counts::default() }, "5 senders cut off while they were sending"),
+        ];
+        let mut books = Books::default();
+        books.accounts_mut().counted("udp://:1", &wanted);
+        let r = receipt(&books, Phase::Committed);
+        assert_eq!(r.verdict(), Verdict::Complete);
+        assert!(
+            r.line().contains("1 more left out by the configuration, 2 more dropped by rate_limit, 3 messages cut")
+        );
+        let totals = &r.json()["totals"];
+        assert_eq!([&totals["filtered"], &totals["rate_limited"], &totals["cut_messages"]], [1, 2, 3]);
+        for (counts, want) in lost {
+            books.accounts_mut().counted("udp://:2", &counts);
+            let r = receipt(&books, Phase::Committed);
+            assert_eq!((r.verdict(), &r.json()["totals"]["lost_bytes"]), (Verdict::Incomplete, &0.into()));
+            assert!(r.line().contains(want), "{}", r.line());
+        }
+        assert_eq!(receipt(&books, Phase::Committed).json()["files"][0]["path"], "udp://:2");
     }
 
     #[test]

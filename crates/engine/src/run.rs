@@ -18,6 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::account::Counts;
 use crate::drain::{Cause, Drain, Phase, Progress};
 use crate::ledger::Ledger;
 use crate::receipt::{Receipt, Unread};
@@ -60,8 +61,8 @@ pub struct ReadingReport {
     pub unreadable: Vec<Unread>,
     /// What was destroyed before it could be read.
     pub lost: Vec<Unread>,
-    /// Paths, and how many of their lines and events the configuration left out.
-    pub filtered: Vec<(String, u64)>,
+    /// Paths, and what was counted of them apart from batches: see [`Accounts::counted`](crate::account::Accounts::counted).
+    pub counted: Vec<(String, Counts)>,
 }
 
 /// What ends a run, beside signals.
@@ -347,8 +348,8 @@ impl Run {
         for lost in &reading.lost {
             accounts.lost(&lost.path, lost.to.saturating_sub(lost.from));
         }
-        for (path, count) in &reading.filtered {
-            accounts.filtered(path, *count);
+        for (path, counts) in &reading.counted {
+            accounts.counted(path, counts);
         }
         let settled = state.drain.phase() == Phase::Committed;
         let mut unread = reading.unreadable;

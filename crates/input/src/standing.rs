@@ -3,7 +3,8 @@
 //! Comes in: what a harvester counts. Goes out: the same, to any thread at any time, also while the reading thread hangs.
 //! Tested with the harvester.
 
-/// What a reading thread has before it, and what it holds. Of standard input nothing but what is left out is known.
+/// What a reading thread has before it, and what it holds. Of standard input and sockets nothing but what is left out, and of
+/// sockets what was dropped, is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// Bytes between what is in batches and the ends of the files, as their sizes were last seen.
@@ -20,6 +21,10 @@ pub struct Standing {
     pub refused: u64,
     /// Lines and events that the configuration left out.
     pub filtered: u64,
+    /// Events beyond what `rate_limit` lets through.
+    pub limited: u64,
+    /// Datagrams that the kernel dropped.
+    pub datagrams: u64,
     /// Bytes that were destroyed before they could be read.
     pub lost: u64,
 }
@@ -34,6 +39,8 @@ impl Standing {
         self.opened += other.opened;
         self.refused += other.refused;
         self.filtered += other.filtered;
+        self.limited += other.limited;
+        self.datagrams += other.datagrams;
         self.lost += other.lost;
     }
 }

@@ -174,9 +174,10 @@ impl Stream {
             replayed: false,
         };
         if let Some(pipeline) = &self.pipeline {
-            let dropped = pipeline.run(&mut batch);
-            self.tally.events -= dropped;
-            self.tally.filtered += dropped;
+            let left_out = pipeline.run(&mut batch);
+            self.tally.events -= left_out.all();
+            self.tally.filtered += left_out.filtered;
+            self.tally.limited += left_out.limited;
         }
         batch
     }
@@ -193,7 +194,7 @@ impl Stream {
             denied: false,
         };
         let stats = Stats { files: 1, open: 1, tally: self.tally, unread: self.buf.len() as u64, ..Stats::default() };
-        Report { files: vec![account], losses: Vec::new(), stats }
+        Report { files: vec![account], stats, ..Report::default() }
     }
 }
 
@@ -249,7 +250,8 @@ impl Driver {
                     Command::Stop => return self.state.report(),
                 }
             }
-            self.at.stands(Standing { filtered: self.state.tally.filtered, ..Standing::default() });
+            let Tally { filtered, limited, .. } = self.state.tally;
+            self.at.stands(Standing { filtered, limited, ..Standing::default() });
             let (now, budget) = (self.world.clock.mono(), self.sink.budget());
             if budget.bytes == 0 || budget.events == 0 {
                 self.waker.sleep(&self.world, &[], Mono(u64::MAX));

@@ -8,6 +8,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
@@ -20,6 +21,7 @@ use tokio::sync::Notify;
 
 use crate::handle::{Command, Handle, Refused};
 use crate::harvest::{FileAccount, Harvester, Hint, Loss, Stats, Step};
+use crate::net::Missed;
 use crate::spec::{Budget, InputSpec};
 use crate::watch::{Told, Watches};
 
@@ -104,13 +106,15 @@ pub struct Report {
     pub files: Vec<FileAccount>,
     /// What was destroyed before it could be read, the first ones.
     pub losses: Vec<Loss>,
+    /// What network inputs didn't get whole, by the names at which they listen.
+    pub missed: Vec<(PathBuf, Missed)>,
     /// All together.
     pub stats: Stats,
 }
 
 impl Report {
     fn of(h: &Harvester) -> Report {
-        Report { files: h.notable(), losses: h.losses().to_vec(), stats: h.stats() }
+        Report { files: h.notable(), losses: h.losses().to_vec(), missed: Vec::new(), stats: h.stats() }
     }
 }
 

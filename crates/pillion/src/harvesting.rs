@@ -15,15 +15,16 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use pillion_engine::account::Counts;
 use pillion_engine::drain::Cause;
 use pillion_engine::ledger::Ledger;
 use pillion_engine::receipt::Unread;
 use pillion_engine::run::{Ending, Reading, ReadingReport};
 use pillion_event::{Batch, Incarnation, InputKind};
-use pillion_input::net::NetThread;
+use pillion_input::net::{Missed, NetThread};
 use pillion_input::{
     BatchSink, Budget, Division, Handle, HarvestThread, Harvester, InputId, InputSpec, Limits, MAX_SHARES, Mounts,
-    Numbers, Own, Refused, Report, Share, Shares, Standing, StdinThread, Waker,
+    Numbers, Own, Refused, Report, Share, Shares, Standing, StdinThread, Tally, Waker,
 };
 use pillion_queue::Queue;
 use pillion_world::World;
@@ -399,8 +400,10 @@ fn add(said: &mut ReadingReport, report: &Report) {
         let list = if f.denied { &mut said.unreadable } else { &mut said.unread };
         list.push(part(&f.path, f.pos, f.len));
     }
-    let filtered = report.files.iter().filter(|f| f.tally.filtered > 0);
-    said.filtered.extend(filtered.map(|f| (f.path.to_string_lossy().into_owned(), f.tally.filtered)));
+    let left_out = report.files.iter().map(|f| (&f.path, left_out(&f.tally)));
+    let missed = report.missed.iter().map(|(path, missed)| (path, missed_counts(missed)));
+    let told = left_out.chain(missed).filter(|(_, counts)| *counts != Counts::default());
+    said.counted.extend(told.map(|(path, counts)| (path.to_string_lossy().into_owned(), counts)));
     if report.stats.refused > 0 {
         let path = format!("({} files beyond the limit of the table)", report.stats.refused);
         said.unreadable.push(Unread { path, from: 0, to: 0 });
@@ -409,6 +412,15 @@ fn add(said: &mut ReadingReport, report: &Report) {
     if report.stats.unlisted_losses > 0 {
         said.lost.push(Unread { path: "(further files)".into(), from: 0, to: report.stats.unlisted_losses });
     }
+}
+
+fn left_out(tally: &Tally) -> Counts {
+    Counts { filtered: tally.filtered, rate_limited: tally.limited, ..Counts::default() }
+}
+
+fn missed_counts(missed: &Missed) -> Counts {
+    let Missed { datagrams, cut, abandoned } = *missed;
+    Counts { lost_datagrams: datagrams, cut_messages: cut, cut_off_senders: abandoned, ..Counts::default() }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use pillion_config::{Compat, Config};
 use pillion_engine::account::Counts;
 use pillion_engine::ledger::Ledger;
 use pillion_event::InputDesc;
+use pillion_input::Standing;
 use pillion_output::{OutputContext, Stats};
 use pillion_queue::Queue;
 use pillion_registry::Registry;
@@ -178,6 +179,25 @@ impl Source {
         }
     }
 
+    /// What was read, and what is there to read.
+    fn read(&self, reading: &Standing, counts: &Counts) -> Read {
+        Read {
+            files: reading.files,
+            open: reading.open,
+            opened: reading.opened,
+            refused: reading.refused,
+            bytes: counts.bytes,
+            events: counts.events,
+            filtered: reading.filtered,
+            limited: reading.limited,
+            lost_datagrams: reading.datagrams,
+            lost_bytes: counts.lost_bytes + reading.lost,
+            unread_bytes: reading.unread_bytes,
+            unread_files: reading.unread_files,
+            hung: self.harvesting.hung().len() as u64,
+        }
+    }
+
     /// Why somebody who waits for this to work has to wait.
     fn unready(&self, reached: bool, nothing_to_send: bool) -> Vec<String> {
         let mut why = Vec::new();
@@ -216,19 +236,7 @@ impl Answers for Source {
         Snapshot {
             uptime_ms: self.world.clock.mono().since(self.began).as_millis() as u64,
             inputs: self.inputs.saturating_add_signed(self.harvesting.more_inputs()),
-            read: Read {
-                files: reading.files,
-                open: reading.open,
-                opened: reading.opened,
-                refused: reading.refused,
-                bytes: counts.bytes,
-                events: counts.events,
-                filtered: reading.filtered,
-                lost_bytes: counts.lost_bytes + reading.lost,
-                unread_bytes: reading.unread_bytes,
-                unread_files: reading.unread_files,
-                hung: self.harvesting.hung().len() as u64,
-            },
+            read: self.read(&reading, &counts),
             queued: Queued {
                 events,
                 bytes,

@@ -45,5 +45,5 @@ pub use condition::{Bounds, Condition, KINDS, Literal, Look, Network};
 pub use doc::{Doc, Got, Shape, Stage};
 pub use machine::Machine;
 pub use options::{Outside, Processors, Steps, listed};
-pub use pipeline::Pipeline;
+pub use pipeline::{LeftOut, Pipeline};
 pub use zone::Zone;

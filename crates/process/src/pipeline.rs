@@ -21,6 +21,22 @@ use crate::doc::{Doc, Shape, Stage};
 use crate::options::{Processors, Step, Steps};
 use crate::tree;
 
+/// How many events processors left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Dropped by a processor for what they are.
+    pub filtered: u64,
+    /// Dropped by `rate_limit` for being too many.
+    pub limited: u64,
+}
+
+impl LeftOut {
+    /// Both together.
+    pub fn all(self) -> u64 {
+        self.filtered + self.limited
+    }
+}
+
 /// Processors bound to one input. See the module's header.
 pub struct Pipeline {
     shape: Arc<dyn Shape>,
@@ -104,10 +120,10 @@ fn constant_tags(when: &Condition, desc: &InputDesc) -> Option<bool> {
 
 impl Pipeline {
     /// Processes the events of a batch. How many were dropped.
-    pub fn run(&self, batch: &mut Batch) -> u64 {
+    pub fn run(&self, batch: &mut Batch) -> LeftOut {
         let mut events = std::mem::take(&mut batch.events);
-        let before = events.len();
-        events.retain_mut(|event| match self.event(batch, event) {
+        let mut left_out = LeftOut::default();
+        events.retain_mut(|event| match self.event(batch, event, &mut left_out) {
             None => false,
             Some((time_ms, overlay)) => {
                 event.time_ms = time_ms;
@@ -118,11 +134,11 @@ impl Pipeline {
             }
         });
         batch.events = events;
-        (before - batch.events.len()) as u64
+        left_out
     }
 
-    /// What becomes of an event; `None` = it is dropped.
-    fn event(&self, batch: &Batch, event: &Event) -> Option<(i64, Option<Overlay>)> {
+    /// What becomes of an event; `None` = it is dropped, and counted.
+    fn event(&self, batch: &Batch, event: &Event, left_out: &mut LeftOut) -> Option<(i64, Option<Overlay>)> {
         let mut doc = Doc::new(&*self.shape, batch, event);
         for (stage, steps, folded) in
             [(Stage::Input, &self.input, self.folded[0]), (Stage::Global, &self.global, self.folded[1])]
@@ -131,7 +147,14 @@ impl Pipeline {
             for step in steps.0.iter().skip(folded) {
                 match run(step, &mut doc) {
                     Ok(Done::Keep) | Err(_) => {}
-                    Ok(Done::Drop) => return None,
+                    Ok(Done::Drop) => {
+                        left_out.filtered += 1;
+                        return None;
+                    }
+                    Ok(Done::Limit) => {
+                        left_out.limited += 1;
+                        return None;
+                    }
                 }
             }
         }
@@ -150,8 +173,9 @@ fn run(step: &Step, doc: &mut Doc<'_>) -> Result<Done, String> {
         }
         Step::If { condition, then, otherwise } => {
             for step in if condition.check(doc) { then } else { otherwise } {
-                if let Done::Drop = run(step, doc)? {
-                    return Ok(Done::Drop);
+                let done = run(step, doc)?;
+                if done != Done::Keep {
+                    return Ok(done);
                 }
             }
             Ok(Done::Keep)
@@ -358,7 +382,7 @@ mod tests {
     fn events_that_are_only_looked_at_stay_as_they_were_read() {
         let (desc, pipeline) = bind("[]", "[{drop_event.when.contains.message: debug}]");
         let mut b = batch(desc, &[b"one", b"debug two", b"three"]);
-        assert_eq!(pipeline.unwrap().run(&mut b), 1);
+        assert_eq!(pipeline.unwrap().run(&mut b), LeftOut { filtered: 1, limited: 0 });
         let kept: Vec<&[u8]> = b.events.iter().map(|e| b.text(e)).collect();
         assert_eq!(kept, [&b"one"[..], b"three"]);
         assert!(b.events.iter().all(|e| e.overlay.is_none()));

@@ -83,7 +83,13 @@ fn reading(t: &mut Text, s: &Snapshot) {
     t.counter("pillion_read_bytes_total", "Bytes of files that were read.", r.bytes);
     t.counter("pillion_read_events_total", "Events that were read.", r.events);
     t.counter("pillion_filtered_events_total", "Lines and events that the configuration left out.", r.filtered);
+    t.counter("pillion_rate_limited_events_total", "Events that the processor rate_limit dropped.", r.limited);
     t.counter("pillion_lost_bytes_total", "Bytes that were destroyed before they could be read.", r.lost_bytes);
+    t.counter(
+        "pillion_lost_datagrams_total",
+        "Datagrams that the kernel dropped before they could be read.",
+        r.lost_datagrams,
+    );
 }
 
 fn sending(t: &mut Text, s: &Snapshot) {

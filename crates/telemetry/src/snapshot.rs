@@ -41,6 +41,10 @@ pub struct Read {
     pub events: u64,
     /// Lines and events that the configuration left out.
     pub filtered: u64,
+    /// Events that `rate_limit` dropped.
+    pub limited: u64,
+    /// Datagrams that the kernel dropped.
+    pub lost_datagrams: u64,
     /// Bytes that were destroyed before they could be read.
     pub lost_bytes: u64,
     /// Bytes between what is read and the ends of the files, and files with such bytes.

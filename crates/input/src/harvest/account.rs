@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use pillion_event::Incarnation;
+use pillion_process::LeftOut;
 
 use crate::harvest::file::Tally;
 
@@ -63,8 +64,8 @@ pub struct FileAccount {
 impl FileAccount {
     /// Whether there is more to tell than that all of it was read: most files have nothing else.
     pub fn is_notable(&self) -> bool {
-        let Tally { bytes: _, lines: _, events: _, empty: _, filtered, malformed, lost } = self.tally;
-        self.len > self.pos || self.denied || filtered + malformed + lost > 0
+        let Tally { bytes: _, lines: _, events: _, empty: _, filtered, limited, malformed, lost } = self.tally;
+        self.len > self.pos || self.denied || filtered + limited + malformed + lost > 0
     }
 }
 
@@ -98,11 +99,19 @@ pub(crate) struct Books {
     pub(crate) lost: u64,
     /// Lines and events that the configuration left out, of all files.
     pub(crate) filtered: u64,
+    /// Events beyond what `rate_limit` lets through, of all files.
+    pub(crate) limited: u64,
 }
 
 impl Books {
     pub(crate) fn new(limit: usize) -> Books {
         Books { limit, ..Books::default() }
+    }
+
+    /// Processors have left events out.
+    pub(crate) fn leave_out(&mut self, left_out: LeftOut) {
+        self.filtered += left_out.filtered;
+        self.limited += left_out.limited;
     }
 
     pub(crate) fn close(&mut self, account: FileAccount) {

@@ -8,6 +8,7 @@ use std::num::NonZeroI64;
 use std::sync::Weak;
 
 use pillion_event::{Guard, Incarnation, Source};
+use pillion_process::LeftOut;
 use pillion_registry::{CompactKey, Intent};
 use pillion_world::{File, Meta, Mono};
 
@@ -26,6 +27,8 @@ pub struct Tally {
     pub empty: u64,
     /// Lines that the configuration filters out.
     pub filtered: u64,
+    /// Events beyond what `rate_limit` lets through.
+    pub limited: u64,
     /// Lines that a parser couldn't read.
     pub malformed: u64,
     /// Bytes that were destroyed before they could be read.
@@ -40,6 +43,7 @@ impl Tally {
         self.events += other.events;
         self.empty += other.empty;
         self.filtered += other.filtered;
+        self.limited += other.limited;
         self.malformed += other.malformed;
         self.lost += other.lost;
     }
@@ -71,10 +75,10 @@ impl Counted {
         }
     }
 
-    /// Events that were counted turn out to be filtered.
-    pub(crate) fn filter(&mut self, events: u64) {
-        self.events = self.events.saturating_sub(events);
-        self.add(&Tally { filtered: events, ..Tally::default() });
+    /// Events that were counted turn out to be left out.
+    pub(crate) fn leave_out(&mut self, left_out: LeftOut) {
+        self.events = self.events.saturating_sub(left_out.all());
+        self.add(&Tally { filtered: left_out.filtered, limited: left_out.limited, ..Tally::default() });
     }
 
     /// Counts bytes that nobody can read any more.
@@ -344,13 +348,13 @@ mod tests {
 
     #[test]
     fn what_is_counted_comes_out_whole() {
-        let all = Tally { bytes: 1, lines: 2, events: 3, empty: 4, filtered: 5, malformed: 6, lost: 7 };
+        let all = Tally { bytes: 1, lines: 2, events: 3, empty: 4, filtered: 5, limited: 8, malformed: 6, lost: 7 };
         let mut counted = Counted::default();
-        counted.add(&Tally { lost: 0, malformed: 0, empty: 0, filtered: 0, ..all });
+        counted.add(&Tally { lost: 0, malformed: 0, empty: 0, filtered: 0, limited: 0, ..all });
         assert!(counted.rare.is_none());
         counted.add(&all);
         counted.lose(10);
-        let sum = Tally { bytes: 2, lines: 4, events: 6, empty: 4, filtered: 5, malformed: 6, lost: 17 };
+        let sum = Tally { bytes: 2, lines: 4, events: 6, empty: 4, filtered: 5, limited: 8, malformed: 6, lost: 17 };
         assert_eq!(counted.total(), sum);
         assert_eq!((counted.bytes_each(7), counted.bytes_each(0)), (None, Some(1)));
         assert_eq!(Counted::default().bytes_each(0), None);

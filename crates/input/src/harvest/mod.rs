@@ -475,6 +475,8 @@ impl Harvester {
             opened: self.opens,
             refused: self.refused,
             filtered: self.books.filtered,
+            limited: self.books.limited,
+            datagrams: 0,
             lost: self.books.lost,
         }
     }

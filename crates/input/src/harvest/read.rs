@@ -299,15 +299,15 @@ impl Harvester {
         Some(batch)
     }
 
-    /// What processors drop is filtered, as lines that the options of the input leave out.
+    /// What processors drop is left out, as lines that the options of the input filter out.
     fn process(&mut self, id: FileId, batch: &mut Batch) {
         let Some(f) = self.table.get_mut(id) else { return };
         let Some(pipeline) = self.inputs.get(usize::from(f.input)).and_then(|i| i.spec.pipeline.as_deref()) else {
             return;
         };
-        let dropped = pipeline.run(batch);
-        f.tally.filter(dropped);
-        self.books.filtered += dropped;
+        let left_out = pipeline.run(batch);
+        f.tally.leave_out(left_out);
+        self.books.leave_out(left_out);
     }
 
     /// The description that the batches of a file share, as long as one of them is on its way.
@@ -478,6 +478,7 @@ fn add(f: &mut FileState, taken: &Taken) {
         events: taken.events.len() as u64,
         empty: p.empty,
         filtered: p.filtered,
+        limited: 0,
         malformed: p.malformed.lines,
         lost: 0,
     });

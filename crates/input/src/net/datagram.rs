@@ -85,7 +85,7 @@ pub(super) async fn listen(port: Rc<Port>, socket: Datagrams) {
             count_drops(&port, &socket);
         }
         if draining.is_some_and(|begun: Instant| begun.elapsed() > LINGER) {
-            port.abandoned.set(port.abandoned.get() + 1);
+            port.abandon();
             tracing::warn!("{}: datagrams went on coming: what comes from now on isn't read", port.listen.name);
             break;
         }
@@ -133,7 +133,7 @@ fn count_drops(port: &Port, socket: &Datagrams) {
         drops(&String::from_utf8_lossy(&bytes), inode)
     });
     if let Some(now) = now
-        && now > port.dropped.replace(now)
+        && port.dropped(now)
     {
         tracing::warn!(
             dropped = now,

@@ -32,6 +32,25 @@ use std::time::Duration;
 pub use options::{Address, Listen};
 pub use thread::NetThread;
 
+/// What an input didn't get whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Missed {
+    /// Datagrams that the kernel dropped.
+    pub datagrams: u64,
+    /// Messages that were cut: to `max_message_size`, or at [`HELD_LIMIT`].
+    pub cut: u64,
+    /// Senders that were cut off while they were sending.
+    pub abandoned: u64,
+}
+
+impl Missed {
+    fn add(&mut self, more: &Missed) {
+        self.datagrams += more.datagrams;
+        self.cut += more.cut;
+        self.abandoned += more.abandoned;
+    }
+}
+
 /// Bytes of one read.
 const CHUNK: usize = 64 * 1024;
 

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 
 use crate::harvest::{FileAccount, Numbers, Tally};
-use crate::net::Listen;
 use crate::net::frame::Frame;
+use crate::net::{Listen, Missed};
 use crate::spec::{Budget, InputSpec};
 use crate::thread::BatchSink;
 
@@ -77,11 +77,7 @@ pub(super) struct Port {
     /// Bytes that were read and aren't.
     pub(super) unfinished: Cell<u64>,
     tally: Cell<Tally>,
-    /// Messages that were longer than they may be.
-    cut: Cell<u64>,
-    /// Connections that were closed while they were sending, and datagrams that the kernel dropped.
-    pub(super) abandoned: Cell<u64>,
-    pub(super) dropped: Cell<u64>,
+    missed: Cell<Missed>,
 }
 
 impl Port {
@@ -106,9 +102,7 @@ impl Port {
             pos: Cell::new(0),
             unfinished: Cell::new(0),
             tally: Cell::default(),
-            cut: Cell::new(0),
-            abandoned: Cell::new(0),
-            dropped: Cell::new(0),
+            missed: Cell::default(),
         }
     }
 
@@ -164,11 +158,13 @@ impl Port {
         tally.bytes += to - from;
         tally.lines += frames.len() as u64;
         tally.events += frames.len() as u64;
-        self.cut.set(self.cut.get() + frames.iter().filter(|f| f.cut).count() as u64);
+        let cut = frames.iter().filter(|f| f.cut).count() as u64;
+        self.missed.set(Missed { cut: self.missed.get().cut + cut, ..self.missed.get() });
         if let Some(pipeline) = &self.pipeline {
-            let dropped = pipeline.run(&mut batch);
-            tally.events -= dropped;
-            tally.filtered += dropped;
+            let left_out = pipeline.run(&mut batch);
+            tally.events -= left_out.all();
+            tally.filtered += left_out.filtered;
+            tally.limited += left_out.limited;
         }
         self.pos.set(to);
         self.tally.set(tally);
@@ -195,6 +191,23 @@ impl Port {
             flags: Flags { multiline: false, truncated: frame.cut },
             overlay: (!overlay.fields.is_empty()).then(|| Box::new(overlay)),
         }
+    }
+
+    /// A sender was cut off while it was sending.
+    pub(super) fn abandon(&self) {
+        self.missed.set(Missed { abandoned: self.missed.get().abandoned + 1, ..self.missed.get() });
+    }
+
+    /// How many datagrams the kernel has dropped so far. Whether these are more than before.
+    pub(super) fn dropped(&self, datagrams: u64) -> bool {
+        let before = self.missed.get();
+        self.missed.set(Missed { datagrams, ..before });
+        datagrams > before.datagrams
+    }
+
+    /// What it didn't get whole.
+    pub(super) fn missed(&self) -> Missed {
+        self.missed.get()
     }
 
     /// What it has read.

@@ -209,7 +209,7 @@ async fn read_out(
             _ => return,
         }
         if begun.elapsed() > LINGER {
-            port.abandoned.set(port.abandoned.get() + 1);
+            port.abandon();
             tracing::warn!(
                 "{}: {} was still sending {LINGER:?} after it was told to end: what it sends from now on isn't read",
                 port.listen.name,

@@ -19,7 +19,8 @@ use tokio::task::{AbortHandle, JoinSet, LocalSet};
 
 use crate::at::At;
 use crate::handle::{Command, Handle, Refused};
-use crate::harvest::{FileAccount, Loss, LossCause, Numbers, Stats, Tally};
+use crate::harvest::{FileAccount, Numbers, Stats, Tally};
+use crate::net::Missed;
 use crate::net::bind::{Socket, SocketFile, bind};
 use crate::net::datagram::{self, Datagrams};
 use crate::net::port::{Port, Shared};
@@ -85,8 +86,7 @@ struct Open {
 /// What an input that has ended has read.
 struct Former {
     account: FileAccount,
-    dropped: u64,
-    abandoned: u64,
+    missed: Missed,
 }
 
 /// Inputs that are to begin once those have closed their sockets that are to go.
@@ -120,8 +120,7 @@ impl Driver {
             }
             self.forget_ended();
             self.begin_coming(&mut tasks);
-            let tally = self.tally();
-            self.at.stands(Standing { filtered: tally.filtered, ..Standing::default() });
+            self.at.stands(self.standing());
             if tasks.is_empty() && *self.shared.draining.borrow() && !std::mem::replace(&mut self.told, true) {
                 let report = self.report();
                 self.shared.sink.borrow_mut().drained(report);
@@ -216,50 +215,46 @@ impl Driver {
         let ended: Vec<Open> =
             self.ports.extract_if(.., |open| open.port.is_going() && open.task.is_finished()).collect();
         for Open { port, .. } in ended {
-            let (account, dropped, abandoned) = (port.account(), port.dropped.get(), port.abandoned.get());
+            let (account, missed) = (port.account(), port.missed());
             let full = self.former.len() >= FORMER;
             match self.former.iter_mut().find(|f| full || f.account.path == account.path) {
                 Some(known) => {
                     known.account.tally.add(&account.tally);
-                    (known.dropped, known.abandoned) = (known.dropped + dropped, known.abandoned + abandoned);
+                    known.missed.add(&missed);
                 }
-                None => self.former.push(Former { account, dropped, abandoned }),
+                None => self.former.push(Former { account, missed }),
             }
         }
     }
 
-    /// What each input has read, those that have ended included, with what was dropped and cut off.
-    fn accounts(&self) -> impl Iterator<Item = (FileAccount, u64, u64)> {
-        let open = self.ports.iter().map(|open| &open.port);
-        let open = open.map(|port| (port.account(), port.dropped.get(), port.abandoned.get()));
-        open.chain(self.former.iter().map(|f| (f.account.clone(), f.dropped, f.abandoned)))
+    /// What each input has read, those that have ended included, with what it didn't get whole.
+    fn accounts(&self) -> impl Iterator<Item = (FileAccount, Missed)> {
+        let open = self.ports.iter().map(|open| (open.port.account(), open.port.missed()));
+        open.chain(self.former.iter().map(|f| (f.account.clone(), f.missed)))
     }
 
     fn tally(&self) -> Tally {
         let mut all = Tally::default();
-        self.accounts().for_each(|(account, ..)| all.add(&account.tally));
+        self.accounts().for_each(|(account, _)| all.add(&account.tally));
         all
     }
 
+    fn standing(&self) -> Standing {
+        let Tally { filtered, limited, .. } = self.tally();
+        let datagrams = self.accounts().map(|(_, missed)| missed.datagrams).sum();
+        Standing { filtered, limited, datagrams, ..Standing::default() }
+    }
+
     fn report(&self) -> Report {
-        let loss = |account: &FileAccount, n: u64, what: &str| Loss {
-            path: format!("{} ({n} {what})", account.path.display()).into(),
-            from: 0,
-            to: n,
-            cause: LossCause::Closed,
-        };
-        let (mut losses, mut files) = (Vec::new(), Vec::new());
-        for (account, dropped, abandoned) in self.accounts() {
-            if dropped > 0 {
-                losses.push(loss(&account, dropped, "datagrams that the kernel dropped"));
-            }
-            if abandoned > 0 {
-                losses.push(loss(&account, abandoned, "senders that were cut off while they were sending"));
+        let (mut missed, mut files) = (Vec::new(), Vec::new());
+        for (account, of) in self.accounts() {
+            if of != Missed::default() {
+                missed.push((account.path.clone(), of));
             }
             files.push(account);
         }
         let unread = files.iter().map(|f| f.len - f.pos).sum();
         let stats = Stats { tally: self.tally(), unread, ..Stats::default() };
-        Report { files, losses, stats }
+        Report { files, missed, stats, ..Report::default() }
     }
 }

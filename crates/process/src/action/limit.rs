@@ -78,7 +78,7 @@ impl Action for RateLimit {
         }
         let value = |field: &String| doc.get(field).map(|got| shown(&got.to_value())).unwrap_or_default();
         let key = key(self.fields.iter().map(value));
-        Ok(if self.allows(key, doc.read_ms()) { Done::Keep } else { Done::Drop })
+        Ok(if self.allows(key, doc.read_ms()) { Done::Keep } else { Done::Limit })
     }
 }
 
@@ -115,7 +115,12 @@ pub(super) fn read(s: &Section<'_>) -> Result<Box<dyn Action>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::testing::{config, lines};
+    use crate::LeftOut;
+    use crate::options::{Processors, Steps};
+    use crate::pipeline::testing::{batch, config, input, lines, shape};
+    use pillion_config::Compat;
+    use serde_json::json;
+    use std::sync::Arc;
 
     fn limiter(options: &str) -> Box<dyn Action> {
         let config = config(&format!("processors: {{{options}}}"));
@@ -145,6 +150,19 @@ mod tests {
         ] {
             assert_eq!(lines(&*limiter(options), &["a", "b", "a", "b"], false), want, "{options}");
         }
+    }
+
+    #[test]
+    fn what_it_drops_is_counted_apart() {
+        let config = config(
+            "processors: [{drop_event.when.equals.message: x}, {if: {has_fields: [message]}, then: {rate_limit: {limit: 2/m}}}]",
+        );
+        let steps = Steps::from_section(&config.root()).unwrap();
+        let (_, pipeline) =
+            Processors::new(Compat::V7, Steps::default(), steps).bind(&Arc::new(input()), &shape(json!({})));
+        let mut batch = batch(Arc::new(input()), &[b"a", b"x", b"b", b"c", b"d"]);
+        let left_out = pipeline.unwrap().run(&mut batch);
+        assert_eq!((left_out, batch.events.len()), (LeftOut { filtered: 1, limited: 2 }, 2));
     }
 
     #[test]

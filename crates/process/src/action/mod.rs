@@ -49,6 +49,8 @@ pub(crate) use dissect::Tokenizer;
 pub(crate) enum Done {
     Keep,
     Drop,
+    /// Dropped since it is beyond what `rate_limit` lets through.
+    Limit,
 }
 
 /// What a processor adds to every event alike.
