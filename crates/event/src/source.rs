@@ -138,6 +138,8 @@ pub struct InputDesc {
     pub document_type: String,
     /// `publisher_pipeline.disable_host`: its events have no `host`.
     pub without_host: bool,
+    /// `keep_null`: nulls in what its lines hold stay in the events.
+    pub keep_null: bool,
 }
 
 impl InputDesc {
@@ -154,6 +156,7 @@ impl InputDesc {
             service_type: None,
             document_type: "log".to_owned(),
             without_host: false,
+            keep_null: false,
         }
     }
 }

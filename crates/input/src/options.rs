@@ -210,6 +210,7 @@ fn desc(s: &Section<'_>, kind: InputKind, globals: &Globals) -> Result<InputDesc
     merge(if under_root { &mut root_fields } else { &mut fields }, own);
     Ok(InputDesc {
         kind,
+        keep_null: !v5 && s.bool("keep_null")?.unwrap_or(false),
         without_host: !v5 && s.bool("publisher_pipeline.disable_host")?.unwrap_or(false),
         id: if v5 { String::new() } else { s.str("id")?.unwrap_or_default() },
         tags,

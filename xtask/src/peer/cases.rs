@@ -88,6 +88,14 @@ not json
 {"error":"own error","message":"e","un\u00efcode":"\u00fc\ud83e\udd80","esc":"<>&\u2028"}
 {"message":"small","f":0.1,"g":1.5e300,"h":-0,"big":123456789012345678901234567890}
 "#;
+const NULLS: &[u8] =
+    br#"{"message":"m","a":null,"o":{"b":null,"c":[null,{"d":null}],"e":{}},"fields":null,"log":{"x":null}}
+{"message":null,"a":1}
+{"message":"own","host":null,"agent":null,"ecs":null,"input":null,"log":null,"tags":null,"error":null,"@timestamp":null}
+{"message":"below","host":{"x":null},"agent":{"name":null},"@metadata":{"x":null}}
+{"message":"meta","@metadata":null,"fields":"text"}
+{"message":"inner","log":{"own":null},"fields":{"x":null,"z":1}}
+"#;
 const DOCKER: &[u8] = br#"{"log":"one\n","stream":"stdout","time":"2026-01-01T00:00:00.000000001Z"}
 {"log":"part ","stream":"stderr","time":"2026-01-01T00:00:00.5Z"}
 {"log":"whole\n","stream":"stderr","time":"2026-01-01T00:00:00.6Z"}
@@ -151,6 +159,12 @@ pub(super) const LOG: &[Case] = &[
     log("json-set", "json: {keys_under_root: true}, tags: [one], fields: {level: set, o: {r: 1}, new: 1}, fields_under_root: true", &[("a.log", JSON)]),
     log("json-tags", "json: {keys_under_root: true}, tags: [one], fields: {x: 1}", &[("a.log", JSON)]),
     log("json-quiet", "json: {keys_under_root: true, add_error_key: true, ignore_decoding_error: true}", &[("a.log", JSON)]),
+    log("nulls", "json: {keys_under_root: true}", &[("a.log", NULLS)]),
+    log("nulls-over", "json: {keys_under_root: true, overwrite_keys: true}", &[("a.log", NULLS)]),
+    log("nulls-kept", "keep_null: true, json: {keys_under_root: true, add_error_key: true}, fields: {x: 1}", &[("a.log", NULLS)]),
+    log("nulls-kept-over", "keep_null: true, json: {keys_under_root: true, overwrite_keys: true, add_error_key: true}, tags: [t]", &[("a.log", NULLS)]),
+    log("nulls-kept-under", "keep_null: true, json: {message_key: message}, fields: {x: 1}", &[("a.log", NULLS)]),
+    log("nulls-kept-processed", "keep_null: true, json: {keys_under_root: true}, processors: [{add_tags: {tags: [x], when: {has_fields: [a]}}}, {drop_fields: {fields: [o.b], ignore_missing: true}}]", &[("a.log", NULLS)]),
     log("json-filter", "json: {message_key: level}, include_lines: [info]", &[("a.log", JSON)]),
     log("json-multiline", "json: {message_key: log, keys_under_root: true}, multiline: {pattern: '^b', negate: true, match: after}", &[("a.log", b"{\"log\":\"b 1\",\"x\":1}\n{\"log\":\" a\",\"x\":2}\n{\"log\":\"b 2\",\"x\":3}\n")]),
     log("after", "multiline: {type: pattern, pattern: '^2026', negate: true, match: after}", &[("a.log", TRACES)]),
@@ -235,6 +249,14 @@ pub(super) const STREAM: &[Case] = &[
         "parsers: [{ndjson: {target: '', expand_keys: true}}]",
         &[("a.log", b"{\"a.b\":1,\"c\":{\"d.e\":2},\"message\":\"m\"}\n")],
     ),
+    stream("fs-nulls", "parsers: [{ndjson: {target: '', overwrite_keys: true}}]", &[("a.log", NULLS)]),
+    stream("fs-nulls-kept", "keep_null: true, parsers: [{ndjson: {target: ''}}]", &[("a.log", NULLS)]),
+    stream(
+        "fs-nulls-kept-over",
+        "keep_null: true, parsers: [{ndjson: {target: '', overwrite_keys: true, message_key: message}}]",
+        &[("a.log", NULLS)],
+    ),
+    stream("fs-nulls-kept-target", "keep_null: true, parsers: [{ndjson: {target: doc}}]", &[("a.log", NULLS)]),
     stream("fs-ndjson-id", "parsers: [{ndjson: {target: '', document_id: id}}]", &[("a.log", JSON)]),
     stream(
         "fs-after",

@@ -99,7 +99,7 @@ const COMMON: &[Row] = &[
     Row("fields_under_root", ALL, T),
     Row("pipeline", ALL, T),
     Row("index", NEW, T),
-    Row("keep_null", NEW, R("nulls in parsed JSON are always left out")),
+    Row("keep_null", NEW, T),
     Row("publisher_pipeline.disable_host", NEW, T),
     Row("processors", ALL, T),
     Row("service", NEW, R(MODULES)),

@@ -9,7 +9,7 @@ use pillion_config::Compat;
 use pillion_event::{Event, Flags, InputDesc, InputKind, Source, Stream};
 use serde_json::Value;
 
-use super::tree::{Node, Style, Var, View};
+use super::tree::{Given, Node, Nulls, Style, Var, View};
 use super::{RenderOptions, Target};
 use crate::contract::Agent;
 use crate::format::Format;
@@ -61,7 +61,8 @@ impl InputRender {
         let template = (!reaches_into_file).then(|| {
             let unused = Node::Var(Var::File);
             let mut view = View::Node(&tree);
-            view.merge(&self.desc.root_fields, options.compat != Compat::V5, &unused);
+            let given = Given { file: &unused, nulls: Nulls::Ignored, late: &[] };
+            view.merge(&self.desc.root_fields, options.compat != Compat::V5, given);
             let (mut bytes, mut cuts) = (Vec::new(), Vec::new());
             view.write(options.style(), &mut bytes, &mut |var, out| cuts.push((out.len(), var)));
             Template { bytes, cuts }

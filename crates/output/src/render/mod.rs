@@ -30,7 +30,7 @@ pub use escape::escape;
 use input::{InputRender, Variant};
 pub use time::{Civil, write_timestamp};
 use time::{write_hex, write_u64};
-use tree::{Node, Style, Var, View};
+use tree::{Given, Node, Nulls, Style, Var, View};
 
 /// Where events go: decides about `@metadata`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,6 +70,9 @@ impl RenderOptions {
         }
     }
 }
+
+/// What Filebeat adds behind what a line holds, and behind the removal of its nulls.
+const BEHIND: &[&str] = &["agent", "ecs", "fields", "host", "input", "service", "tags"];
 
 /// Writes events as JSON. Shared by all workers of an output.
 pub struct Renderer {
@@ -128,7 +131,7 @@ impl Renderer {
                     out.extend_from_slice(template.bytes.get(at..).unwrap_or_default());
                 }
                 _ => self.view(source, variant, batch, event, |view| {
-                    let nulls = event.overlay.as_ref().is_some_and(|o| o.whole);
+                    let nulls = source.input.desc.keep_null || event.overlay.as_ref().is_some_and(|o| o.whole);
                     view.write(Style { nulls, ..self.options.style() }, out, &mut |var, out| {
                         self.write_var(var, source, batch, event, out);
                     });
@@ -143,9 +146,10 @@ impl Renderer {
         self.with_source(&batch.source, |source| {
             let variant = source.input.variant(event, &self.options, &self.agent);
             let file = self.options.file_node(&self.agent, &batch.source);
+            let given = Given { file: &file, nulls: Nulls::Stay, late: &[] };
             let mut found = false;
             self.view(source, variant, batch, event, |view| {
-                found = match view.find(path, &file) {
+                found = match view.find(path, given) {
                     Some(View::Node(Node::Var(Var::Message))) => {
                         // As it is, invalid UTF-8 too: as in Beats.
                         out.extend_from_slice(batch.text(event));
@@ -191,29 +195,31 @@ impl Renderer {
         }
         let mut view = View::Node(&variant.tree);
         let desc = &source.input.desc;
+        let given = Given { file: &file, nulls: self.nulls(desc), late: BEHIND };
         let new = self.options.compat != Compat::V5;
         let tags = if new { all_tags(event, desc) } else { None };
         if let Some(overlay) = &event.overlay {
             if overlay.no_message {
-                view.remove_var("message", Var::Message, &file);
+                view.remove_var("message", Var::Message, given);
             }
-            view.merge(&overlay.fields, true, &file);
-            if let Some(meta) = view.member("@metadata", &file) {
-                meta.merge(&overlay.metadata, true, &file);
+            view.merge(&overlay.fields, true, given);
+            if let Some(meta) = view.member("@metadata", given) {
+                meta.merge(&overlay.metadata, true, Given { nulls: Nulls::Stay, ..given });
                 let own = overlay.fields.get("type").and_then(Value::as_str);
                 let own = own.filter(|_| !desc.root_fields.contains_key("type"));
                 if let (Compat::V5, Some(own)) = (self.options.compat, own) {
-                    meta.set("type", View::Text(own), &file);
+                    meta.set("type", View::Text(own), given);
                 }
             }
         }
         // What the user set wins over what the line says.
-        view.merge(&desc.root_fields, new, &file);
-        if let Some(fields) = view.member("fields", &file).filter(|_| new && !desc.fields.is_empty()) {
-            fields.merge(&desc.fields, true, &file);
+        let own = Given { nulls: Nulls::Ignored, ..given };
+        view.merge(&desc.root_fields, new, own);
+        if let Some(fields) = view.member("fields", given).filter(|_| new && !desc.fields.is_empty()) {
+            fields.merge_or_become(&desc.fields, own);
         }
         if let Some(tags) = &tags {
-            view.set("tags", View::Value(tags), &file);
+            view.set("tags", View::Value(tags), given);
         }
         use_it(view);
     }
@@ -229,14 +235,24 @@ impl Renderer {
         let kept =
             members.iter().filter(|(name, _)| built_in(name)).map(|(name, node)| (name.as_str(), View::Node(node)));
         let settled = overlay.fields.iter().map(|(name, value)| (name.as_str(), View::Value(value)));
+        let given = Given { file, nulls: Nulls::Stay, late: &[] };
         let mut view = View::Object(kept.chain(settled).collect());
-        if let Some(meta) = view.member("@metadata", file) {
-            meta.merge(&overlay.metadata, true, file);
+        if let Some(meta) = view.member("@metadata", given) {
+            meta.merge(&overlay.metadata, true, given);
             if let (Compat::V5, Some(own)) = (self.options.compat, overlay.fields.get("type").and_then(Value::as_str)) {
-                meta.set("type", View::Text(own), file);
+                meta.set("type", View::Text(own), given);
             }
         }
         view
+    }
+
+    /// What becomes of the nulls that a line holds.
+    fn nulls(&self, input: &InputDesc) -> Nulls {
+        match (input.keep_null, self.options.compat) {
+            (true, _) => Nulls::Stay,
+            (false, Compat::V5) => Nulls::Ignored,
+            (false, _) => Nulls::Remove,
+        }
     }
 
     fn write_var(&self, var: Var, source: &SourceRender, batch: &Batch, event: &Event, out: &mut Vec<u8>) {
@@ -309,10 +325,10 @@ impl Shape for Renderer {
                 let var = |var: Var| match var {
                     Var::Offset => Some(Value::from(event.offset)),
                     Var::End => Some(Value::from(event.offset + u64::from(event.len))),
-                    Var::File => View::Node(&file).to_value(&|_| None),
+                    Var::File => View::Node(&file).to_value(false, &|_| None),
                     Var::Time | Var::Message | Var::Id | Var::RawIndex => None,
                 };
-                if let Some(Value::Object(fields)) = view.to_value(&var) {
+                if let Some(Value::Object(fields)) = view.to_value(source.input.desc.keep_null, &var) {
                     out = fields;
                 }
             });

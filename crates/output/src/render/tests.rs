@@ -397,3 +397,31 @@ fn events_of_sockets_have_no_file() {
     desc.without_host = true;
     assert_eq!(value(&r, &batch(desc, 0, &[b"x"])).get("host"), None);
 }
+
+/// What Filebeat 7.17.29 gives: `cargo xtask e2e differential`, cases `nulls…`.
+#[test]
+fn nulls_of_a_line_go_or_stay() {
+    let fields =
+        json!({"a": null, "o": {"b": null, "l": [null]}, "log": null, "agent": {"name": null}, "fields": null});
+    let case = |compat, keep_null| {
+        let mut desc = input(InputKind::Log);
+        (desc.keep_null, desc.fields) = (keep_null, json!({"x": 1}).as_object().unwrap().clone());
+        let mut b = batch(desc, 0, &[b"m"]);
+        let fields = fields.as_object().unwrap().clone();
+        b.events[0].overlay = Some(Box::new(Overlay { fields, ..Overlay::default() }));
+        let r = renderer(Target::Elasticsearch, compat, "7.17.29");
+        let mut seen = r.fields(&b, &b.events[0]);
+        seen.retain(|name, _| ["a", "o", "log", "fields"].contains(&name.as_str()));
+        let event = value(&r, &b);
+        let own = |name: &str| event.as_object().unwrap().get(name).cloned();
+        for (name, value) in seen {
+            assert_eq!(own(&name), Some(value), "{name}, as processors see it");
+        }
+        [own("a"), own("o"), own("log"), own("agent").map(|agent| agent["name"].clone()), own("fields")]
+    };
+    let x = Some(json!({"x": 1}));
+    assert_eq!(case(Compat::V7, false), [None, Some(json!({"l": [null]})), None, Some(json!("N")), x.clone()]);
+    let null = Some(Value::Null);
+    assert_eq!(case(Compat::V7, true), [null.clone(), Some(json!({"b": null, "l": [null]})), null.clone(), null, x]);
+    assert_eq!(case(Compat::V5, false)[..2], [None, Some(json!({"l": [null]}))]);
+}

@@ -4,7 +4,8 @@
 //! copied on the way: a [`View`] points into the tree and into the maps.
 //!
 //! Always holds: an object merges into an object, anything else replaces; a key is written once; a null isn't a member
-//! of an object (Beats' `GenericEventConverter`; in lists it stays), unless a processor has put it there. Tested through `render/mod.rs`.
+//! of an object (Beats' `GenericEventConverter`; in lists it stays), unless a processor has put it there or the input
+//! keeps nulls. Tested through `render/mod.rs`.
 
 use serde_json::{Map, Value};
 
@@ -63,6 +64,36 @@ pub(crate) enum View<'a> {
     Object(Vec<(&'a str, View<'a>)>),
 }
 
+/// What becomes of nulls in objects that are merged into a tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nulls {
+    /// They are as if they weren't there: those of the configuration.
+    Ignored,
+    /// They take out what is there, and aren't there themselves: those of a line.
+    Remove,
+    /// They are values like others: those of a line with `keep_null`.
+    Stay,
+}
+
+/// What a tree doesn't hold itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Given<'a> {
+    /// What stands for [`Var::File`].
+    pub(crate) file: &'a Node,
+    /// What becomes of nulls.
+    pub(crate) nulls: Nulls,
+    /// Members that are added behind what a line holds: nulls there remove nothing from them.
+    pub(crate) late: &'static [&'static str],
+}
+
+impl Given<'_> {
+    /// For what is below a member.
+    fn below(self, key: &str) -> Self {
+        let late = self.nulls == Nulls::Remove && self.late.contains(&key);
+        Given { nulls: if late { Nulls::Ignored } else { self.nulls }, late: &[], ..self }
+    }
+}
+
 /// How JSON is written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Style {
@@ -70,21 +101,22 @@ pub(crate) struct Style {
     pub(crate) sorted: bool,
     /// `<`, `>` and `&` as `\u00XX`.
     pub(crate) html: bool,
-    /// Nulls that processors have put into objects stay there.
+    /// Nulls in objects stay there: processors have put them there, or the input keeps them.
     pub(crate) nulls: bool,
 }
 
 impl<'a> View<'a> {
-    /// Turns whatever is an object into one whose members can change. `file` stands for [`Var::File`].
-    fn members(&mut self, file: &'a Node) -> Option<&mut Vec<(&'a str, View<'a>)>> {
+    /// Turns whatever is an object into one whose members can change.
+    fn members(&mut self, given: Given<'a>) -> Option<&mut Vec<(&'a str, View<'a>)>> {
         let expanded = match *self {
             View::Node(Node::Var(Var::File)) => {
-                *self = View::Node(file);
-                return if matches!(file, Node::Object(_)) { self.members(file) } else { None };
+                *self = View::Node(given.file);
+                return if matches!(given.file, Node::Object(_)) { self.members(given) } else { None };
             }
             View::Node(Node::Object(members)) => members.iter().map(|(k, v)| (k.as_str(), View::Node(v))).collect(),
             View::Value(Value::Object(map)) | View::Node(Node::Value(Value::Object(map))) => {
-                map.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.as_str(), View::Value(v))).collect()
+                let stays = |v: &Value| given.nulls == Nulls::Stay || !v.is_null();
+                map.iter().filter(|(_, v)| stays(v)).map(|(k, v)| (k.as_str(), View::Value(v))).collect()
             }
             View::Object(ref mut members) => return Some(members),
             _ => return None,
@@ -97,24 +129,41 @@ impl<'a> View<'a> {
     }
 
     /// Merges fields over an object: deeply, or replacing whole members.
-    pub(crate) fn merge(&mut self, fields: &'a Map<String, Value>, deep: bool, file: &'a Node) {
-        let Some(members) = self.members(file) else { return };
+    pub(crate) fn merge(&mut self, fields: &'a Map<String, Value>, deep: bool, given: Given<'a>) {
+        let Some(members) = self.members(given) else { return };
         // The fields differ from one another: only what was there before can be met again.
-        let known = members.len();
-        for (key, value) in fields.iter().filter(|(_, v)| !v.is_null()) {
-            match members[..known].iter_mut().find(|(k, _)| k == key) {
+        let mut known = members.len();
+        for (key, value) in fields {
+            let at = members.iter().take(known).position(|(k, _)| k == key);
+            let below = given.below(key);
+            if value.is_null() && given.nulls != Nulls::Stay {
+                if let Some(at) = at.filter(|_| below.nulls == Nulls::Remove) {
+                    members.remove(at);
+                    known -= 1;
+                }
+                continue;
+            }
+            match at.and_then(|at| members.get_mut(at)) {
                 None => members.push((key, View::Value(value))),
                 Some((_, old)) => match value {
-                    Value::Object(map) if deep && old.members(file).is_some() => old.merge(map, true, file),
+                    Value::Object(map) if deep && old.members(below).is_some() => old.merge(map, true, below),
                     _ => *old = View::Value(value),
                 },
             }
         }
     }
 
+    /// Merges fields deeply over whatever it is: what is no object gives way.
+    pub(crate) fn merge_or_become(&mut self, fields: &'a Map<String, Value>, given: Given<'a>) {
+        if self.members(given).is_none() {
+            *self = View::Object(Vec::new());
+        }
+        self.merge(fields, true, given);
+    }
+
     /// Sets a member of an object.
-    pub(crate) fn set(&mut self, key: &'a str, value: View<'a>, file: &'a Node) {
-        let Some(members) = self.members(file) else { return };
+    pub(crate) fn set(&mut self, key: &'a str, value: View<'a>, given: Given<'a>) {
+        let Some(members) = self.members(given) else { return };
         match members.iter_mut().find(|(k, _)| *k == key) {
             None => members.push((key, value)),
             Some((_, old)) => *old = value,
@@ -122,44 +171,45 @@ impl<'a> View<'a> {
     }
 
     /// Takes a member out of an object if it is this variable.
-    pub(crate) fn remove_var(&mut self, key: &str, var: Var, file: &'a Node) {
-        if let Some(members) = self.members(file) {
+    pub(crate) fn remove_var(&mut self, key: &str, var: Var, given: Given<'a>) {
+        if let Some(members) = self.members(given) {
             members.retain(|(k, v)| *k != key || !matches!(v, View::Node(Node::Var(found)) if *found == var));
         }
     }
 
     /// A member of an object.
-    pub(crate) fn member(&mut self, key: &str, file: &'a Node) -> Option<&mut View<'a>> {
-        self.members(file)?.iter_mut().find(|(k, _)| *k == key).map(|(_, v)| v)
+    pub(crate) fn member(&mut self, key: &str, given: Given<'a>) -> Option<&mut View<'a>> {
+        self.members(given)?.iter_mut().find(|(k, _)| *k == key).map(|(_, v)| v)
     }
 
     /// Looks up a dotted path; at each level a key that has the dots in itself comes first, as in Beats.
-    pub(crate) fn find(mut self, path: &str, file: &'a Node) -> Option<View<'a>> {
+    pub(crate) fn find(mut self, path: &str, given: Given<'a>) -> Option<View<'a>> {
         if path.is_empty() {
             return Some(self);
         }
-        let members = self.members(file)?;
+        let members = self.members(given)?;
         if let Some((_, found)) = members.iter().find(|(k, _)| *k == path) {
             return Some(found.clone());
         }
         let (head, tail) = path.split_once('.')?;
         let (_, found) = members.iter().find(|(k, _)| *k == head)?;
-        found.clone().find(tail, file)
+        found.clone().find(tail, given)
     }
 
-    /// As a value of its own; `var` gives that of a variable, or nothing: then the member is left out.
-    pub(crate) fn to_value(&self, var: &impl Fn(Var) -> Option<Value>) -> Option<Value> {
+    /// As a value of its own, with its nulls or without; `var` gives that of a variable, or nothing: then the member is left
+    /// out.
+    pub(crate) fn to_value(&self, nulls: bool, var: &impl Fn(Var) -> Option<Value>) -> Option<Value> {
         match self {
             View::Node(Node::Var(v)) => var(*v),
-            View::Node(Node::Value(value)) => Some(without_nulls(value)),
-            View::Value(value) => Some(without_nulls(value)),
+            View::Node(Node::Value(value)) => Some(copy(value, nulls)),
+            View::Value(value) => Some(copy(value, nulls)),
             View::Text(s) => Some(Value::from(*s)),
             View::Node(Node::Object(members)) => {
-                let each = |(k, v): &(String, Node)| Some((k.clone(), View::Node(v).to_value(var)?));
+                let each = |(k, v): &(String, Node)| Some((k.clone(), View::Node(v).to_value(nulls, var)?));
                 Some(Value::Object(members.iter().filter_map(each).collect()))
             }
             View::Object(members) => {
-                let each = |(k, v): &(&str, View<'_>)| Some(((*k).to_owned(), v.to_value(var)?));
+                let each = |(k, v): &(&str, View<'_>)| Some(((*k).to_owned(), v.to_value(nulls, var)?));
                 Some(Value::Object(members.iter().filter_map(each).collect()))
             }
         }
@@ -186,13 +236,13 @@ impl<'a> View<'a> {
 }
 
 /// A copy as it is written.
-fn without_nulls(value: &Value) -> Value {
+fn copy(value: &Value, nulls: bool) -> Value {
     match value {
-        Value::Object(map) => {
+        Value::Object(map) if !nulls => {
             let members = map.iter().filter(|(_, v)| !v.is_null());
-            Value::Object(members.map(|(k, v)| (k.clone(), without_nulls(v))).collect())
+            Value::Object(members.map(|(k, v)| (k.clone(), copy(v, nulls))).collect())
         }
-        Value::Array(items) => Value::Array(items.iter().map(without_nulls).collect()),
+        Value::Array(items) => Value::Array(items.iter().map(|item| copy(item, nulls)).collect()),
         other => other.clone(),
     }
 }

@@ -203,7 +203,7 @@ pub(super) fn put_input(input: &InputDesc) -> Vec<u8> {
         put_some(&mut out, text.as_deref());
     }
     put_bytes(&mut out, input.document_type.as_bytes());
-    out.push(u8::from(input.without_host));
+    out.push(u8::from(input.without_host) | (u8::from(input.keep_null) << 1));
     out
 }
 
@@ -220,7 +220,8 @@ fn take_input(bytes: &[u8]) -> Option<InputDesc> {
         *text = r.some()?;
     }
     input.document_type = r.owned()?;
-    input.without_host = r.u8()? != 0;
+    let flags = r.u8()?;
+    (input.without_host, input.keep_null) = (flags & 1 != 0, flags & 2 != 0);
     r.ended(input)
 }
 
