@@ -133,10 +133,18 @@ impl Builder {
     fn event(&mut self, batch: &Batch, event: &Event, with_type: bool) -> Result<(), MissingField> {
         let lower = self.renderer.compat() != Compat::V5;
         let own_id = own_id(event);
+        let kind = op_type(event, self.renderer.compat());
+        if kind == Some(OpType::Delete) && own_id.is_none() {
+            return Err(MissingField("@metadata._id".to_owned()));
+        }
         let out = &mut self.plain;
         // 5.6 says `index`, which would overwrite; with an id only `create` shows a second sending.
-        let create = self.event_ids || lower || own_id.is_some();
-        out.extend_from_slice(if create { b"{\"create\":{\"_index\":\"" } else { b"{\"index\":{\"_index\":\"" });
+        let usual = if self.event_ids || lower || own_id.is_some() { OpType::Create } else { OpType::Index };
+        out.extend_from_slice(match kind.unwrap_or(usual) {
+            OpType::Create => b"{\"create\":{\"_index\":\"",
+            OpType::Index => b"{\"index\":{\"_index\":\"",
+            OpType::Delete => b"{\"delete\":{\"_index\":\"",
+        });
         name(self.names.index(&self.renderer, batch, event)?, lower, out);
         out.push(b'"');
         if with_type {
@@ -156,8 +164,10 @@ impl Builder {
             out.push(b'"');
         }
         out.extend_from_slice(b"}}\n");
-        self.renderer.write(batch, event, out);
-        out.push(b'\n');
+        if kind != Some(OpType::Delete) {
+            self.renderer.write(batch, event, out);
+            out.push(b'\n');
+        }
         Ok(())
     }
 
@@ -185,6 +195,24 @@ impl Builder {
         out.extend_from_slice(format!("\",\"error.type\":{status},\"error.message\":\"").as_bytes());
         escape(format!("{}: {}", dead.reason.type_name, dead.text).as_bytes(), false, out);
         out.extend_from_slice(b"\"}\n");
+    }
+}
+
+/// What is to be done with an event's document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OpType {
+    Create,
+    Index,
+    Delete,
+}
+
+/// What the event itself says of that: its `@metadata.op_type`, which 5.6 doesn't know.
+pub(super) fn op_type(event: &Event, compat: Compat) -> Option<OpType> {
+    match metadata(event, "op_type").filter(|_| compat != Compat::V5)? {
+        "create" => Some(OpType::Create),
+        "index" => Some(OpType::Index),
+        "delete" => Some(OpType::Delete),
+        _ => None,
     }
 }
 

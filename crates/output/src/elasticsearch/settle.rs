@@ -1,7 +1,7 @@
 //! From the target's answer to the fates of events.
 //!
 //! Comes in: work and the items of the answer. Goes out: fates, to the [`AckSink`], and what is to be sent again. The
-//! rules are those of spec `_bulk` results: below 300 delivered; 409 see [`Judge::conflict`]; 429, 5xx and a blocked
+//! rules are those of spec `_bulk` results: below 300 delivered; 409 see [`Judge::conflict`], 404 [`Judge::is_deleted`]; 429, 5xx and a blocked
 //! index again; any other refused for good. Always holds: each event of the work is either settled or sent again,
 //! never both. Tested below and in `tests.rs`.
 
@@ -11,7 +11,7 @@ use pillion_config::Compat;
 use pillion_event::{Batch, DropKind, Event, Fate, Slice};
 
 use super::answer::Item;
-use super::request::own_id;
+use super::request::{OpType, op_type, own_id};
 use super::work::{Dead, Work};
 use crate::{AckSink, Fates, Stats};
 
@@ -57,6 +57,7 @@ impl Judge {
         match item.status {
             200..300 => delivered(Fate::Acked),
             409 if self.conflict(work, batch, event) => delivered(Fate::Duplicate),
+            404 if self.is_deleted(work, batch, event) => delivered(Fate::Duplicate),
             429 => Ruling::Again { busy: true },
             // A full disk or a closed maintenance window, not the event's fault: Filebeat loses these.
             403 if type_name == "cluster_block_exception" => Ruling::Again { busy: true },
@@ -74,6 +75,11 @@ impl Judge {
                 Ruling::Refused(Dead { reason, text })
             }
         }
+    }
+
+    /// Whether "not found" means that an earlier sending has deleted it.
+    fn is_deleted(&self, work: &Work, batch: &Batch, event: &Event) -> bool {
+        (work.resent || batch.replayed || self.shared) && op_type(event, self.compat) == Some(OpType::Delete)
     }
 
     /// Whether "exists already" means "delivered". With ids of our own: only for what may have been sent before. With

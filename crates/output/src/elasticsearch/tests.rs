@@ -240,6 +240,49 @@ async fn what_is_sent_by_dialect() {
     }
 }
 
+/// An event with this `@metadata`.
+fn with_metadata(metadata: &serde_json::Value) -> Arc<Batch> {
+    let mut batch = batch(input(InputKind::Log), 0, &[b"x"]);
+    let metadata = metadata.as_object().unwrap().clone();
+    batch.events[0].overlay = Some(Box::new(Overlay { metadata, ..Overlay::default() }));
+    Arc::new(batch)
+}
+
+/// `createEventBulkMeta` of Filebeat 7.17.29.
+#[tokio::test]
+async fn an_event_says_itself_what_is_done_with_it() {
+    for (compat, metadata, want, lines) in [
+        ("8", serde_json::json!({"op_type": "index"}), r#"{"index":{"_index":"i"}}"#, 2),
+        ("8", serde_json::json!({"op_type": "index", "_id": "1"}), r#"{"index":{"_index":"i","_id":"1"}}"#, 2),
+        ("7", serde_json::json!({"op_type": "create"}), r#"{"create":{"_index":"i"}}"#, 2),
+        ("8", serde_json::json!({"op_type": "delete", "_id": "1"}), r#"{"delete":{"_index":"i","_id":"1"}}"#, 1),
+        ("8", serde_json::json!({"op_type": "update"}), r#"{"create":{"_index":"i"}}"#, 2),
+        ("5.6", serde_json::json!({"op_type": "delete"}), r#"{"index":{"_index":"i","_type":"doc"}}"#, 2),
+    ] {
+        let server = Server::start(vec![]).await;
+        let case = Case { compat, ..Case::new(&server, with_metadata(&metadata)) }.set("index: i");
+        assert_eq!(case.run().await, [Fate::Acked]);
+        let seen = server.seen().remove(0);
+        assert_eq!((seen.lines[0].as_str(), seen.lines.len()), (want, lines), "{compat}");
+    }
+    let server = Server::start(vec![]).await;
+    let fates = Case::new(&server, with_metadata(&serde_json::json!({"op_type": "delete"}))).run().await;
+    let field = Some("@metadata._id".to_owned());
+    assert_eq!(fates, [Fate::Dropped(Drop { kind: DropKind::Unencodable, type_name: "missing_field".into(), field })]);
+    assert!(server.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_second_deletion_finds_nothing() {
+    let delete = || with_metadata(&serde_json::json!({"op_type": "delete", "_id": "1"}));
+    for (answers, want) in
+        [(vec![(404, "")], Fate::Dropped(rejected(404, "", None))), (vec![(503, ""), (404, "")], Fate::Duplicate)]
+    {
+        let server = Server::start(answers.iter().map(|a| Step::reply(200, &items(&[*a]))).collect()).await;
+        assert_eq!(Case::new(&server, delete()).run().await, [want]);
+    }
+}
+
 #[tokio::test]
 async fn url_headers_and_names() {
     let server = Server::start(vec![]).await;
