@@ -24,7 +24,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
     }
     let shipper = Shipper::named("pillion")?;
     let mut broker = Broker::start()?;
-    for compression in ["none", "gzip", "snappy", "lz4"] {
+    for compression in ["none", "gzip", "snappy", "lz4", "zstd"] {
         score.case(compression, || at(&shipper, |stage| compressed(stage, &broker, compression)));
     }
     score.case("keys", || at(&shipper, |stage| keys(stage, &broker)));

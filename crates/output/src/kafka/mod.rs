@@ -172,7 +172,7 @@ fn compression(s: &Section<'_>) -> Result<Compression, Error> {
         Some("none") => Ok(Compression::None),
         Some("snappy") => Ok(Compression::Snappy),
         Some("lz4") => Ok(Compression::Lz4),
-        Some("zstd") => Err(s.error("compression", "zstd isn't there yet", "use lz4, snappy or gzip")),
+        Some("zstd") => Ok(Compression::Zstd),
         _ => Ok(u8::try_from(level).ok().and_then(Level::new).map_or(Compression::None, Compression::Gzip)),
     }
 }

@@ -9,6 +9,7 @@
 use std::io::Write;
 
 use pillion_deflate::{Compressor, Container, Level};
+use ruzstd::encoding::CompressionLevel;
 
 /// How batches are compressed (`compression`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,7 @@ pub(super) enum Compression {
     Gzip(Level),
     Snappy,
     Lz4,
+    Zstd,
 }
 
 /// The bytes before the records.
@@ -152,6 +154,10 @@ fn compress(how: Compression, records: &[u8], out: &mut Vec<u8>) -> i16 {
                 return 3;
             }
         }
+        Compression::Zstd => {
+            out.extend_from_slice(&ruzstd::encoding::compress_to_vec(records, CompressionLevel::Fastest));
+            return 4;
+        }
     }
     out.extend_from_slice(records);
     0
@@ -249,6 +255,26 @@ pub(super) mod tests {
         }
     }
 
+    /// The encoder is young: whatever it is given comes back, also over several of its blocks.
+    #[test]
+    fn zstd_gives_back_whatever_it_is_given() {
+        let mut noise = 1_u32;
+        let mut next = || {
+            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (noise >> 24) as u8
+        };
+        let random: Vec<u8> = (0..300_000).map(|_| next()).collect();
+        let lines = b"2026-11-29T02:00:00Z INFO a line that comes again, and again\n".repeat(20_000);
+        let mixed: Vec<u8> = random.chunks(100).flat_map(|part| [part, b"the same between them"].concat()).collect();
+        for text in [&b""[..], b"x", &random, &lines, &mixed, &vec![0; 1 << 20]] {
+            let mut packed = Vec::new();
+            assert_eq!(compress(Compression::Zstd, text, &mut packed), 4);
+            let mut out = Vec::new();
+            std::io::copy(&mut ruzstd::decoding::StreamingDecoder::new(&packed[..]).unwrap(), &mut out).unwrap();
+            assert!(out == text && packed.len() < text.len() + 200, "{} bytes as {}", text.len(), packed.len());
+        }
+    }
+
     #[test]
     fn compressed_records_come_back() {
         let value = b"a line again and again ".repeat(50);
@@ -259,7 +285,7 @@ pub(super) mod tests {
         };
         let plain = batch(Compression::None);
         let gzip = Compression::Gzip(Level::new(4).unwrap());
-        for (how, bits) in [(gzip, 1), (Compression::Snappy, 2), (Compression::Lz4, 3)] {
+        for (how, bits) in [(gzip, 1), (Compression::Snappy, 2), (Compression::Lz4, 3), (Compression::Zstd, 4)] {
             let packed = batch(how);
             assert_eq!((packed[22], packed.len() < plain.len() / 4), (bits, true), "{how:?}");
             let body = &packed[HEAD..];
@@ -268,6 +294,10 @@ pub(super) mod tests {
                 Compression::Snappy => out = snap::raw::Decoder::new().decompress_vec(body).unwrap(),
                 Compression::Lz4 => {
                     std::io::copy(&mut lz4_flex::frame::FrameDecoder::new(body), &mut out).unwrap();
+                }
+                Compression::Zstd => {
+                    let mut unpacked = ruzstd::decoding::StreamingDecoder::new(body).unwrap();
+                    std::io::copy(&mut unpacked, &mut out).unwrap();
                 }
                 _ => assert_eq!(body[..2], [0x1f, 0x8b]),
             }

@@ -334,7 +334,6 @@ fn options_as_people_write_them() {
         (" hosts: [a]\n topic: t\n username: u", "no password"),
         (" hosts: [a]\n topic: t\n password: p", "no user"),
         (" hosts: [a]\n topic: t\n username: u\n password: p\n sasl.mechanism: GSSAPI", "mechanism"),
-        (" hosts: [a]\n topic: t\n compression: zstd", "zstd"),
         (" hosts: [a]\n topic: t\n version: new", "not a version"),
     ] {
         let said = options(yaml).unwrap_err();
