@@ -94,7 +94,11 @@ impl Kind {
         match self {
             Kind::Elasticsearch5 => {}
             Kind::Elasticsearch7 => all.push("node.roles=master,data,ingest".into()),
-            Kind::Elasticsearch8 => all.extend(["discovery.type=single-node".into(), "cluster.name=e2e".into()]),
+            // Since 8 indices can be deleted by their full names alone, unless this is said.
+            Kind::Elasticsearch8 => all.extend(
+                ["discovery.type=single-node", "cluster.name=e2e", "action.destructive_requires_name=false"]
+                    .map(str::to_owned),
+            ),
             Kind::OpenSearch2 | Kind::OpenSearch3 => all.push("node.roles=cluster_manager,data,ingest".into()),
         }
         all
