@@ -104,7 +104,7 @@ impl Config {
     }
 
     /// Reads one text as `filebeat.yml`, without other files, flags or environment; `path.home` is
-    /// `/usr/share/filebeat`. For tests.
+    /// `/usr/share/filebeat`. For tests, and for the options of a processor that a script makes.
     ///
     /// # Errors
     /// As [`Config::load`].

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::compat::Compat;
 use crate::config::Config;
 use crate::error::Error;
+use crate::keystore::Strict;
 use crate::secrets::is_secret;
 use crate::suggest::nearest;
 use crate::tree::{Map, Node, Value};
@@ -30,6 +31,11 @@ impl<'a> Section<'a> {
     pub(crate) fn new(config: &'a Config, node: &'a Node, path: String) -> Section<'a> {
         node.take();
         Section { config, node, path }
+    }
+
+    /// By which rule files that it names are safe.
+    pub fn strict(&self) -> Strict {
+        self.config.strict()
     }
 
     /// The whole name, such as `filebeat.inputs.0.close`; empty for the root.

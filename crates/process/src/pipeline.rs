@@ -163,7 +163,7 @@ impl Pipeline {
 }
 
 /// Runs one step; an error was said already.
-fn run(step: &Step, doc: &mut Doc<'_>) -> Result<Done, String> {
+pub(crate) fn run(step: &Step, doc: &mut Doc<'_>) -> Result<Done, String> {
     match step {
         Step::Do { name, when, action } => {
             if when.as_ref().is_some_and(|when| !when.check(doc)) {

@@ -12,7 +12,10 @@ use rquickjs::context::EvalOptions;
 use rquickjs::{CatchResultExt, CaughtError, Context, Ctx, Function, Object, Runtime};
 use serde_json::Value;
 
+use super::host::{self, At, Host};
+
 const PRELUDE: &str = include_str!("prelude.js");
+const MODULES: &str = include_str!("modules.js");
 /// The most memory of an engine, in bytes.
 const MEMORY: usize = 32 << 20;
 /// The most stack of a script, in bytes.
@@ -32,6 +35,7 @@ pub(super) struct Engine {
     /// When the call at hand is interrupted, in nanoseconds of the monotonic clock.
     until: Arc<AtomicU64>,
     timeout: Duration,
+    host: Arc<Host>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -42,7 +46,12 @@ impl std::fmt::Debug for Engine {
 
 impl Engine {
     /// Evaluates the texts, each with its file's name, then `register(params)` and `test()`.
-    pub(super) fn load(sources: &[Text], params: Option<&Value>, timeout: Duration) -> Result<Engine, String> {
+    pub(super) fn load(
+        sources: &[Text],
+        params: Option<&Value>,
+        timeout: Duration,
+        host: Host,
+    ) -> Result<Engine, String> {
         let failed = |e: rquickjs::Error| format!("the JavaScript engine can't be made: {e}");
         let runtime = Runtime::new().map_err(failed)?;
         runtime.set_memory_limit(MEMORY);
@@ -51,9 +60,11 @@ impl Engine {
         let (clock, deadline) = (Arc::clone(&world.clock), Arc::clone(&until));
         runtime.set_interrupt_handler(Some(Box::new(move || clock.mono().0 > deadline.load(Ordering::Relaxed))));
         let context = Context::full(&runtime).map_err(failed)?;
-        let engine = Engine { context, world, until, timeout };
+        let engine = Engine { context, world, until, timeout, host: Arc::new(host) };
         engine.call(|ctx| {
-            let api: Object<'_> = ctx.eval_with_options(PRELUDE, options("prelude.js"))?;
+            let modules: Function<'_> = ctx.eval_with_options(MODULES, options("modules.js"))?;
+            let prelude: Function<'_> = ctx.eval_with_options(PRELUDE, options("prelude.js"))?;
+            let api: Object<'_> = prelude.call((host::object(ctx, &engine.host)?, modules))?;
             ctx.globals().prop(API, rquickjs::object::Property::from(api))
         })?;
         for (name, text) in sources {
@@ -93,7 +104,8 @@ impl Engine {
     }
 
     /// What `process` threw, and what it left of the event; an error when that can't be told.
-    pub(super) fn process(&mut self, event: &str) -> (Option<String>, Result<Value, String>) {
+    pub(super) fn process(&mut self, event: &str, at: At) -> (Option<String>, Result<Value, String>) {
+        self.host.look_at(at);
         let thrown = match self.call::<String>(|ctx| api(ctx, "start")?.call((event,))) {
             Ok(thrown) => Some(thrown).filter(|thrown| !thrown.is_empty()),
             Err(why) => Some(why),

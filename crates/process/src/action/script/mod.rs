@@ -3,28 +3,28 @@
 //! Comes in: a script in the configuration or in files, then events. Goes out: the same, as the script leaves them.
 //!
 //! Always holds: a script has an engine of its own, with a bound on its memory, its stack and its time, and neither files
-//! nor a network; events see it one after another. What a script throws is added to the event, which passes. A number that
+//! nor a network, but for the nameservers of a `DNS` that it makes; events see it one after another. What a script throws is added to the event, which passes. A number that
 //! a script leaves alone stays as it was, beyond the 53 bits that JavaScript has too.
 //! Tested below. Why it is a cargo feature: docs/decisions/script.md.
 
 mod engine;
+mod host;
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use pillion_config::{Error, Section};
+use pillion_config::{Error, Section, further_text};
 use pillion_world::World;
 use serde_json::{Map, Value, json};
 
 use crate::action::{Action, Done, required, tag};
 use crate::doc::Doc;
 use engine::{Engine, Text};
+use host::{At, Host};
 
 /// How long a script may take for one event without `timeout`: one that never ends must not hold up the files.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// The largest script file.
-const FILE_BYTES: usize = 1 << 20;
 
 #[derive(Debug)]
 struct Script {
@@ -35,8 +35,9 @@ struct Script {
 impl Action for Script {
     fn run(&self, doc: &mut Doc<'_>) -> Result<Done, String> {
         let before = Seen::of(doc);
+        let at = At { id: Some(doc.id()), read_ms: doc.read_ms(), replayed: doc.is_replayed() };
         let (thrown, after) =
-            self.engine.lock().unwrap_or_else(PoisonError::into_inner).process(&before.to_json().to_string());
+            self.engine.lock().unwrap_or_else(PoisonError::into_inner).process(&before.to_json().to_string(), at);
         let mut cancelled = false;
         let thrown = match after {
             Ok(after) => {
@@ -133,7 +134,7 @@ pub(super) fn read(s: &Section<'_>) -> Result<Box<dyn Action>, Error> {
     let params = s.json("params")?.filter(|params| params.as_object().is_some_and(|map| !map.is_empty()));
     // Names for logs and metrics, and a number of sessions of which there is one here.
     let _ = (s.str("tag")?, s.str("id")?, s.usize("max_cached_sessions")?);
-    let engine = Engine::load(&sources, params.as_ref(), timeout)
+    let engine = Engine::load(&sources, params.as_ref(), timeout, Host::new(s.compat()))
         .map_err(|why| s.error(key, why, "correct the script; docs/processors.md says what it may use"))?;
     let tag_on_exception = s.str("tag_on_exception")?.unwrap_or_else(|| "_js_exception".to_owned());
     Ok(Box::new(Script { engine: Mutex::new(engine), tag_on_exception }))
@@ -154,17 +155,17 @@ fn sources(s: &Section<'_>) -> Result<(&'static str, Vec<Text>), Error> {
     }
 }
 
-/// A script's file; a relative name lies below `path.config`.
+/// A script's file; a relative name lies below `path.config`. As with the configuration itself, others mustn't be able to
+/// write it.
 fn load(s: &Section<'_>, key: &str, name: &str) -> Result<Text, Error> {
     if name.contains(['*', '?', '[']) {
         return Err(s.error(key, format!("`{name}` is a pattern"), "name each file in `files`, in order"));
     }
     let path = s.paths().config.join(Path::new(name));
-    let bytes = World::real().fs.read(&path, FILE_BYTES).map_err(|e| {
-        s.error(key, format!("{}: {e}", path.display()), "check the name; relative ones lie below path.config")
-    })?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| s.error(key, format!("{} isn't UTF-8", path.display()), "write it in UTF-8"))?;
+    let remedy = "check the name; relative ones lie below path.config";
+    let found = further_text(&*World::real().fs, &path, s.strict());
+    let text = found.map_err(|e| s.error(key, e.reason(), e.remedy()))?;
+    let text = text.ok_or_else(|| s.error(key, format!("{}: there is no such file", path.display()), remedy))?;
     Ok((path.display().to_string(), text))
 }
 
@@ -257,6 +258,54 @@ mod tests {
         assert_eq!(got, with(&event(), json!({"p": 7})));
     }
 
+    /// As `module/*/*_test.go` of Filebeat 7.17.29 say.
+    #[test]
+    fn filebeats_modules() {
+        for (body, change) in [
+            (
+                "e.Put('r', [net.isIP('1.2.3.4'), net.isIP('::1'), net.isIP('x'), net.isIPv4('::ffff:1.2.3.4'), net.isIPv6('::1')]);",
+                json!({"r": [4, 6, 0, true, true]}),
+            ),
+            (
+                "e.Put('r', [path.basename('/a/b.c'), path.dirname('/a/b.c'), path.extname('/a.d/b.c'), path.normalize('/a/../b//./c/')]);",
+                json!({"r": ["b.c", "/a", ".c", "/b/c"]}),
+            ),
+            (
+                "e.Put('r', ['', '/', 'a', '..', 'a/'].map((p) => [path.basename(p), path.dirname(p), path.normalize(p)].join(' ')));",
+                json!({"r": [". . .", "/ / /", "a . a", ".. . ..", "a a a"]}),
+            ),
+            (
+                "e.Put('r', [path.win32.basename('C:\\\\a\\\\b.exe'), path.isAbsolute('/a'), path.posix.isAbsolute('a'), path.sep]);",
+                json!({"r": ["b.exe", true, false, "/"]}),
+            ),
+            ("cut.Run(e);", json!({"d": {"k": "t", "v": "t"}})),
+            (
+                "var got = chain.Run(e); e.Put('same', got === e);",
+                json!({"d": {"k": "t", "v": "t"}, "x": {"y": 1}, "f2": 1, "f": null, "same": true}),
+            ),
+            (
+                "e.Put('r', new p.Chain().Add((e) => e.Cancel()).AddFields({fields: {z: 1}}).Build().Run(e));",
+                Value::Null,
+            ),
+            ("try { strict.Run(e); } catch (x) { e.Put('r', String(x).includes('nope')); }", json!({"r": true})),
+            ("console.log('%s: %d %j', 'a', 1, {b: 2}); console.warn('x', 'y'); console.error();", json!({})),
+        ] {
+            let script = format!(
+                "const net = require('net'), path = require('path'), p = require('processor');\n\
+                 const cut = new p.Dissect({{field: 's', tokenizer: '%{{k}}x%{{v}}', target_prefix: 'd'}});\n\
+                 const strict = new p.Convert({{fields: [{{from: 'nope', to: 'n', type: 'long'}}]}});\n\
+                 const chain = new p.Chain().Add(cut).AddFields({{target: 'x', fields: {{y: 1}}}})\n\
+                   .Rename({{fields: [{{from: 'f', to: 'f2'}}]}}).Build();\n\
+                 function process(e) {{ {body} }}"
+            );
+            let mut want = if change.is_null() { change } else { with(&event(), change) };
+            if let Some(map) = want.as_object_mut() {
+                map.retain(|key, value| key != "f" || !value.is_null());
+            }
+            assert_eq!(processed(&step(&script, ""), event()), want, "{body}");
+        }
+    }
+
     #[test]
     fn what_is_wrong_is_refused() {
         for (options, want) in [
@@ -269,7 +318,13 @@ mod tests {
             ("lang: js, source: 'function process(e) {}', params: {a: 1}", "no register function was found"),
             ("lang: js, source: 'function process(e) {} function test() { throw 5; }'", "failed in test() function: 5"),
             ("lang: js, source: 'while (true) {}', timeout: 100ms", TIMED_OUT),
-            ("lang: js, source: 'require(`processor`);'", "no module 'processor'"),
+            ("lang: js, source: 'require(`windows`);'", "no module 'windows'"),
+            ("lang: js, source: 'const p = require(`processor`); new p.Dissect({})'", "dissect: "),
+            ("lang: js, source: 'new (require(`processor`)).AddHostMetadata()'", "put it before the script"),
+            (
+                "lang: js, source: 'const p = require(`processor`); while (true) new p.AddLocale();'",
+                "makes its processors once",
+            ),
             ("lang: js, file: /nonexistent/x.js", "/nonexistent/x.js"),
             ("lang: js, file: '*.js'", "is a pattern"),
         ] {

@@ -1,6 +1,6 @@
 // What a script finds of the event: Filebeat's API. It hands back two functions: the first gives a script an event (as JSON)
-// and says what it threw, the second says what became of the event.
-(function () {
+// and says what it threw, the second says what became of the event. `host` and `modules`: see modules.js.
+(function (host, modules) {
   "use strict";
   const { parse, stringify } = JSON;
   const own = Object.prototype.hasOwnProperty;
@@ -99,7 +99,10 @@
     if (given.length !== count) throw new Error(what);
   }
 
+  const states = new WeakMap();
+
   function make(event, state) {
+    states.set(event, state);
     event.fields = state.fields;
     event.Get = function (key) {
       if (key === undefined) return state.fields;
@@ -137,14 +140,17 @@
     make(this, { fields, metadata: {}, time: new Date(0), cancelled: false });
   };
 
+  const known = modules(host, states, need);
+  globalThis.console = known.console;
   globalThis.require = function (name) {
-    throw new Error("there is no module '" + name + "' in Pillion: write what it does in the script, or as a processor");
+    if (has(known, name)) return known[name];
+    throw new Error("there is no module '" + name + "': known are " + Object.keys(known).join(", "));
   };
 
   // What was thrown, and where: the first place in the script's own text.
   function said(thrown) {
     const stack = thrown instanceof Error ? String(thrown.stack).split("\n") : [];
-    const place = stack.map((line) => line.trim()).find((line) => line.startsWith("at ") && !/prelude|native/.test(line));
+    const place = stack.map((line) => line.trim()).find((line) => line.startsWith("at ") && !/prelude|modules|native/.test(line));
     return String(thrown) + (place ? " " + place : "");
   }
 
@@ -171,4 +177,4 @@
       return stringify({ fields, metadata, time, cancelled });
     },
   });
-})();
+})
