@@ -75,6 +75,7 @@ fn assemble_one(config: &Config, strict: bool, needs_input: bool, mine: &Mine<'_
     let providers = providers_of(config).map_err(&mut keep).ok();
     let output = AnyOptions::from_root(&root).map_err(&mut keep).ok();
     let name = root.str("name").map_err(&mut keep).ok();
+    precision(&root).unwrap_or_else(&mut keep);
     let sharing = Sharing::from_root(&root).map_err(&mut keep).ok();
     let monitoring = Settings::from_root(&root).map_err(&mut keep).ok();
     if let (Some(watch), Some(engine), Some(sharing)) = (&more.watch, &engine, &sharing) {
@@ -117,6 +118,22 @@ fn assemble_one(config: &Config, strict: bool, needs_input: bool, mine: &Mine<'_
             })
         }
         _ => Err(errors),
+    }
+}
+
+/// `timestamp.precision`: an event's time has milliseconds, whether it was read or stands in the line.
+fn precision(root: &Section<'_>) -> Result<(), Error> {
+    const KEY: &str = "timestamp.precision";
+    if root.compat() == Compat::V5 {
+        return Ok(());
+    }
+    match root.choice(KEY, &["millisecond", "microsecond", "nanosecond"])? {
+        None | Some("millisecond") => Ok(()),
+        Some(_) => Err(root.error(
+            KEY,
+            "the times of events have milliseconds: finer digits, as of a container's lines, would be cut off",
+            "write `millisecond` or take it out; where lines with the same time must keep their order, sort by log.offset as well",
+        )),
     }
 }
 

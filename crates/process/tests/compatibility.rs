@@ -18,7 +18,7 @@ Every option that Filebeat 5.6 to 9 has, and what becomes of it here. This page 
 itself reads its configuration by, and a test holds it against them; `WRITE=1 cargo test -p pillion-process --test
 compatibility` writes it.
 
-- **works**: it does what it does in Filebeat.
+- **works**: it does what it does in Filebeat; a single value that can't is refused likewise.
 - **refused**: what is delivered would differ; the configuration is refused with the position, this reason and a remedy.
 - **harmless**: nothing is lost without it; that is said once, at the start.
 

@@ -29,7 +29,7 @@ pub(super) const GENERAL: &[Row] = &[
     Row("processors", ALL, T),
     Row("max_procs", ALL, H("the few threads there are don't depend on it")),
     Row("gc_percent", NEW, H("there is no garbage collector")),
-    Row("timestamp.precision", NEW, R("time stamps have milliseconds")),
+    Row("timestamp.precision", NEW, T),
     Row("queue_size", "5", H(BATCHES)),
     Row("bulk_queue_size", "5", H(BATCHES)),
     Row("refresh_topology_freq", "5", H(TOPOLOGY)),
