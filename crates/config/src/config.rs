@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::compat::Compat;
 use crate::error::Diagnostic;
 use crate::keystore::{Keystore, Strict};
+use crate::modules::About;
 use crate::paths::Paths;
 use crate::section::Section;
 use crate::tree::{Node, Value};
@@ -20,6 +21,10 @@ pub struct Config {
     pub(crate) compat: Compat,
     pub(crate) compat_reason: String,
     pub(crate) agent_version: String,
+    /// What filesets of modules are made with.
+    pub(crate) modules: About,
+    /// `filebeat.modules` as it is written, for the export.
+    pub(crate) modules_written: Option<Node>,
     /// What further files are read with.
     pub(crate) reading: Arc<Reading>,
     warnings: Mutex<Vec<Diagnostic>>,
@@ -44,6 +49,8 @@ impl Config {
             compat: Compat::V8,
             compat_reason: String::new(),
             agent_version: String::new(),
+            modules: About::default(),
+            modules_written: None,
             reading: Arc::new(Reading {
                 env: BTreeMap::new(),
                 keystore: None,

@@ -4,6 +4,7 @@
 //! Tested in `tests/export.rs`.
 
 use crate::config::Config;
+use crate::modules::modules_of;
 use crate::secrets::{MASK, is_secret, mask_text};
 use crate::tree::{Node, Value};
 use crate::value::{show_float, yaml_plain};
@@ -12,7 +13,11 @@ impl Config {
     /// The configuration as YAML. `reveal`: show secrets too.
     pub fn export(&self, reveal: bool) -> String {
         let mut out = String::new();
-        write_map_or_list(&mut out, &self.root, "", 0, reveal);
+        let mut root = self.root.clone();
+        if let (Some(list), Some(written)) = (modules_of(&mut root), &self.modules_written) {
+            *list = written.clone();
+        }
+        write_map_or_list(&mut out, &root, "", 0, reveal);
         out
     }
 }

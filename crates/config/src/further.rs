@@ -1,7 +1,8 @@
-//! Further files that hold inputs: `filebeat.config.inputs` (5.6: `filebeat.config.prospectors`, and `filebeat.config_dir`).
+//! Further files that hold inputs: `filebeat.config.inputs` and `filebeat.config.modules` (5.6: `filebeat.config.prospectors`, and
+//! `filebeat.config_dir`).
 //!
 //! Comes in: the section that names them; the text of one such file. Goes out: where they lie ([`Further`]), and each as a
-//! [`Config`] of its own, in which its inputs stand under `filebeat.inputs` (5.6: `filebeat.prospectors`).
+//! [`Config`] of its own, in which its inputs stand under `filebeat.inputs` or `filebeat.modules` (5.6: `filebeat.prospectors`).
 //!
 //! Always holds: a file that others may write isn't read, as the main file; variables mean what they mean there, the
 //! folders `${path.*}` included; the dialect is that of the main file. Each value keeps its place in its own file.
@@ -28,6 +29,8 @@ use crate::yaml;
 pub enum Form {
     /// A list of inputs.
     List,
+    /// A list of modules.
+    Modules,
     /// A whole configuration, of which only the inputs count.
     Whole,
 }
@@ -54,12 +57,15 @@ impl Config {
     /// An option that is wrong.
     pub fn further(&self) -> Result<Vec<Further>, Error> {
         let (root, v5) = (self.root(), self.compat() == Compat::V5);
-        let keys: &[&'static str] =
-            if v5 { &["filebeat.config.prospectors", "filebeat.config.inputs"] } else { &["filebeat.config.inputs"] };
+        let keys: [(&'static str, Form); 2] = if v5 {
+            [("filebeat.config.prospectors", Form::List), ("filebeat.config.inputs", Form::List)]
+        } else {
+            [("filebeat.config.inputs", Form::List), ("filebeat.config.modules", Form::Modules)]
+        };
         let mut found = Vec::new();
-        for key in keys {
+        for (key, form) in keys {
             if let Some(section) = root.section(key)? {
-                found.extend(self.of_section(&section, key)?);
+                found.extend(self.of_section(&section, key, form)?);
             }
         }
         if v5 && let Some(folder) = root.str("filebeat.config_dir")?.filter(|folder| !folder.is_empty()) {
@@ -69,13 +75,16 @@ impl Config {
         Ok(found)
     }
 
-    fn of_section(&self, section: &Section<'_>, key: &'static str) -> Result<Option<Further>, Error> {
+    fn of_section(&self, section: &Section<'_>, key: &'static str, form: Form) -> Result<Option<Further>, Error> {
         if !section.is_on("enabled")? {
             section.ignore();
             return Ok(None);
         }
         let Some(pattern) = section.str("path")?.filter(|path| !path.is_empty()) else {
-            let remedy = "name them, such as `path: ${path.config}/inputs.d/*.yml`";
+            let remedy = match form {
+                Form::Modules => "name them, such as `path: ${path.config}/modules.d/*.yml`",
+                _ => "name them, such as `path: ${path.config}/inputs.d/*.yml`",
+            };
             return Err(section.error("path", "it isn't said which files hold further inputs", remedy));
         };
         let every = section.duration("reload.period")?.unwrap_or(Duration::from_secs(10));
@@ -84,7 +93,7 @@ impl Config {
             return Err(section.error("reload.period", "a time span of 0 isn't possible here", remedy));
         }
         let reload = section.bool("reload.enabled")?.unwrap_or(false).then_some(every);
-        Ok(Some(Further { key, pattern: self.place(&pattern), folder: false, form: Form::List, reload }))
+        Ok(Some(Further { key, pattern: self.place(&pattern), folder: false, form, reload }))
     }
 
     /// An absolute path; a relative one is meant from `path.config` on.
@@ -113,7 +122,8 @@ impl Config {
         let at = At::new(&source, 1, 1, 1);
         let own = match form {
             Form::Whole => yaml::parse(&source)?,
-            Form::List => under(&["filebeat", self.list()], list_of(yaml::parse_any(&source)?)?, &at),
+            Form::List => under(&["filebeat", self.list()], list_of(yaml::parse_any(&source)?, form)?, &at),
+            Form::Modules => under(&["filebeat", "modules"], list_of(yaml::parse_any(&source)?, form)?, &at),
         };
         let mut root = self.folders(&at);
         merge(&mut root, own);
@@ -124,6 +134,8 @@ impl Config {
         config.compat = self.compat;
         config.compat_reason.clone_from(&self.compat_reason);
         config.agent_version.clone_from(&self.agent_version);
+        config.modules.clone_from(&self.modules);
+        config.expand_modules();
         Ok(config)
     }
 
@@ -164,10 +176,16 @@ pub fn further_text(fs: &dyn Fs, path: &Path, strict: Strict) -> Result<Option<S
 }
 
 /// The list that a file consists of; an empty file is an empty list.
-fn list_of(node: Node) -> Result<Node, Error> {
+fn list_of(node: Node, form: Form) -> Result<Node, Error> {
     match &node.value {
         Value::List(_) => Ok(node),
         Value::Map(map) if map.entries.is_empty() => Ok(Node::new(Value::Null, &node.at)),
+        _ if form == Form::Modules => Err(Error::at(
+            &node.at,
+            "",
+            "a file of modules is a list of them",
+            "begin each module with `- module: `, such as `- module: nginx`, without `filebeat.modules:` above them",
+        )),
         _ => Err(Error::at(
             &node.at,
             "",

@@ -1,6 +1,6 @@
-//! `filebeat.config.modules`: the section that names the files of modules.
+//! `filebeat.config.modules` of Filebeat 6: the section that names the files of modules.
 //!
-//! These aren't read, but the file that Filebeat is installed with always has such a section, and with no module enabled
+//! These aren't read, but the file that it is installed with always has such a section, and with no module enabled
 //! it names nothing. So: comes in the tree, goes out the same with the section taken when its pattern names no file. What
 //! is left shows up in [`crate::Config::leftovers`].
 //! Tested in `tests/load.rs`.

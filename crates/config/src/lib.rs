@@ -5,7 +5,8 @@
 //!
 //! The way of a text: `yaml` (positions, dotted keys) → `load` (layers of files, `-E` and flags, merged by `tree`) →
 //! `expand` (variables, their values read by `value`) → `compat` (the dialect) → `section` (typed reading) →
-//! `leftovers` (what nobody took, told by the table in `options`). `further`: files beside it that hold inputs.
+//! `leftovers` (what nobody took, told by the table in `options`). `modules`: what Filebeat's modules stand for.
+//! `further`: files beside it that hold inputs.
 //!
 //! Always holds: no option is ignored in silence; no message shows a secret; what any text may cost is bounded.
 //! Tested by the tables in `tests/`, by properties, and by the fuzz target `config` (see [`check`]).
@@ -21,6 +22,7 @@ mod includes;
 mod keystore;
 mod leftovers;
 mod load;
+mod modules;
 mod options;
 mod paths;
 mod secrets;

@@ -12,12 +12,13 @@ use std::sync::Arc;
 
 use pillion_world::{FileKind, Fs, World};
 
-use crate::compat;
+use crate::compat::{self, Compat};
 use crate::config::{Config, Reading};
 use crate::error::Error;
 use crate::expand::{Names, expand, expand_one};
 use crate::includes;
 use crate::keystore::{Keystore, Strict};
+use crate::modules;
 use crate::paths::{Paths, defaults};
 use crate::section::Section;
 use crate::source::{At, Source};
@@ -141,9 +142,11 @@ fn finish(
     config.paths = paths(&config.root())?;
     config.root().str("keystore.path")?;
     compat::decide(&mut config, fs)?;
-    if let Some(fs) = fs {
+    if let Some(fs) = fs.filter(|_| config.compat == Compat::V5) {
         includes::take_empty(&config.root, &config.paths.config, fs);
     }
+    config.modules = modules::about(&config, fs)?;
+    config.expand_modules();
     let strict = real.map_or(Strict { perms: false, euid: 0 }, |(_, strict)| strict);
     config.reading = Arc::new(Reading { env: env.clone(), keystore, strict, files });
     Ok(config)

@@ -61,7 +61,7 @@ pub(crate) struct Scope<'p> {
 impl<'p> Scope<'p> {
     /// Finds the scope of a path; an input's depends on its type, which stands in the tree.
     pub(crate) fn of(root: &Node, path: &'p str) -> Scope<'p> {
-        if let Some((at, rest)) = below_item(path, &["filebeat.inputs.", "filebeat.prospectors."]) {
+        if let Some((at, rest)) = input_at(path) {
             let kind = input_type(root, at);
             let ssl = rest.strip_prefix("ssl.").or_else(|| rest.strip_prefix("protocol.tcp.ssl."));
             if let Some(ssl) = ssl.filter(|_| inputs::WITH_TLS.contains(&kind)) {
@@ -102,11 +102,13 @@ impl<'p> Scope<'p> {
                 Match::No => {}
             }
         }
+        // What another dialect refuses as a whole may be a section here.
+        let is_here = |key: &str| self.rows().any(|row| row.0 == key && row.1.contains(here));
         match best {
             Some(row) if row.1.contains(here) => Found::Known(row.2),
-            Some(row) => Found::Elsewhere(row.1),
-            None if section => Found::Section,
-            None => Found::Unknown,
+            Some(row) if !is_here(row.0) => Found::Elsewhere(row.1),
+            _ if section => Found::Section,
+            _ => Found::Unknown,
         }
     }
 
@@ -130,7 +132,7 @@ impl<'p> Scope<'p> {
 
 /// Where else an unknown input option is known: the name of that input type.
 pub(crate) fn other_input(root: &Node, path: &str, compat: Compat) -> Option<&'static str> {
-    let (at, rest) = below_item(path, &["filebeat.inputs.", "filebeat.prospectors."])?;
+    let (at, rest) = input_at(path)?;
     let own = input_type(root, at);
     let types = inputs::TYPES.iter().copied();
     types.filter(|name| *name != own).find(|name| {
@@ -167,6 +169,18 @@ fn matches(row: &Row, path: &str) -> Match {
         (Some(_), Fate::Taken) => Match::No,
         _ => Match::Covers,
     }
+}
+
+/// Where an option's input is, and the option below it: `filebeat.inputs.3`, `filebeat.modules.0.access.input`.
+fn input_at(path: &str) -> Option<(&str, &str)> {
+    let listed = below_item(path, &["filebeat.inputs.", "filebeat.prospectors."]);
+    let of_a_fileset = || {
+        let mut dots = path.match_indices('.').map(|(at, _)| at).skip(3);
+        let (fileset, input) = (dots.next()?, dots.next()?);
+        let inside = path.starts_with("filebeat.modules.") && &path[fileset..input] == ".input";
+        inside.then(|| (&path[..input], &path[input + 1..]))
+    };
+    listed.or_else(of_a_fileset)
 }
 
 /// `filebeat.inputs.3.close.inactive` → (`filebeat.inputs.3`, `close.inactive`).

@@ -44,6 +44,13 @@ fn which_files_there_are() {
             vec![list(inputs, &format!("{home}/x"), Some(60))],
         ),
         (
+            "filebeat.config.modules: {path: '${path.config}/modules.d/*.yml', reload.enabled: true}",
+            vec![Further {
+                form: Form::Modules,
+                ..list("filebeat.config.modules", &format!("{home}/modules.d/*.yml"), Some(10))
+            }],
+        ),
+        (
             "filebeat.config: {prospectors: {path: /p, reload.period: 3s}}\nfilebeat.config_dir: conf",
             vec![
                 list("filebeat.config.prospectors", "/p", None),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use pillion_config::{Compat, Error, Section};
 use pillion_event::{InputDesc, InputKind};
 use pillion_process::{Processors, Steps};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::net::Listen;
 use crate::parse::{Chain, ChainOptions, Pattern};
@@ -57,7 +57,7 @@ pub fn specs(globals: &Section<'_>, root: &Section<'_>, before: &[&InputSpec]) -
     Ok(specs)
 }
 
-/// The sections of the enabled inputs of a configuration.
+/// The sections of the enabled inputs of a configuration, those of modules behind the others.
 ///
 /// # Errors
 /// As [`specs`].
@@ -71,7 +71,35 @@ pub fn sections<'a>(root: &Section<'a>) -> Result<Vec<Section<'a>>, Error> {
             section.ignore();
         }
     }
+    if root.compat() != Compat::V5 {
+        for module in root.sections("filebeat.modules")? {
+            of_module(&module, &mut enabled)?;
+        }
+    }
     Ok(enabled)
+}
+
+/// The inputs of a module's filesets.
+fn of_module<'a>(module: &Section<'a>, enabled: &mut Vec<Section<'a>>) -> Result<(), Error> {
+    if !module.bool("enabled")?.unwrap_or(true) {
+        module.ignore();
+        return Ok(());
+    }
+    module.str("module")?;
+    for name in module.keys().filter(|name| !["module", "enabled", "path"].contains(name)) {
+        let Some(fileset) = module.section(name)? else { continue };
+        if !fileset.bool("enabled")?.unwrap_or(true) {
+            fileset.ignore();
+            continue;
+        }
+        let Some(input) = fileset.section("input")? else { continue };
+        if input.bool("enabled")?.unwrap_or(true) {
+            enabled.push(input);
+        } else {
+            input.ignore();
+        }
+    }
+    Ok(())
 }
 
 /// What a configuration says of all files together (`pillion.files.*`). `files`: how many the process may have open
@@ -203,7 +231,8 @@ fn desc(s: &Section<'_>, kind: InputKind, globals: &Globals) -> Result<InputDesc
     let mut tags: Vec<String> = marked.then(|| "take_over".to_owned()).into_iter().collect();
     tags.extend(globals.tags.iter().cloned());
     tags.extend(s.strings("tags")?);
-    let (mut fields, mut root_fields) = (Map::new(), Map::new());
+    let (service_type, mut root_fields) = if v5 { (None, Map::new()) } else { of_fileset(s)? };
+    let mut fields = Map::new();
     let under_root = s.bool("fields_under_root")?.unwrap_or(false);
     let own = object(s, "fields")?;
     merge(if globals.under_root { &mut root_fields } else { &mut fields }, globals.fields.clone());
@@ -218,9 +247,26 @@ fn desc(s: &Section<'_>, kind: InputKind, globals: &Globals) -> Result<InputDesc
         root_fields,
         pipeline: s.str("pipeline")?.filter(|p| !p.is_empty()),
         index: if v5 { None } else { s.str("index")?.filter(|i| !i.is_empty()) },
-        service_type: None,
+        service_type,
         document_type: if v5 { s.str("document_type")?.unwrap_or_else(|| "log".to_owned()) } else { "log".to_owned() },
     })
+}
+
+/// What the events of a module's fileset say of it: `service.type`, and `event` and `fileset`.
+fn of_fileset(s: &Section<'_>) -> Result<(Option<String>, Map<String, Value>), Error> {
+    let text = |key: &str| Ok::<_, Error>(s.str(key)?.filter(|text| !text.is_empty()));
+    let (module, fileset) = (text("_module_name")?, text("_fileset_name")?);
+    let mut fields = Map::new();
+    if let Some(module) = &module {
+        let dataset = fileset.as_ref().map(|fileset| json!({"dataset": format!("{module}.{fileset}")}));
+        let mut event = dataset.and_then(|dataset| dataset.as_object().cloned()).unwrap_or_default();
+        event.insert("module".to_owned(), json!(module));
+        fields.insert("event".to_owned(), Value::Object(event));
+    }
+    if let Some(fileset) = fileset {
+        fields.insert("fileset".to_owned(), json!({"name": fileset}));
+    }
+    Ok((text("service.type")?.or(module), fields))
 }
 
 fn object(s: &Section<'_>, key: &str) -> Result<Map<String, Value>, Error> {

@@ -180,7 +180,7 @@ pub(crate) fn server_tls(root: &Section<'_>, inputs: &[InputSpec]) -> Result<Vec
     if keys.is_empty() {
         return Ok(found);
     }
-    for section in root.sections("filebeat.inputs")? {
+    for section in pillion_input::sections(root)? {
         let below = |key: &&String| key.strip_prefix(section.path())?.strip_prefix('.').map(str::to_owned);
         for key in &keys {
             let Some(ssl) = below(key).map(|below| section.section(&below)).transpose()?.flatten() else { continue };
@@ -207,7 +207,8 @@ fn providers_of(config: &Config) -> Result<Vec<Provider>, Error> {
 /// What is wrong with an input that a provider would begin: that input's text is made for the check, so the place is the
 /// provider's.
 fn template_error(config: &Config, provider: usize, e: &Error) -> Error {
-    let key = e.key().strip_prefix("filebeat.inputs.0.").unwrap_or(e.key());
+    let below = |list: &str| e.key().strip_prefix(list);
+    let key = below("filebeat.inputs.0.").or_else(|| below("filebeat.modules.0.")).unwrap_or(e.key());
     let reason = format!("an input that it would begin can't be used: {key}: {}", e.reason());
     config.root().error(&format!("filebeat.autodiscover.providers.{provider}"), reason, e.remedy())
 }

@@ -50,8 +50,10 @@ pub(crate) fn check(config: &Config, provider: &Provider) -> Result<(), Error> {
 
 /// The inputs of a configuration that was made for a container, under the general settings of the whole.
 fn specs(config: &Config, input: &Value) -> Result<Vec<InputSpec>, Error> {
-    // JSON is YAML, and a list of one input is what `filebeat.inputs` takes.
-    let text = json!({"pillion": {"compat": config.compat().name()}, "filebeat": {"inputs": [input]}}).to_string();
+    // JSON is YAML, and a list of one input is what `filebeat.inputs` takes; of one module, `filebeat.modules`.
+    let list = if input.get("module").is_some() { "modules" } else { "inputs" };
+    let own = json!({"compat": config.compat().name(), "modules": {"version": config.modules_version()}});
+    let text = json!({"pillion": own, "filebeat": {list: [input]}}).to_string();
     let own = Config::from_yaml(&text)?;
     // What is refused as a whole, such as a module, is told before what it lacks as an input.
     let specs = pillion_input::specs(&config.root(), &own.root(), &[])
@@ -307,6 +309,17 @@ mod tests {
         assert_eq!(inputs.added.borrow().len(), 3, "one that was gone before it was looked at is read");
         discovery.end_due(Instant::now() + Duration::from_secs(61), &inputs);
         assert!(discovery.started.is_empty());
+    }
+
+    #[test]
+    fn a_template_may_be_a_module() {
+        let config = Config::from_yaml("pillion: {compat: 8, modules.version: 8.1.0}\n").unwrap();
+        let module = json!({"module": "nginx", "access": {"input": {"type": "container", "paths": ["/c/*.log"]}}});
+        let found = specs(&config, &module).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].desc.pipeline.as_deref(), Some("filebeat-8.1.0-nginx-access-pipeline"));
+        assert_eq!(found[0].desc.kind, pillion_event::InputKind::Container);
+        assert!(specs(&config, &json!({"module": "none", "log": {}})).is_err());
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod injecting;
 mod install;
 mod keystore;
 mod lasting;
+mod modules;
 mod monitoring;
 mod receiving;
 mod reload;

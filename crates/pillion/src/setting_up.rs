@@ -14,10 +14,13 @@ use serde_json::Value;
 use crate::assemble::assemble;
 use crate::cli::{Around, Exported, Parts, Task};
 use crate::work::{self, FAILURE};
-use crate::{BAD_CONFIGURATION, complain, keystore, refuse, say};
+use crate::{BAD_CONFIGURATION, complain, keystore, modules, refuse, say};
 
 /// Carries a task out, and returns the exit code.
 pub(crate) fn around(around: &Around) -> u8 {
+    if matches!(around.task, Task::ModulesList | Task::ModulesEnable(_) | Task::ModulesDisable(_)) {
+        return modules::modules(&around.run.load, &around.task);
+    }
     if !matches!(around.task, Task::Setup(_) | Task::Export { .. }) {
         return match keystore::keystore(&around.run.load, &around.task) {
             Ok(text) => say(&text),
@@ -49,7 +52,11 @@ fn setup(config: &Config, parts: Parts) -> u8 {
     let mut report = String::new();
     let mut good = true;
     let absent = [
-        (parts.pipelines, "ingest pipelines", "There are none to load: modules' pipelines come from Filebeat itself"),
+        (
+            parts.pipelines,
+            "ingest pipelines",
+            "Those of modules come from Filebeat itself: `filebeat setup --pipelines --modules NAME`",
+        ),
         (
             parts.dashboards,
             "dashboards and machine learning jobs",

@@ -1,4 +1,4 @@
-//! `keystore`, `export` and `setup`: the real executable.
+//! `keystore`, `modules`, `export` and `setup`: the real executable.
 
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a failing call is a failing test")]
 
@@ -121,4 +121,78 @@ fn set_up_by_hand() {
     assert_eq!(code, 0, "{stdout}{stderr}");
     assert!(stdout.contains("the index template `filebeat-8.19.14` is put"), "{stdout}");
     assert!(stdout.contains("dashboards and machine learning jobs: not set up"), "{stdout}");
+}
+
+const MODULES: &str = "filebeat.config.modules.path: ${path.config}/modules.d/*.yml\noutput.console.enabled: true\n";
+
+/// A folder `modules.d` with these files.
+fn modules(files: &[(&str, &str)]) -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt as _;
+    let tmp = tempfile::tempdir().unwrap();
+    configure(tmp.path(), MODULES);
+    fs::create_dir(tmp.path().join("modules.d")).unwrap();
+    for (name, content) in files {
+        let file = tmp.path().join("modules.d").join(name);
+        fs::write(&file, content).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    tmp
+}
+
+#[test]
+fn modules_are_switched_on_and_off() {
+    let nginx = "- module: nginx\n  access:\n    enabled: true\n    var.paths: [/none/a.log]\n";
+    let files = [("nginx.yml.disabled", nginx), ("redis.yml.disabled", ""), ("system.yml", ""), ("notes.txt", "")];
+    let tmp = modules(&files);
+    for (line, code, out, err) in [
+        ("modules list", 0, "Enabled:\nsystem\n\nDisabled:\nnginx\nredis\n", ""),
+        ("modules enable nginx redis", 0, "Enabled nginx\nEnabled redis\n", ""),
+        ("modules enable nginx", 0, "Module nginx is already enabled\n", ""),
+        ("modules list", 0, "Enabled:\nnginx\nredis\nsystem\n\nDisabled:\n", ""),
+        ("modules disable redis system", 0, "Disabled redis\nDisabled system\n", ""),
+        ("modules disable redis", 0, "Module redis is already disabled\n", ""),
+        (
+            "modules enable system apche nginx",
+            1,
+            "Enabled system\n",
+            "Module apche doesn't exist!\nremedy: see `modules list`",
+        ),
+        ("modules", 2, "", "there are `modules list`"),
+        ("modules enable", 2, "", "there are `modules list`"),
+        ("modules list -E filebeat.config.modules.path=/x/y.yml", 2, "", "`/x/y.yml` doesn't end with *.yml"),
+        ("modules list -E filebeat.config.modules.path=/none/*.yml", 0, "Enabled:\n\nDisabled:\n", ""),
+        (
+            "modules enable nginx -E filebeat.config.modules.path=/none/*.yml",
+            1,
+            "",
+            "a file of its own: /none/nginx.yml",
+        ),
+        ("test config", 0, "Config OK\n", ""),
+    ] {
+        let (got, stdout, stderr) = text(&pillion(tmp.path(), line, ""));
+        assert_eq!((got, stdout.as_str()), (code, out), "{line}: {stderr}");
+        assert!(stderr.contains(err), "{line}: {stderr}");
+    }
+    let left = |name: &str| fs::read_to_string(tmp.path().join("modules.d").join(name));
+    assert_eq!(left("nginx.yml").unwrap(), nginx);
+    configure(tmp.path(), "");
+    let (code, _, stderr) = text(&pillion(tmp.path(), "modules list", ""));
+    assert!(code == 2 && stderr.contains("it isn't said where the files of modules lie"), "{stderr}");
+}
+
+#[test]
+fn a_module_that_cannot_be_switched_stays_as_it_is() {
+    let tmp = modules(&[("nginx.yml", ""), ("nginx.yml.disabled", "mine")]);
+    let (code, _, stderr) = text(&pillion(tmp.path(), "modules disable nginx", ""));
+    assert!(code == 1 && stderr.contains("there was an error disabling module nginx"), "{stderr}");
+    assert!(stderr.contains("remove one of the two"), "{stderr}");
+    assert_eq!(fs::read_to_string(tmp.path().join("modules.d/nginx.yml.disabled")).unwrap(), "mine");
+}
+
+#[test]
+fn a_file_of_modules_that_is_wrong_is_refused_with_its_place() {
+    let tmp = modules(&[("nginx.yml", "- module: nginx\n  acess:\n")]);
+    let (code, _, stderr) = text(&pillion(tmp.path(), "test config", ""));
+    assert!(code == 2 && stderr.contains("modules.d/nginx.yml:2:3: filebeat.modules.0.acess: "), "{stderr}");
+    assert!(stderr.contains("remedy: did you mean `access`?"), "{stderr}");
 }

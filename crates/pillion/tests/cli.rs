@@ -237,7 +237,8 @@ fn what_is_refused() {
         ),
         (
             "filebeat -modules nginx",
-            "error: --modules: modules aren't supported\nremedy: write the inputs into filebeat.yml",
+            "error: --modules: modules aren't taken from the command line\nremedy: write `filebeat.modules: [{module: nginx, \
+             access.enabled: true}]`, or use `modules enable`",
         ),
         ("pillion receive --tls-cert a", "error: --tls-cert and --tls-key belong together\nremedy: give both"),
     ] {

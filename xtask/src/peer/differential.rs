@@ -85,7 +85,12 @@ fn run(pair: &Pair, cases: &[Case], settings: &str, target: Target) -> Outcome<S
         pillion_once(pair, &ours, &[])?;
         let pillion = by_case(&our_out.written(&ours), &text(&files.logs()), &begin)?;
         theirs.configure(&(config + &their_out.config()))?;
-        filebeat_at(pair, &theirs, &their_out, pillion.values().map(Vec::len).sum::<usize>() - more(cases))?;
+        filebeat_at(
+            pair,
+            &theirs,
+            &|| their_out.written(&theirs),
+            pillion.values().map(Vec::len).sum::<usize>() - more(cases),
+        )?;
         let mut filebeat = by_case(&their_out.written(&theirs), &text(&files.logs()), &begin)?;
         filebeat.values_mut().for_each(|events| by_place(events));
         verdict(cases, target == Target::Wire(Protocol::Bulk), &filebeat, &pillion)
@@ -102,7 +107,7 @@ fn more(cases: &[Case]) -> usize {
 }
 
 /// The time as the file system has it, as in an event.
-fn now(place: &Place) -> Outcome<String> {
+pub(super) fn now(place: &Place) -> Outcome<String> {
     let seconds = fs::metadata(place.folder())
         .and_then(|m| m.modified())
         .map_err(|e| e.to_string())?
@@ -150,11 +155,11 @@ fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// Runs Filebeat until it has written as many events as Pillion, then ends it.
-fn filebeat_at(pair: &Pair, place: &Place, out: &Out, events: usize) -> Outcome {
+pub(super) fn filebeat_at(pair: &Pair, place: &Place, written: &dyn Fn() -> Vec<u8>, events: usize) -> Outcome {
     let mut child = start(&pair.filebeat, place, &["-E", "filebeat.shutdown_timeout=5s"])?;
     let enough = wait::until("as many events as Pillion's", LIMIT, || match child.ended()? {
         Some(ended) => Err(format!("Filebeat ended: {}; {}", ended.status, super::tail(&place.log()))),
-        None => Ok((count(&out.written(place)) >= events).then_some(())),
+        None => Ok((count(&written()) >= events).then_some(())),
     });
     end_filebeat(child)?;
     // What is missing is told as a difference.
@@ -217,6 +222,6 @@ fn verdict(
     }
 }
 
-fn text(path: &Path) -> String {
+pub(super) fn text(path: &Path) -> String {
     path.display().to_string()
 }

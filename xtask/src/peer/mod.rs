@@ -8,6 +8,7 @@ mod cases;
 mod client;
 pub(crate) mod compare;
 mod differential;
+mod modules;
 mod swap;
 
 use std::fs;
@@ -49,7 +50,10 @@ pub(crate) fn run(check: Check, words: &[&str]) -> Outcome {
     let pair = Pair { filebeat: Shipper::named("filebeat")?, pillion: Shipper::named("pillion")? };
     let mut score = Score::new(only);
     match check {
-        Check::Differential => differential::suite(&mut score, &pair),
+        Check::Differential => {
+            differential::suite(&mut score, &pair);
+            score.case("modules", || modules::compare(&pair));
+        }
         Check::Swap => swap::suite(&mut score, &pair),
         Check::Client => client::suite(&mut score, &pair),
     }

@@ -15,7 +15,9 @@ const WATCHED: &str = "Pillion isn't monitored this way; its receipt and its log
 const OWN_LOG: &str = "Pillion's own log doesn't have this; what is delivered stays the same";
 const BATCHES: &str = "batches are filled and sent by a rule of their own; nothing is lost or late by that";
 const REMOVED: &str = "Filebeat 7 and later refuse this option of 5.6 and 6";
-const MODULES: &str = "modules aren't supported: write the inputs out";
+const MODULES: &str =
+    "modules of Filebeat 5.6 and 6 aren't here: write their inputs out, with the `pipeline` that each has";
+const VAR: &str = "the fileset has no such variable, or it is for the ingest pipeline, which is in Elasticsearch";
 const SPOOL: &str = "Filebeat never left its beta with this queue; queue.disk is the one that keeps events on a disk";
 const TOPOLOGY: &str = "topologies went away with 6.0";
 
@@ -69,11 +71,32 @@ pub(super) const GENERAL: &[Row] = &[
     Row("filebeat.config.inputs.path", ALL, T),
     Row("filebeat.config.inputs.reload.enabled", ALL, T),
     Row("filebeat.config.inputs.reload.period", ALL, T),
-    Row("filebeat.config.modules", ALL, R(MODULES)),
-    Row("filebeat.modules", ALL, R(MODULES)),
+    Row("filebeat.config.modules", "5", R(MODULES)),
+    Row("filebeat.config.modules.enabled", NEW, T),
+    Row("filebeat.config.modules.path", NEW, T),
+    Row("filebeat.config.modules.reload.enabled", NEW, T),
+    Row("filebeat.config.modules.reload.period", NEW, T),
+    Row("filebeat.modules", "5", R(MODULES)),
+    Row("filebeat.modules", NEW, T),
+    Row("filebeat.modules.*.module", NEW, T),
+    Row("filebeat.modules.*.enabled", NEW, T),
+    Row("filebeat.modules.*.*.enabled", NEW, T),
+    Row("filebeat.modules.*.*.input", NEW, T),
+    Row("filebeat.modules.*.*.var.paths", NEW, T),
+    Row("filebeat.modules.*.*.var.input", NEW, T),
+    Row("filebeat.modules.*.*.var.kafka_home", NEW, T),
+    Row("filebeat.modules.*.*.var.syslog_host", NEW, T),
+    Row("filebeat.modules.*.*.var.syslog_port", NEW, T),
+    Row("filebeat.modules.*.*.var.tags", NEW, T),
+    Row("filebeat.modules.*.*.var.use_journald", "89", T),
+    Row("filebeat.modules.*.*.var.*", NEW, H(VAR)),
     Row("filebeat.autodiscover", ALL, T),
     Row("filebeat.autodiscover.providers", ALL, T),
-    Row("filebeat.overwrite_pipelines", NEW, H("there are no modules whose pipelines could be loaded")),
+    Row(
+        "filebeat.overwrite_pipelines",
+        NEW,
+        H("pipelines aren't loaded: Filebeat's own `setup --pipelines` does that"),
+    ),
     Row(
         "filebeat.shutdown_timeout",
         ALL,
@@ -207,5 +230,6 @@ pub(super) const GENERAL: &[Row] = &[
     Row("pillion.files.open", ALL, T),
     Row("pillion.files.order", ALL, T),
     Row("pillion.setup.on_failure", ALL, T),
+    Row("pillion.modules.version", ALL, T),
     Row("pillion.termination_log", ALL, T),
 ];

@@ -7,7 +7,7 @@ const ALL: &str = "5789";
 const BUFFER: &str = "files are read in chunks of a bounded size of their own";
 const NEW: &str = "789";
 
-const MODULES: &str = "modules aren't supported";
+const MODULES: &str = "a module stands below `filebeat.modules`, or in a file of `filebeat.config.modules`";
 const CLEAN: &str = "the registry keeps the file's entry longer; what is delivered stays the same";
 
 /// The types of inputs that are there.
@@ -102,9 +102,9 @@ const COMMON: &[Row] = &[
     Row("keep_null", NEW, T),
     Row("publisher_pipeline.disable_host", NEW, T),
     Row("processors", ALL, T),
-    Row("service", NEW, R(MODULES)),
-    Row("_module_name", ALL, R(MODULES)),
-    Row("_fileset_name", ALL, R(MODULES)),
+    Row("service.type", NEW, T),
+    Row("_module_name", NEW, T),
+    Row("_fileset_name", NEW, T),
     Row("module", ALL, R(MODULES)),
 ];
 

@@ -1,4 +1,4 @@
-//! Commands around shipping, as Filebeat has them: `setup`, `export`, `keystore`, `completion`.
+//! Commands around shipping, as Filebeat has them: `setup`, `export`, `keystore`, `modules`, `completion`.
 //!
 //! Comes in: the words of the command, and its flags. Goes out: [`Around`]. Tested in `tests/cli.rs`.
 
@@ -52,6 +52,12 @@ pub enum Task {
     KeystoreList,
     /// `keystore remove KEY…`.
     KeystoreRemove(Vec<String>),
+    /// `modules list`.
+    ModulesList,
+    /// `modules enable MODULE…`.
+    ModulesEnable(Vec<String>),
+    /// `modules disable MODULE…`.
+    ModulesDisable(Vec<String>),
 }
 
 /// What `setup` is asked for; all of it when nothing is named.
@@ -90,12 +96,24 @@ pub(super) fn kind(words: &[&str], asks_for_help: bool) -> Option<Result<Kind, U
         ["keystore"] if asks_for_help => Kind::KeystoreCreate,
         ["keystore", "add"] if asks_for_help => Kind::KeystoreAdd,
         ["keystore", "remove"] if asks_for_help => Kind::KeystoreRemove,
+        ["modules", "list"] => Kind::ModulesList,
+        ["modules", "enable", _, ..] => Kind::ModulesEnable,
+        ["modules", "disable", _, ..] => Kind::ModulesDisable,
+        ["modules"] if asks_for_help => Kind::ModulesList,
+        ["modules", "enable"] if asks_for_help => Kind::ModulesEnable,
+        ["modules", "disable"] if asks_for_help => Kind::ModulesDisable,
         ["completion", "bash" | "zsh" | "fish"] => Kind::Completion,
         ["completion"] if asks_for_help => Kind::Completion,
         ["keystore", ..] => {
             return Some(Err(Usage::new(
                 &format!("`{}` isn't a command", words.join(" ")),
                 "there are `keystore create`, `keystore add KEY`, `keystore list` and `keystore remove KEY…`",
+            )));
+        }
+        ["modules", ..] => {
+            return Some(Err(Usage::new(
+                &format!("`{}` isn't a command", words.join(" ")),
+                "there are `modules list`, `modules enable MODULE…` and `modules disable MODULE…`",
             )));
         }
         ["completion", ..] => {
@@ -131,6 +149,7 @@ pub(super) fn flags(kind: Kind, config: impl Fn(Clap) -> Clap, command: Clap) ->
             .arg(switch_arg("stdin", "All of standard input is the secret; nothing is asked"))
             .arg(force("Create the keystore, and replace a key that is there")),
         Kind::KeystoreList | Kind::KeystoreRemove => config(command),
+        Kind::ModulesList | Kind::ModulesEnable | Kind::ModulesDisable => config(command),
         _ => command,
     }
 }
@@ -160,6 +179,9 @@ pub(super) fn task(kind: Kind, matches: &ArgMatches, words: &[&str]) -> Option<T
         }
         Kind::KeystoreList => Task::KeystoreList,
         Kind::KeystoreRemove => Task::KeystoreRemove(keys().collect()),
+        Kind::ModulesList => Task::ModulesList,
+        Kind::ModulesEnable => Task::ModulesEnable(keys().collect()),
+        Kind::ModulesDisable => Task::ModulesDisable(keys().collect()),
         _ => return None,
     })
 }
@@ -198,6 +220,19 @@ pub(super) fn help(kind: Kind) -> Option<super::help::Texts<'static>> {
         ),
         Kind::KeystoreList => ("keystore list [FLAGS]", "Prints the names in the keystore, never a secret.", ""),
         Kind::KeystoreRemove => ("keystore remove KEY… [FLAGS]", "Takes names out of the keystore.", ""),
+        Kind::ModulesList => (
+            "modules list [FLAGS]",
+            "Prints which files of modules are read, and which aren't: NAME.yml and NAME.yml.disabled in the folder of \
+             filebeat.config.modules.path.",
+            "",
+        ),
+        Kind::ModulesEnable => (
+            "modules enable MODULE… [FLAGS]",
+            "Renames NAME.yml.disabled to NAME.yml in the folder of filebeat.config.modules.path. Which filesets of it are read is \
+             said in the file.\nTheir ingest pipelines aren't loaded: run `filebeat setup --pipelines --modules NAME` once.",
+            "Example:\n  pillion modules enable nginx system -c filebeat.yml\n",
+        ),
+        Kind::ModulesDisable => ("modules disable MODULE… [FLAGS]", "Renames NAME.yml to NAME.yml.disabled there.", ""),
         Kind::Completion => (
             "completion bash|zsh|fish",
             "Prints what a shell needs to complete commands and flags.",

@@ -27,6 +27,9 @@ pub(super) enum Kind {
     KeystoreAdd,
     KeystoreList,
     KeystoreRemove,
+    ModulesList,
+    ModulesEnable,
+    ModulesDisable,
     Completion,
 }
 
@@ -62,8 +65,16 @@ pub(super) const REFUSED: &[(&str, &str, &str)] = &[
         "a run without publishing isn't there",
         "use `test config`, or `-E output.console.pretty=false` to look at events",
     ),
-    ("M", "modules aren't supported", "write the inputs into filebeat.yml"),
-    ("modules", "modules aren't supported", "write the inputs into filebeat.yml"),
+    (
+        "M",
+        "options of modules aren't taken from the command line",
+        "write them below the module's fileset: `access.var.paths: [/logs/*]`, `access.input.tags: [web]`",
+    ),
+    (
+        "modules",
+        "modules aren't taken from the command line",
+        "write `filebeat.modules: [{module: nginx, access.enabled: true}]`, or use `modules enable`",
+    ),
     ("plugin", "plugins can't be loaded", "remove the flag"),
 ];
 
@@ -106,6 +117,9 @@ pub(super) fn command(kind: Kind) -> Command {
         | Kind::KeystoreAdd
         | Kind::KeystoreList
         | Kind::KeystoreRemove
+        | Kind::ModulesList
+        | Kind::ModulesEnable
+        | Kind::ModulesDisable
         | Kind::Completion => super::around::flags(kind, config, command),
     }
 }

@@ -25,6 +25,7 @@ Commands:
   export template  Print the index template; `ilm-policy`, `index-pattern` likewise
   setup            Put index template and lifecycle policy into Elasticsearch, once, for sidecars that may not
   keystore create  Keep secrets in Filebeat's keystore; `add KEY`, `list`, `remove KEY`
+  modules list     Filebeat's modules: which are read; `enable MODULE`, `disable MODULE`
   receive          An endpoint for trying things out: Lumberjack and _bulk
   inject -f FILE   Put Pillion beside the work in Kubernetes manifests; comments and order stay
   webhook          Give pods their sidecar when a cluster creates them (mutating admission)

@@ -44,10 +44,11 @@ const OWN: &[&str] = &[
     "shards",
     "setup",
     "keystore",
+    "modules",
     "completion",
 ];
 /// Commands of Filebeat that aren't here: they are refused with a remedy.
-const FILEBEATS: &[&str] = &["modules", "enroll", "generate"];
+const FILEBEATS: &[&str] = &["enroll", "generate"];
 
 /// Whether a word is a command, here or in Filebeat.
 pub(crate) fn is_command(word: &str) -> bool {
@@ -380,7 +381,7 @@ fn check_command(kind: flags::Kind, command: &[OsString]) -> Result<(), Usage> {
 
 /// Refuses a long flag that no command has, unless the command itself is what has to be explained.
 fn check_flags(split: &split::Split) -> Result<(), Usage> {
-    const FOREIGN: &[&str] = &["modules", "enroll", "generate", "export", "test"];
+    const FOREIGN: &[&str] = &["enroll", "generate", "export", "test"];
     let foreign = split.words.first().is_some_and(|word| FOREIGN.contains(&word.as_str()));
     if let Some(flag) = split.unknown.as_ref().filter(|_| !foreign) {
         let near = nearest(flag.trim_start_matches('-'), split::long_flags());
@@ -493,7 +494,6 @@ fn not_a_command(words: &[&str]) -> Usage {
     let first = words.first().copied().unwrap_or("");
     let said = words.join(" ");
     match (first, words.get(1)) {
-        ("modules", _) => Usage::new("modules aren't supported", "write the inputs into filebeat.yml"),
         ("test" | "export", None) => {
             let remedy = match first {
                 "test" => "`test config` or `test output`",

@@ -67,6 +67,52 @@ fn a_further_file_that_is_wrong_is_refused_with_its_place() {
     assert!(ran.err().contains("a.yml\") can only be writable by the owner"), "{}", ran.err());
 }
 
+/// A module that is switched on and off while others are read; its events say what it is.
+#[test]
+fn modules_come_and_go() {
+    let endpoint = Endpoint::start();
+    let job = Job::new(endpoint.address);
+    let config = job.read("filebeat.yml");
+    job.write("filebeat.yml", &format!("{config}filebeat.config.modules:\n  path: modules.d/*.yml\n{RELOAD}"));
+    for folder in ["modules.d", "more"] {
+        std::fs::create_dir(job.path(folder)).unwrap();
+    }
+    let paths = job.path("more").display().to_string();
+    let nginx = format!("- module: nginx\n  access:\n    var.paths: ['{paths}/access*']\n  error.enabled: false\n");
+    let off = job.write("modules.d/nginx.yml.disabled", &nginx);
+    let on = job.path("modules.d/nginx.yml");
+    let mut run = job.start::<&str>(&[]);
+    run.says("started; ");
+    append(&job, "more/access.log", "GET /1\n");
+    std::fs::rename(&off, &on).unwrap();
+    endpoint.wait(1);
+    let event = endpoint.events().remove(0);
+    for (pointer, want) in [
+        ("/@metadata/pipeline", "filebeat-8.19.14-nginx-access-pipeline"),
+        ("/event/module", "nginx"),
+        ("/event/dataset", "nginx.access"),
+        ("/fileset/name", "access"),
+        ("/service/type", "nginx"),
+        ("/ecs/version", "1.12.0"),
+        ("/input/type", "log"),
+    ] {
+        assert_eq!(event.pointer(pointer).and_then(Value::as_str), Some(want), "{pointer}: {event}");
+    }
+    assert!(event.pointer("/event/timezone").is_some(), "{event}");
+    std::fs::rename(&on, &off).unwrap();
+    changed(&run, 2);
+    append(&job, "more/access.log", "GET /2\n");
+    append(&job, "data/x.log", "main\n");
+    endpoint.wait(2);
+    std::fs::rename(&off, &on).unwrap();
+    endpoint.wait(3);
+    run.signal(Signal::INT);
+    run.ends_with(0);
+    let mut lines = endpoint.messages();
+    lines.sort();
+    assert_eq!(lines, ["GET /1", "GET /2", "main"]);
+}
+
 /// Puts a file into `inputs.d` as whoever cares does: it is whole from the first moment on.
 fn put(job: &Job, name: &str, text: &str) {
     let whole = job.write("whole", text);
