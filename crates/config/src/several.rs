@@ -70,6 +70,7 @@ impl Config {
         config.compat = self.compat;
         config.compat_reason.clone_from(&self.compat_reason);
         config.agent_version.clone_from(&self.agent_version);
+        config.modules.clone_from(&self.modules);
         config.reading = Arc::clone(&self.reading);
         config
     }

@@ -1,13 +1,14 @@
-//! `modules list`, `enable`, `disable`: which files of modules are read.
+//! `modules list`, `enable`, `disable`: which files of modules are read; and which ingest pipelines they need.
 //!
 //! Comes in: the configuration, which says in `filebeat.config.modules.path` where they lie, and names of modules. Goes
 //! out: what Filebeat prints, and NAME.yml.disabled renamed to NAME.yml or back. Always holds: a file is renamed or it
 //! isn't; nothing is overwritten. Tested in `tests/around.rs`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use pillion_config::{Config, Error, Load};
-use pillion_input::{Glob, names_of};
+use pillion_input::{Glob, InputSpec, names_of};
 use pillion_world::World;
 
 use crate::cli::Task;
@@ -42,6 +43,14 @@ pub(crate) fn modules(load: &Load, task: &Task) -> u8 {
             FAILURE
         }
     }
+}
+
+/// The ingest pipelines that modules need, each once; what is filled in from events, or has odd letters, can't be looked for.
+pub(crate) fn pipelines(inputs: &[InputSpec]) -> Vec<String> {
+    let plain = |id: &&String| id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    let of_a_module = inputs.iter().filter(|input| input.desc.root_fields.contains_key("fileset"));
+    let ids: BTreeSet<&String> = of_a_module.filter_map(|input| input.desc.pipeline.as_ref()).filter(plain).collect();
+    ids.into_iter().cloned().collect()
 }
 
 /// The files of modules, by their names.

@@ -46,6 +46,7 @@ use crate::company;
 use crate::discover::{self, Discoveries, Discovery};
 use crate::harvesting::{self, Harvesting, Later};
 use crate::hung;
+use crate::modules;
 use crate::monitoring::Monitor;
 use crate::reload::{self, Watch};
 use crate::rest;
@@ -409,12 +410,15 @@ pub fn context_by_hand(config: &Config, parts: &Assembled) -> OutputContext {
 }
 
 /// `test output`: tries the way to the target, step by step.
-pub fn test_output(config: &Config, parts: Assembled) -> u8 {
+pub fn test_output(config: &Config, mut parts: Assembled) -> u8 {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return fail(&format!("the runtime can't start: {e}")),
     };
     let context = context_by_hand(config, &parts);
+    if let AnyOptions::Elasticsearch(settings) = &mut parts.output {
+        settings.needed = modules::pipelines(&parts.inputs);
+    }
     let mut report = String::new();
     let mut good = runtime.block_on(parts.output.test(context, &mut report));
     for further in parts.further {

@@ -3,6 +3,7 @@
 //! Always holds: each case has an index and a place of its own, so that cases share a server and nothing else.
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -19,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(90);
 /// One case: its name, its code, and the servers that it makes sense for.
 type Case = (&'static str, fn(&mut Run<'_>) -> Outcome, fn(Kind) -> bool);
 
-const PLAIN: [Case; 9] = [
+const PLAIN: [Case; 10] = [
     ("ship", ship, |_| true),
     ("default-index", default_index, |_| true),
     ("rules", rules, |_| true),
@@ -28,6 +29,8 @@ const PLAIN: [Case; 9] = [
     ("shipper-killed", shipper_killed, |_| true),
     ("mapping-conflict", mapping_conflict, |_| true),
     ("read-only", read_only, |_| true),
+    // 5.6 has no modules here.
+    ("modules", modules, |k| k != Kind::Elasticsearch5),
     // The last one: what it leaves can't be taken away from 8.19, which has data streams and no API for them.
     ("setup", setup, |_| true),
 ];
@@ -298,6 +301,44 @@ fn mapping_conflict(run: &mut Run<'_>) -> Outcome {
     let field = refused["field"].as_str().unwrap_or_default();
     let known = refused["type"].as_str().is_some_and(|t| t.ends_with("_parsing_exception"));
     if known && field == "n" && refused["events"] == 10 { Ok(()) } else { Err(format!("the receipt: {refused}")) }
+}
+
+/// Events of a module wait for their pipeline, which somebody loads later; `test output` says that it is missing.
+fn modules(run: &mut Run<'_>) -> Outcome {
+    let pipeline = "/_ingest/pipeline/filebeat-8.1.0-nginx-access-pipeline";
+    run.configure("", &run.to_index(""))?;
+    let text = fs::read_to_string(run.place.config()).map_err(|e| e.to_string())?;
+    let (_, rest) = text.split_once("output.").ok_or("no output")?;
+    let logs = run.place.logs();
+    let module = format!("- {{module: nginx, access.var.paths: ['{}/*.log']}}", logs.display());
+    run.place.configure(&format!("pillion.modules.version: 8.1.0\nfilebeat.modules:\n{module}\noutput.{rest}"))?;
+    let tested = || {
+        let mut command = Command::new(&run.shipper.path);
+        command.args(["test", "output", "-c"]).arg(run.place.config()).arg("--path.home").arg(run.place.home());
+        let out = command.output().map_err(|e| e.to_string())?;
+        Ok::<_, String>((out.status.code(), String::from_utf8_lossy(&out.stdout).into_owned()))
+    };
+    let (code, said) = tested()?;
+    if code != Some(1) || !said.contains("isn't there") {
+        return Err(format!("test output: {code:?}: {said}"));
+    }
+    let lines = job::lines(0, 200, 80);
+    run.write("access.log", &lines)?;
+    let mut child = run.start()?;
+    wait::until("a word on the pipeline", LIMIT, || {
+        let log = fs::read_to_string(run.place.log()).unwrap_or_default();
+        Ok(log.contains("filebeat-8.1.0-nginx-access-pipeline` isn't there").then_some(()))
+    })?;
+    let description = json!({"description": "for a test", "processors": []});
+    run.server.ask("PUT", pipeline, &description)?.good()?;
+    run.wait_for_documents(lines.len())?;
+    run.finish(&mut child, 0)?;
+    run.compare(&lines)?;
+    run.check_receipt(lines.len(), 0)?;
+    match tested()? {
+        (Some(0), said) if said.contains("nginx-access-pipeline... OK") => Ok(()),
+        (code, said) => Err(format!("test output: {code:?}: {said}")),
+    }
 }
 
 /// An index that is blocked since the disk is full takes the lines once it is free again.

@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
-use hyper::StatusCode;
+use hyper::{Method, StatusCode};
 
 use super::settings::Settings;
+use super::settle::no_pipeline;
 use super::target::{Target, proxy};
 use crate::hosts::Host;
 use crate::net::Connector;
@@ -59,6 +60,30 @@ async fn test_host(
         _ => report.push_str(" WARN secure connection disabled\n"),
     }
     report.push_str("  talk to server...");
+    talk(&mut target, report).await?;
+    for id in &settings.needed {
+        let _ = write!(report, "  pipeline {id}...");
+        pipeline(&mut target, id, report).await?;
+    }
+    Ok(())
+}
+
+/// Whether it has a pipeline. Names that would have to be encoded aren't Filebeat's.
+async fn pipeline(target: &mut Target, id: &str, report: &mut String) -> Result<(), Problem> {
+    let path = format!("/_ingest/pipeline/{id}");
+    let (status, _) =
+        target.ask(Method::GET, &path, "filter_path=*.version", Vec::new()).await.map_err(|f| f.problem)?;
+    match status {
+        StatusCode::OK => report.push_str(" OK\n"),
+        StatusCode::NOT_FOUND => return Err(no_pipeline(id)),
+        // A user that may only write.
+        other => drop(writeln!(report, " WARN {other}: it can't be said whether it is there")),
+    }
+    Ok(())
+}
+
+/// Who answers there.
+async fn talk(target: &mut Target, report: &mut String) -> Result<(), Problem> {
     let (status, body) = target.root().await.map_err(|f| f.problem)?;
     match status {
         StatusCode::OK => {

@@ -90,6 +90,8 @@ pub struct Settings {
     pub non_indexable: NonIndexable,
     /// What is put before the first event.
     pub setup: SetupSettings,
+    /// The ids of the ingest pipelines that modules need: `test output` looks whether they are there.
+    pub needed: Vec<String>,
 }
 
 /// What a `preset` sets, or the defaults.
@@ -191,6 +193,7 @@ impl Settings {
             escape_html: s.bool("escape_html")?.unwrap_or(compat == Compat::V5),
             non_indexable: non_indexable(s)?,
             setup: SetupSettings::from_root(root, s)?,
+            needed: Vec::new(),
         };
         settings.check_headers(s)?;
         Ok(settings)

@@ -1,8 +1,9 @@
 //! From the target's answer to the fates of events.
 //!
 //! Comes in: work and the items of the answer. Goes out: fates, to the [`AckSink`], and what is to be sent again. The
-//! rules are those of spec `_bulk` results: below 300 delivered; 409 see [`Judge::conflict`], 404 [`Judge::is_deleted`]; 429, 5xx and a blocked
-//! index again; any other refused for good. Always holds: each event of the work is either settled or sent again,
+//! rules are those of spec `_bulk` results: below 300 delivered; 409 see [`Judge::conflict`], 404 [`Judge::is_deleted`]; 429, 5xx, a blocked
+//! index and a module's pipeline that isn't there ([`awaited`]) again; any other refused for good. Always holds: each event of the work is
+//! either settled or sent again,
 //! never both. Tested below and in `tests.rs`.
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use pillion_event::{Batch, DropKind, Event, Fate, Slice};
 use super::answer::Item;
 use super::request::{OpType, op_type, own_id};
 use super::work::{Dead, Work};
+use crate::problem::Problem;
 use crate::{AckSink, Fates, Stats};
 
 /// What to do with one event.
@@ -62,6 +64,7 @@ impl Judge {
             // A full disk or a closed maintenance window, not the event's fault: Filebeat loses these.
             403 if type_name == "cluster_block_exception" => Ruling::Again { busy: true },
             500.. => Ruling::Again { busy: true },
+            _ if dead.is_none() && awaited(item, batch).is_some() => Ruling::Again { busy: true },
             _ if dead.is_some() => {
                 Ruling::Settled(Fate::Dropped(dead.map(|d| d.reason.clone()).unwrap_or_else(|| item.drop_reason())))
             }
@@ -92,6 +95,38 @@ impl Judge {
             false => sent_before && self.exactly_once || self.compat != Compat::V5,
         }
     }
+}
+
+/// The pipeline of a module that the target doesn't have: its id. Filebeat puts it there itself before it sends; here
+/// somebody else does, and until then events wait. One that the user has named is his own: as with Filebeat, events that
+/// can't pass it are dropped.
+fn awaited<'b>(item: &Item, batch: &'b Batch) -> Option<&'b str> {
+    let error = item.error.as_deref().filter(|e| item.status == 400 && e.type_name == "illegal_argument_exception")?;
+    let input = &batch.source.input;
+    let id = input.pipeline.as_deref().filter(|_| input.root_fields.contains_key("fileset"))?;
+    let said = error.reason.strip_prefix("pipeline with id [")?.strip_suffix("] does not exist")?;
+    (said == id).then_some(id)
+}
+
+/// The first such pipeline among the answers.
+pub(super) fn absent(work: &Work, items: &[Item]) -> Option<Problem> {
+    work.piece.events().zip(items).find_map(|((batch, ..), item)| awaited(item, batch).map(no_pipeline))
+}
+
+/// Why so many of all events are sent again later.
+pub(super) fn put_off(host: &str, (n, all): (usize, usize), absent: Option<Problem>) -> Problem {
+    let said = format!("{n} of {all} events are put off");
+    match absent {
+        Some(absent) => Problem::new(format!("{host}: {}: {said}", absent.reason), absent.remedy),
+        None => Problem::bare(format!("{host}: {said} (429 or 5xx)")),
+    }
+}
+
+/// What is said of it.
+pub(super) fn no_pipeline(id: &str) -> Problem {
+    let remedy = "Load it with Filebeat's own `filebeat setup --pipelines --modules NAME`, or say by pillion.modules.version which \
+                  version's pipelines are there.";
+    Problem::new(format!("the ingest pipeline `{id}` isn't there"), remedy)
 }
 
 /// All events of the work have the same fate.

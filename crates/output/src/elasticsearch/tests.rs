@@ -142,6 +142,60 @@ async fn what_becomes_of_an_event_by_its_status() {
     }
 }
 
+/// Events of a fileset, which go through this pipeline.
+fn of_a_module(n: usize) -> Arc<Batch> {
+    let mut desc = input(InputKind::Log);
+    desc.pipeline = Some("p".into());
+    desc.root_fields.insert("fileset".into(), serde_json::json!({"name": "access"}));
+    let texts = vec![&b"x"[..]; n];
+    Arc::new(batch(desc, 0, &texts))
+}
+
+const NO_PIPELINE: (u16, &str) =
+    (400, r#"{"type":"illegal_argument_exception","reason":"pipeline with id [p] does not exist"}"#);
+
+#[tokio::test]
+async fn events_wait_for_the_pipeline_of_their_module() {
+    let absent = items(&[NO_PIPELINE, (201, "")]);
+    let server = Server::start(vec![Step::reply(200, &absent), Step::reply(200, &items(&[NO_PIPELINE]))]).await;
+    assert_eq!(Case::new(&server, of_a_module(2)).run().await, [Fate::Acked, Fate::Acked]);
+    let seen = server.seen();
+    assert_eq!(seen.iter().map(|s| s.lines.len()).collect::<Vec<_>>(), [4, 2, 2]);
+    assert!(seen[0].lines[0].contains(r#""pipeline":"p""#), "{:?}", seen[0].lines);
+    // Another one isn't there, or it is the user's own: as with Filebeat it is an error of the event.
+    let other = (NO_PIPELINE.0, NO_PIPELINE.1.replace("[p]", "[q]"));
+    let mut own = input(InputKind::Log);
+    own.pipeline = Some("p".into());
+    let own = Arc::new(batch(own, 0, &[b"x"]));
+    for (batch, answer) in [(of_a_module(1), (other.0, other.1.as_str())), (own, NO_PIPELINE)] {
+        let server = Server::start(vec![Step::reply(200, &items(&[answer]))]).await;
+        let fates = Case::new(&server, batch).run().await;
+        assert_eq!(fates, [Fate::Dropped(rejected(400, "illegal_argument_exception", None))]);
+    }
+}
+
+#[tokio::test]
+async fn test_output_looks_for_the_pipelines_of_modules() {
+    let root = || Step::reply(200, r#"{"version":{"number":"8.19.3"}}"#);
+    for (steps, good, want) in [
+        (
+            vec![root(), Step::reply(200, "{}"), Step::reply(200, "{}")],
+            true,
+            "pipeline a-1... OK\n  pipeline b... OK\n",
+        ),
+        (vec![root(), Step::reply(200, "{}"), Step::reply(404, "{}")], false, "setup --pipelines --modules NAME"),
+        (vec![root(), Step::reply(403, "{}"), Step::reply(200, "{}")], true, "WARN 403 Forbidden: it can't be said"),
+    ] {
+        let server = Server::start(steps).await;
+        let mut settings = settings("8", &format!("hosts: [\"{}\"]", server.at));
+        settings.needed = vec!["a-1".into(), "b".into()];
+        let mut report = String::new();
+        assert_eq!(test_output(&settings, &pillion_world::World::real(), &mut report).await, good, "{report}");
+        assert!(report.contains(want), "{want}: {report}");
+        assert!(server.seen()[1].head.starts_with("GET /_ingest/pipeline/a-1?"), "{:?}", server.seen()[1].head);
+    }
+}
+
 #[tokio::test]
 async fn only_what_failed_is_sent_again() {
     let answer = items(&[(201, ""), (429, ""), MAPPING, (201, ""), (500, "")]);

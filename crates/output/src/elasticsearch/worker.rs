@@ -18,7 +18,7 @@ use super::answer::Verdict;
 use super::dead_letter::DeadLetterFile;
 use super::request::{Builder, Built};
 use super::settings::NonIndexable;
-use super::settle::{Judge, Ruling, settle_all, settle_each};
+use super::settle::{Judge, Ruling, absent, put_off, settle_all, settle_each};
 use super::setup::Setup;
 use super::target::{Reply, Target};
 use super::work::{Dead, Pool, Work};
@@ -219,6 +219,7 @@ impl Worker {
                 Ruling::Settled(_) | Ruling::Again { .. } => {}
             }
         }
+        let absent = absent(&work, &items);
         let rest = settle_each(&work, rulings, &*self.shared.sink, &stats);
         drop(work);
         if let Some(refused) = rest.refused {
@@ -233,8 +234,7 @@ impl Worker {
                 // It took a part: it is slow, not down, and the pauses needn't grow.
                 self.backoff.reset();
             }
-            let problem =
-                Problem::bare(format!("{}: {n} of {} events are put off (429 or 5xx)", self.host(), items.len()));
+            let problem = put_off(&self.host(), (n, items.len()), absent);
             return self.failed(again, problem).await;
         }
         stats.retried.add(n);
