@@ -42,6 +42,7 @@ pub use further::{Form, Further, further_text};
 pub use keystore::{Keystore, Strict};
 pub use leftovers::Leftovers;
 pub use load::{Load, Setting};
+pub use modules::filesets;
 pub use options::catalogue::{Group, Listed, Outcome, Place, catalogue};
 pub use paths::{Paths, default_home};
 pub use section::Section;

@@ -43,8 +43,18 @@ pub struct Provider {
 }
 
 /// What hints may set.
-pub const ALLOWED: &[&str] =
-    &["enabled", "disable", "multiline", "json", "include_lines", "exclude_lines", "processors", "pipeline"];
+pub const ALLOWED: &[&str] = &[
+    "enabled",
+    "disable",
+    "multiline",
+    "json",
+    "include_lines",
+    "exclude_lines",
+    "processors",
+    "pipeline",
+    "module",
+    "fileset",
+];
 
 /// Processors that hints may not name: they ask others.
 pub const DENIED: &[&str] = &["add_kubernetes_metadata", "add_cloud_metadata", "add_docker_metadata"];
@@ -187,10 +197,7 @@ impl Hints {
             if ALLOWED.contains(&first) {
                 put(&mut tree, key, value.clone());
             } else {
-                tracing::warn!(
-                    hint = key,
-                    "this hint has no effect here: modules, raw configurations and sets aren't read"
-                );
+                tracing::warn!(hint = key, "this hint has no effect here: raw configurations and sets aren't read");
             }
         }
         let Value::Object(mut input) = self.default.clone() else { return None };
@@ -221,8 +228,40 @@ impl Hints {
                 list.extend(listed(processors));
             }
         }
-        Some(Value::Object(input))
+        let Some(module) = word("module") else { return Some(Value::Object(input)) };
+        let of_module = of_module(module, &word, &input);
+        if of_module.is_none() {
+            tracing::warn!(module, "this module isn't here: the container is read without it");
+        }
+        Some(of_module.unwrap_or(Value::Object(input)))
     }
+}
+
+/// A module whose filesets read the container, by Filebeat's rule: `fileset` gets all of it, `fileset.stdout` and
+/// `fileset.stderr` a stream; with none of them each of the module's filesets gets all.
+fn of_module<'g>(module: &str, word: &impl Fn(&str) -> Option<&'g str>, input: &Map<String, Value>) -> Option<Value> {
+    let known = pillion_config::filesets(module);
+    let mut streams: Map<String, Value> = Map::new();
+    for (hint, stream) in
+        [("fileset", "all"), ("fileset.all", "all"), ("fileset.stdout", "stdout"), ("fileset.stderr", "stderr")]
+    {
+        if let Some(fileset) = word(hint).filter(|fileset| known.contains(fileset)) {
+            streams.insert(fileset.to_owned(), stream.into());
+        }
+    }
+    if streams.is_empty() {
+        streams.extend(known.iter().map(|fileset| ((*fileset).to_owned(), "all".into())));
+    }
+    let is_container = input.get("type").and_then(Value::as_str) == Some("container");
+    let mut made = Map::from_iter([("module".to_owned(), module.into())]);
+    for (fileset, stream) in streams {
+        let mut input = input.clone();
+        if is_container {
+            input.insert("stream".to_owned(), stream);
+        }
+        made.insert(fileset, json!({"enabled": true, "input": input}));
+    }
+    (made.len() > 1).then_some(Value::Object(made))
 }
 
 /// `processors.1.dissect.…` in the order of the numbers, then those without one.
@@ -321,8 +360,10 @@ fn denied(text: &str) -> bool {
 /// A configuration with its variables filled in; `None`: one of them isn't known, or would lead a path elsewhere.
 fn filled(input: &Value, data: &Map<String, Value>) -> Option<Value> {
     let Value::Object(options) = input else { return None };
+    // Paths of a module lie deeper, at more than one place.
+    let of_module = options.contains_key("module");
     let one = |(key, value): (&String, &Value)| {
-        let is_path = key == "path" || key == "paths";
+        let is_path = key == "path" || key == "paths" || of_module;
         let filled = map_texts(value, &|text| filled_text(text, data, is_path))?;
         Some((key.clone(), filled))
     };
@@ -448,6 +489,28 @@ mod tests {
         ] {
             assert_eq!(inputs(&p, &annotations), want, "{annotations}");
         }
+        let of = |stream: &str, more: Value| {
+            let mut input = with(more).remove(0);
+            input["stream"] = stream.into();
+            json!({"enabled": true, "input": input})
+        };
+        for (annotations, want) in [
+            (
+                json!({"co.elastic.logs/module": "nginx", "co.elastic.logs/fileset.stdout": "access", "co.elastic.logs/fileset.stderr": "error"}),
+                json!({"module": "nginx", "access": of("stdout", json!({})), "error": of("stderr", json!({}))}),
+            ),
+            (
+                json!({"co.elastic.logs/module": "redis", "co.elastic.logs/exclude_lines": "a"}),
+                json!({"module": "redis", "log": of("all", json!({"exclude_lines": ["a"]}))}),
+            ),
+            (
+                json!({"co.elastic.logs/module": "apache", "co.elastic.logs/fileset": "error"}),
+                json!({"module": "apache", "error": of("all", json!({}))}),
+            ),
+            (json!({"co.elastic.logs/module": "../etc"}), base.clone()),
+        ] {
+            assert_eq!(inputs(&p, &annotations), [want], "{annotations}");
+        }
         let p = provider("{type: kubernetes, hints: {enabled: true, default_config: {enabled: false}}}");
         assert!(inputs(&p, &json!({})).is_empty());
         assert!(inputs(&p, &json!({"co.elastic.logs/json.message_key": "m"})).is_empty());
@@ -497,8 +560,15 @@ mod tests {
         );
         let path = |dir: &str| inputs(&p, &json!({"dir": dir})).first().map(|i| i["paths"][0].clone());
         assert_eq!(path("a/b"), Some(json!("/logs/a/b/*.log")));
+        let p = provider(
+            "{type: kubernetes, templates: [{config: [{module: nginx, access: {var.paths: \
+             ['/logs/${data.kubernetes.annotations.dir}/*.log']}}]}]}",
+        );
+        let in_module =
+            |dir: &str| inputs(&p, &json!({"dir": dir})).first().map(|i| i["access"]["var"]["paths"][0].clone());
+        assert_eq!(in_module("a/b"), Some(json!("/logs/a/b/*.log")));
         for hostile in ["..", "../../etc", "a/../..", "*", "[a-z]", "{a,b}", "a\\b"] {
-            assert_eq!(path(hostile), None, "{hostile}");
+            assert_eq!((path(hostile), in_module(hostile)), (None, None), "{hostile}");
         }
     }
 

@@ -52,6 +52,12 @@ pub(crate) struct About {
     pub(crate) host: String,
 }
 
+/// The names of a module's filesets that read lines; none: the module isn't here.
+pub fn filesets(module: &str) -> Vec<&'static str> {
+    let reads = |fileset: &&Fileset| fileset.module == module && fileset.form != Form::Service;
+    FILESETS.iter().filter(reads).map(|fileset| fileset.name).collect()
+}
+
 /// What is known for filesets: `pillion.modules.version`, else the version that events carry; this machine's name.
 ///
 /// # Errors
