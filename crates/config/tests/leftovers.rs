@@ -36,6 +36,15 @@ fn fates() {
                  once with the tool of your choice",
             ],
         ),
+        (
+            "filebeat.modules: [{module: nats, log.var: {path: /x, convert_timezone: true}}]",
+            &[
+                "? filebeat.yml:1:45: filebeat.modules.0.log.var.path: unknown option; did you mean `paths`?",
+                "! filebeat.yml:1:21: filebeat.modules.0.module: has no effect in this place; remove it",
+                "- filebeat.yml:1:55: filebeat.modules.0.log.var.convert_timezone: has no effect: it is for the ingest pipeline, which \
+                 Filebeat has put into Elasticsearch with it or without",
+            ],
+        ),
         ("nmae: x", &["? filebeat.yml:1:1: nmae: unknown option; did you mean `name`?"]),
         (
             "paths: /x",

@@ -257,6 +257,19 @@ fn a_section_of_modules_that_names_no_file_is_no_problem() {
     );
 }
 
+/// MySQL names its log of slow queries after the machine.
+#[test]
+fn a_module_may_ask_for_the_name_of_the_machine() {
+    let tmp = tempfile::tempdir().unwrap();
+    write(&tmp.path().join("filebeat.yml"), "filebeat.modules: [{module: mysql, slowlog.enabled: true}]\n");
+    let config = config(&load(tmp.path())).unwrap();
+    let module = config.root().sections("filebeat.modules").unwrap().remove(0);
+    let paths = module.section("slowlog").unwrap().unwrap().strings("input.paths").unwrap();
+    let host = String::from_utf8(World::real().fs.read(Path::new("/proc/sys/kernel/hostname"), 1024).unwrap()).unwrap();
+    let host = host.trim().split('.').next().unwrap();
+    assert_eq!(paths, ["/var/log/mysql/mysql-slow.log*".to_owned(), format!("/var/lib/mysql/{host}-slow.log")]);
+}
+
 #[test]
 fn the_registry_tells_the_dialect_when_the_file_does_not() {
     use pillion_config::Compat;

@@ -128,6 +128,14 @@ fn the_version_in_pipelines() {
 }
 
 #[test]
+fn a_text_makes_so_many_inputs_and_no_more() {
+    let many = "- {module: nats, log: }\n".repeat(1000);
+    assert_eq!(inputs(&list(&many)).unwrap().len(), 1000);
+    let told = inputs(&list(&format!("{many}- {{module: nats, log: }}"))).unwrap_err();
+    assert!(told.starts_with("filebeat.yml:1002:18: filebeat.modules.1000.log: there are more than 1000"), "{told}");
+}
+
+#[test]
 fn the_old_name_is_said() {
     let config = Config::from_yaml(&list("- module: apache2\n  error:\n")).unwrap();
     let warned: Vec<String> = config.warnings().iter().map(Error::one_line).collect();

@@ -40,6 +40,9 @@ pub(crate) enum Form {
     Service,
 }
 
+/// Filesets of one text: some words of it become a whole input each, and text may be much.
+const MAX_FILESETS: usize = 1000;
+
 /// The names that inputs of modules aren't below.
 const OF_A_MODULE: &[&str] = &["module", "enabled", "path"];
 
@@ -97,14 +100,15 @@ impl Config {
         let Some(list) = modules_of(&mut self.root) else { return };
         self.modules_written = Some(list.clone());
         let Value::List(items) = &mut list.value else { return };
-        let mut warnings = Vec::new();
+        let (mut warnings, mut made) = (Vec::new(), 0);
         for (i, item) in items.iter_mut().enumerate() {
             let mut module =
-                Module { path: format!("filebeat.modules.{i}"), compat, about: &about, warnings: Vec::new() };
+                Module { path: format!("filebeat.modules.{i}"), compat, about: &about, warnings: Vec::new(), made };
             match module.expand(item) {
                 Ok(()) => warnings.append(&mut module.warnings),
                 Err(e) => item.value = Value::Bad(e),
             }
+            made = module.made;
         }
         warnings.into_iter().for_each(|warning| self.push_warning(warning));
     }
@@ -126,6 +130,8 @@ struct Module<'a> {
     compat: Compat,
     about: &'a About,
     warnings: Vec<Error>,
+    /// How many inputs have been made, of all modules.
+    made: usize,
 }
 
 impl Module<'_> {
@@ -167,10 +173,10 @@ impl Module<'_> {
             return Ok(());
         }
         let names: Vec<String> = filesets.iter().map(|fileset| format!("`{}`", fileset.name)).collect();
+        let first = filesets.first().map_or("", |fileset| fileset.name);
         let remedy = format!(
-            "name one, such as `{}.enabled: true`; there are {}; with `pillion.compat: 7` all are on \
+            "name one, such as `{first}.enabled: true`; there are {}; with `pillion.compat: 7` all are on \
              that aren't switched off",
-            filesets[0].name,
             names.join(", ")
         );
         Err(Error::at(&at, &self.path, format!("no fileset of the module `{name}` is enabled"), remedy))
@@ -235,8 +241,18 @@ impl Module<'_> {
     }
 
     /// The whole input of a fileset.
-    fn input(&self, fileset: &Fileset, node: &Node, at: &At) -> Result<Node, Error> {
+    fn input(&mut self, fileset: &Fileset, node: &Node, at: &At) -> Result<Node, Error> {
         let key = format!("{}.{}", self.path, fileset.name);
+        self.made += 1;
+        if self.made > MAX_FILESETS {
+            let reason = format!("there are more than {MAX_FILESETS} filesets");
+            return Err(Error::at(
+                at,
+                &key,
+                reason,
+                "one fileset reads many files: `var.paths` takes a list of patterns",
+            ));
+        }
         if !matches!(node.value, Value::Map(_) | Value::Null) {
             return Err(Error::at(at, &key, "a fileset is a section", "write `enabled`, `var` or `input` below it"));
         }
@@ -251,6 +267,7 @@ impl Module<'_> {
         };
         for (name, value) in [("_module_name", fileset.module), ("_fileset_name", fileset.name)] {
             let node = Node::new(Value::Str(value.to_owned()), at);
+            node.take();
             put(&mut input, name, node, at);
         }
         Ok(input)

@@ -244,8 +244,6 @@ pub(crate) const FILESETS: &[Fileset] = &[
         name: "result",
         paths: &["/var/log/osquery/osqueryd.results.log*"],
         json: &[("overwrite_keys", true), ("add_error_key", true)],
-        // It is for the pipeline, which isn't ours.
-        vars: &["use_namespace"],
         ..BASE
     },
     Fileset {

@@ -17,7 +17,7 @@ const BATCHES: &str = "batches are filled and sent by a rule of their own; nothi
 const REMOVED: &str = "Filebeat 7 and later refuse this option of 5.6 and 6";
 const MODULES: &str =
     "modules of Filebeat 5.6 and 6 aren't here: write their inputs out, with the `pipeline` that each has";
-const VAR: &str = "the fileset has no such variable, or it is for the ingest pipeline, which is in Elasticsearch";
+const VAR: &str = "it is for the ingest pipeline, which Filebeat has put into Elasticsearch with it or without";
 const SPOOL: &str = "Filebeat never left its beta with this queue; queue.disk is the one that keeps events on a disk";
 const TOPOLOGY: &str = "topologies went away with 6.0";
 
@@ -89,7 +89,8 @@ pub(super) const GENERAL: &[Row] = &[
     Row("filebeat.modules.*.*.var.syslog_port", NEW, T),
     Row("filebeat.modules.*.*.var.tags", NEW, T),
     Row("filebeat.modules.*.*.var.use_journald", "89", T),
-    Row("filebeat.modules.*.*.var.*", NEW, H(VAR)),
+    Row("filebeat.modules.*.*.var.convert_timezone", NEW, H(VAR)),
+    Row("filebeat.modules.*.*.var.use_namespace", NEW, H(VAR)),
     Row("filebeat.autodiscover", ALL, T),
     Row("filebeat.autodiscover.providers", ALL, T),
     Row(
