@@ -236,3 +236,44 @@ fn a_quiet_file_gets_what_its_new_input_writes_into_entries() {
     rig.append("x.txt", "two\n");
     assert_eq!(rest(&mut rig), ["two"]);
 }
+
+/// Of a file whose input is replaced right after it was cut off, the copy comes after the input does.
+#[test]
+fn a_copy_of_what_was_cut_off_goes_on_in_the_input_that_comes() {
+    let mut rig = Rig::fingerprint(true);
+    let input =
+        |rig: &Rig, label, tag| InputSpec { desc: Arc::clone(&rig.specs[0].desc), ..spec(rig, label, "*.txt*", tag) };
+    let first = input(&rig, 7, "old");
+    rig.harvester.replace(&[], vec![first]);
+    let long = "a line that is longer than the fingerprint, which is made of sixty-four bytes";
+    rig.append("x.txt", format!("{long}\n"));
+    assert_eq!(rig.settle(), [long]);
+    rig.append("x.txt", "two\n");
+    let copy = std::fs::read(rig.path("x.txt")).unwrap();
+    rig.truncate("x.txt", 0);
+    rig.append("x.txt", "new\n");
+    rig.harvester.hint(Hint::Path(rig.path("x.txt")));
+    rig.harvester.step(Budget::UNLIMITED);
+    rig.append("x.txt.1", copy);
+    let second = input(&rig, 8, "new");
+    rig.harvester.replace(&[7], vec![second]);
+    let mut seen = rest(&mut rig);
+    seen.sort();
+    assert_eq!((seen, rig.lost()), (vec!["new".to_owned(), "two".to_owned()], 0));
+    assert_eq!(rig.drain(), NONE);
+}
+
+#[test]
+fn an_input_that_stops_over_a_file_that_was_cut_off_holds_up_no_drain() {
+    let mut rig = Rig::fingerprint(true);
+    let first = InputSpec { desc: Arc::clone(&rig.specs[0].desc), ..spec(&rig, 7, "*.txt", "old") };
+    rig.harvester.replace(&[], vec![first]);
+    rig.append("x.txt", format!("{}\n", "x".repeat(100)));
+    assert_eq!(rig.settle().len(), 1);
+    rig.truncate("x.txt", 0);
+    rig.append("x.txt", "new\n");
+    rig.harvester.hint(Hint::Path(rig.path("x.txt")));
+    rig.harvester.step(Budget::UNLIMITED);
+    rig.harvester.replace(&[7], Vec::new());
+    assert_eq!(rig.drain(), NONE);
+}

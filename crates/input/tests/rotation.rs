@@ -6,7 +6,7 @@ mod common;
 use std::time::Duration;
 
 use common::Rig;
-use pillion_input::{Budget, Hint, Identity};
+use pillion_input::{Budget, Glob, Hint, Identity, InputSpec};
 
 const NONE: [&str; 0] = [];
 
@@ -307,4 +307,46 @@ fn a_quiet_file_without_a_name_comes_back_or_is_forgotten() {
     assert_eq!(rig.registry.len(), known - 1);
     rig.append("back.log", "three\n");
     assert_eq!(rig.search(), ["three"]);
+}
+
+/// Copies a file and cuts it off, told by a hint, so many steps into a search: of another input, or of its own.
+fn copytruncate_after(steps: usize, others: bool) -> (Vec<String>, u64) {
+    let mut rig = Rig::fingerprint(true);
+    let long = "a line that is longer than the fingerprint, which is made of sixty-four bytes";
+    rig.append("a.log", format!("{long}\ntwo\n"));
+    for n in 0..100 {
+        let kind = if others { "txt" } else { "log" };
+        rig.append(&format!("{n}.{kind}"), format!("{n} {}", "x".repeat(80)));
+    }
+    if others {
+        let paths = vec![Glob::new(rig.path("*.txt").as_os_str(), true).unwrap()];
+        let other = InputSpec { paths, scan_every: Duration::from_secs(3), ..rig.specs[0].clone() };
+        rig.harvester.add(other).unwrap();
+    }
+    rig.settle();
+    rig.harvester.watched(&rig.path(""), true);
+    rig.settle();
+    rig.advance(Duration::from_secs(600));
+    rig.settle();
+    rig.advance(Duration::from_secs(if others { 4 } else { 11 }));
+    for _ in 0..steps {
+        rig.harvester.step(Budget::UNLIMITED);
+    }
+    rig.append("a.log", "three\n");
+    std::fs::copy(rig.path("a.log"), rig.path("a.log.1")).unwrap();
+    rig.truncate("a.log", 0);
+    rig.append("a.log", "new\n");
+    rig.harvester.hint(Hint::Path(rig.path("a.log")));
+    let mut seen = rig.settle();
+    seen.extend(rig.search());
+    (seen, rig.lost())
+}
+
+#[test]
+fn a_copytruncate_in_the_midst_of_any_search_repeats_nothing() {
+    for (steps, others) in (0..40).map(|steps| (steps, steps < 8)) {
+        let (mut seen, lost) = copytruncate_after(steps, others);
+        seen.sort();
+        assert_eq!((seen, lost), (vec!["new".to_owned(), "three".to_owned()], 0), "{steps} {others}");
+    }
 }

@@ -37,6 +37,9 @@ pub(crate) struct Former {
     pub(crate) guard: Guard,
     /// The file that had it.
     pub(crate) path: FilePath,
+    /// The input that read it, and the search in which its end was found: it may have listed the folder before the copy came.
+    pub(crate) input: u16,
+    pub(crate) ended_in: u32,
 }
 
 /// What became of binding a file.
@@ -521,9 +524,12 @@ impl Harvester {
         self.table.own_key(id, &key);
     }
 
-    /// Counts what truncated files still had and nobody has taken up.
-    pub(crate) fn settle_former(&mut self) {
-        for (key, former) in std::mem::take(&mut self.former) {
+    /// A search of an input has ended: counts what truncated files still had before it began and nobody has taken up.
+    pub(crate) fn settle_former(&mut self, input: usize) {
+        let number = self.inputs.get(input).map(|i| i.tour.number);
+        let is_over = |f: &Former| usize::from(f.input) == input && Some(f.ended_in) != number;
+        let over: Vec<_> = self.former.extract_if(|_, former| is_over(former)).collect();
+        for (key, former) in over {
             self.registry.remove(&key);
             if former.len > former.pos {
                 self.books.lose(&former.path, former.pos, former.len, super::LossCause::Truncated);

@@ -118,7 +118,9 @@ impl Harvester {
         self.settle_at = now.plus(SETTLES_EVERY);
         for at in 0..self.inputs.len() {
             let input = &self.inputs[at];
+            let has_former = self.former.values().any(|former| usize::from(former.input) == at);
             let has_ended = input.life == Life::Ending && input.searched_at_drain && !input.tour.is_running();
+            let has_ended = has_ended && !has_former;
             if has_ended || input.life == Life::Stopped {
                 self.forget_input(at);
             }

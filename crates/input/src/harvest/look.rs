@@ -364,11 +364,14 @@ impl Harvester {
     /// The content of a file is another: a new incarnation, from byte 0.
     pub(crate) fn begin_anew(&mut self, id: FileId, meta: &Meta, cause: LossCause, now: Mono) {
         let (incarnation, fingerprint) = (self.new_incarnation(), self.is_fingerprinted(id));
+        let input = self.table.get(id).and_then(|f| self.inputs.get(usize::from(f.input)));
+        let number = input.map_or(0, |i| i.tour.number);
         let Some(f) = self.table.get_mut(id) else { return };
         tracing::info!(path = %f.path.display(), read = f.pos, size = meta.len, ?cause, "a file begins anew");
         let (path, userspace) = (f.path.clone(), f.userspace);
         let (pos, len) = (f.pos, f.sure_len.max(f.floor()));
-        let former = Former { pos, len, guard: f.guard, path: path.clone() };
+        let (guard, input, ended_in) = (f.guard, f.input, number);
+        let former = Former { pos, len, guard, path: path.clone(), input, ended_in };
         let lost = f.begin_anew(incarnation, meta);
         f.active = now;
         if userspace {

@@ -24,6 +24,7 @@ use pillion_world::Mono;
 
 use crate::harvest::account::LossCause;
 use crate::harvest::file::Drain;
+use crate::harvest::identity::Former;
 use crate::harvest::live::Life;
 use crate::harvest::table::FileId;
 use crate::harvest::tour::Tour;
@@ -79,10 +80,23 @@ impl Harvester {
                 None => {}
             }
         }
+        self.hand_on_former(old, begun);
         self.ready.retain(|id| !closed.contains(&id));
         closed.iter().for_each(|id| self.note_behind(*id));
         old.iter().for_each(|at| self.inputs[*at].spec.paths = Vec::new());
         self.set_compression();
+    }
+
+    /// What a truncated file of an input that goes still had is its heir's: a copy may come yet. Without one its entry stays.
+    fn hand_on_former(&mut self, old: &[usize], begun: &[usize]) {
+        for (key, former) in std::mem::take(&mut self.former) {
+            let heir = self.heir(former.input, &former.path, old, begun);
+            if let Some(input) = heir {
+                self.former.insert(key, Former { input, ended_in: 0, ..former });
+            } else if !old.contains(&usize::from(former.input)) {
+                self.former.insert(key, former);
+            }
+        }
     }
 
     /// A quiet file of an input that goes: it goes on with its heir, or stays as it is until it is forgotten. True: its entry

@@ -301,7 +301,7 @@ impl Harvester {
     }
 
     fn end_search(&mut self, input: usize, now: Mono) {
-        self.settle_former();
+        self.settle_former(input);
         self.settle_strayed(input, now);
         let tour = &mut self.inputs[input].tour;
         tour.unsure = if std::mem::take(&mut tour.vanished) { tour.unsure.saturating_add(1) } else { 0 };
