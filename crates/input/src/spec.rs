@@ -3,7 +3,8 @@
 //! Comes in: a section of the configuration, or values set by hand. Goes out: [`InputSpec`], which never changes while
 //! the program runs. Tested with the options that are read (`options.rs`) and with the harvester.
 
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -174,6 +175,18 @@ impl InputSpec {
             take_over: None,
             label: 0,
         }
+    }
+
+    /// Whether a path that one of the patterns matches is left out.
+    pub(crate) fn leaves_out(&self, path: &Path) -> bool {
+        let bytes = path.as_os_str().as_bytes();
+        self.exclude_files.iter().any(|r| r.is_match(bytes))
+            || (!self.include_files.is_empty() && !self.include_files.iter().any(|r| r.is_match(bytes)))
+    }
+
+    /// Whether it is one of its paths.
+    pub(crate) fn has_path(&self, path: &Path) -> bool {
+        self.paths.iter().any(|glob| glob.matches(path)) && !self.leaves_out(path)
     }
 
     /// Makes the processors ready for events of this shape.

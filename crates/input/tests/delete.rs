@@ -266,3 +266,42 @@ fn a_file_whose_input_stops_stays() {
         assert_eq!(names(&rig), before, "after {steps} steps");
     }
 }
+
+#[test]
+fn a_longer_time_of_the_input_that_comes_counts_from_then_on() {
+    let mut rig = native();
+    let first = InputSpec { label: 7, ..rig.specs[0].clone() };
+    rig.specs.clear();
+    rig.restart();
+    assert!(rig.harvester.replace(&[], vec![first.clone()]).is_empty());
+    rig.append("a.log", "one\n");
+    assert_eq!(rig.settle(), ["one"]);
+    rig.ack();
+    pass(&mut rig, GRACE / 2);
+    let longer = InputSpec { label: 8, delete_after: Some(10 * GRACE), ..first };
+    rig.harvester.replace(&[7], vec![longer]);
+    pass(&mut rig, 2 * GRACE);
+    assert!(rig.path("a.log").exists());
+    pass(&mut rig, 10 * GRACE);
+    assert!(!rig.path("a.log").exists());
+}
+
+#[test]
+fn a_file_that_another_input_is_behind_with_stays() {
+    for takes in [None, Some(GRACE)] {
+        let mut rig = native();
+        let desc = desc(InputKind::Filestream, "others");
+        let other = InputSpec { desc, delete_after: takes, ..rig.specs[0].clone() };
+        rig.harvester.add(other).unwrap();
+        rig.append("a.log", "one\n");
+        assert_eq!(rig.settle(), ["one", "one"]);
+        let second = rig.batches.pop().unwrap();
+        rig.ack();
+        pass(&mut rig, 3 * GRACE);
+        assert_eq!(names(&rig), ["a.log"], "the target may not have what the other one has read");
+        rig.batches.push(second);
+        rig.ack();
+        pass(&mut rig, 2 * GRACE);
+        assert_eq!(names(&rig), NONE);
+    }
+}

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Always holds: a file goes only when the registry says durably that all of it is acknowledged, nothing of it lies in the disk
-//! queue (the target may refuse it yet) or was refused by the target, and its descriptor says right before: a regular file with one name, the inode, length, time and last bytes
+//! queue (the target may refuse it yet) or was refused by the target, no other input is behind with it, and its descriptor says right before: a regular file with one name, the inode, length, time and last bytes
 //! that were read. It is open while it goes: what somebody who has it open writes at the last moment is read like that of any
 //! deleted file. One that was put aside by a process that was killed then gets its name back at the next start, and waits
 //! anew. In the end of a run nothing is deleted. Facts: Filebeat's documentation, "Removing files after ingestion".
@@ -117,7 +117,9 @@ impl Harvester {
         let mut waiting = BTreeMap::new();
         for id in 0..self.table.end() {
             let Some((life, pos)) = self.table.peek(id, input, |f| self.may_go(f, now)).flatten() else { continue };
-            let known = self.deleting.waiting.get(&id).filter(|l| (l.life, l.pos) == (life, pos));
+            // With another input another time counts.
+            let same = |l: &&Leaving| (usize::from(l.input), l.life, l.pos) == (input, life, pos);
+            let known = self.deleting.waiting.get(&id).filter(same);
             let anew = Leaving { input: input as u16, life, pos, due: now.plus(grace), called: false };
             let mut leaving = known.copied().unwrap_or(anew);
             if leaving.due <= now && !leaving.called {
@@ -145,12 +147,33 @@ impl Harvester {
         if !read || !at_rest || !closed {
             return None;
         }
-        let entry = self.registry.get(&self.table.key_of(f)?)?;
-        let acked = entry.incarnation == f.incarnation && entry.offset == f.pos && entry.intents.is_empty();
+        let acked = self.is_acknowledged(f) && self.is_read_by_others(f);
         // What was refused stands under the path that the file had then.
         let path = (!f.renamed).then(|| f.path.text());
         let whole = self.deleting.whole.as_ref().is_none_or(|whole| whole(path.map(|path| &**path), f.incarnation));
         (acked && whole).then_some((f.incarnation, f.pos))
+    }
+
+    /// Nothing waits any more as this input says: its place may be another one's soon.
+    pub(crate) fn forget_leaving(&mut self, input: usize) {
+        self.deleting.waiting.retain(|_, l| usize::from(l.input) != input);
+    }
+
+    /// Whether all that was read of a file is acknowledged.
+    fn is_acknowledged(&self, f: &FileState) -> bool {
+        let entry = self.table.key_of(f).and_then(|key| self.registry.get(&key));
+        entry.is_some_and(|e| e.incarnation == f.incarnation && e.offset == f.pos && e.intents.is_empty())
+    }
+
+    /// Whether all inputs of other keys that read what is at a file's path have all of it, too.
+    fn is_read_by_others(&self, f: &FileState) -> bool {
+        let reads = |i: &&Input| i.group != f.group && i.spec.has_path(&f.path);
+        let has_all = |other: &FileState| {
+            (other.dev, other.ino, other.pos, other.len) == (f.dev, f.ino, f.len, f.len)
+                && other.replays.is_none()
+                && self.is_acknowledged(other)
+        };
+        self.inputs.iter().filter(reads).all(|i| self.table.peek_at(i.group, &f.path, has_all).unwrap_or(false))
     }
 
     /// Deletes the file that is due first, unless it has changed; false: none is due.
@@ -163,12 +186,9 @@ impl Harvester {
     fn goes(&mut self, id: FileId, now: Mono) {
         // Most of them are quiet.
         self.table.thaw_if(id, |_| true);
-        let life = self.table.get(id).and_then(|f| self.may_go(f, now)).filter(|_| !self.draining);
-        let Some(mut waits) =
-            self.deleting.waiting.remove(&id).filter(|l| l.due <= now && life == Some((l.life, l.pos)))
-        else {
-            return;
-        };
+        let life = self.table.get(id).and_then(|f| self.may_go(f, now).map(|life| (f.input, life)));
+        let is_it = |l: &Leaving| l.due <= now && life == Some((l.input, (l.life, l.pos)));
+        let Some(mut waits) = self.deleting.waiting.remove(&id).filter(|l| !self.draining && is_it(l)) else { return };
         let Some(path) = self.table.get(id).map(|f| f.path.to_path_buf()) else { return };
         self.at.set(&path);
         match self.put_away(id, &path, waits.life, now) {

@@ -89,6 +89,7 @@ impl Harvester {
         self.inputs[at].life = Life::Ending;
         self.inputs[at].searched_at_drain = false;
         self.ending += 1;
+        self.forget_leaving(at);
         self.drain_files(|input| usize::from(input) == at);
         self.search_now(at);
     }

@@ -49,10 +49,7 @@ impl Harvester {
             return false;
         }
         let Some(i) = self.inputs.get(usize::from(input)) else { return false };
-        let (spec, bytes) = (&i.spec, path.as_os_str().as_bytes());
-        let left_out = spec.exclude_files.iter().any(|r| r.is_match(bytes))
-            || (!spec.include_files.is_empty() && !spec.include_files.iter().any(|r| r.is_match(bytes)));
-        !left_out && !self.is_own(path)
+        !i.spec.leaves_out(path) && !self.is_own(path)
     }
 
     /// Looks at a path that a walk of this input found.

@@ -16,7 +16,6 @@
 //! Tested in `tests/replace.rs`.
 
 use std::collections::HashSet;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Weak;
 
@@ -61,6 +60,7 @@ impl Harvester {
             let input = &mut self.inputs[at];
             (input.life, input.tour, input.due) = (Life::Stopped, Tour::default(), Mono(u64::MAX));
             self.ending += 1;
+            self.forget_leaving(at);
         }
         let (now, mut closed) = (self.world.clock.mono(), HashSet::new());
         for id in 0..self.table.end() {
@@ -118,13 +118,9 @@ impl Harvester {
         let from = old.iter().find(|at| **at == usize::from(input)).and_then(|at| self.inputs.get(*at))?;
         let is_heir = |at: &&usize| {
             let Some(to) = self.inputs.get(**at).filter(|to| to.group == from.group) else { return false };
-            let (spec, bytes) = (&to.spec, path.as_os_str().as_bytes());
+            let spec = &to.spec;
             let same = spec.identity == from.spec.identity && spec.symlinks == from.spec.symlinks;
-            let left_out = spec.exclude_files.iter().any(|r| r.is_match(bytes))
-                || (!spec.include_files.is_empty() && !spec.include_files.iter().any(|r| r.is_match(bytes)));
-            same && spec.compression == from.spec.compression
-                && !left_out
-                && spec.paths.iter().any(|glob| glob.matches(path))
+            same && spec.compression == from.spec.compression && spec.has_path(path)
         };
         begun.iter().find(is_heir).and_then(|at| u16::try_from(*at).ok())
     }

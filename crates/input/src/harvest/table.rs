@@ -239,6 +239,15 @@ impl Table {
         }
     }
 
+    /// The file that was last seen at a path, a quiet one as it is when it isn't: it stays as it is.
+    pub(crate) fn peek_at<T>(&self, group: u16, path: &Path, look: impl FnOnce(&FileState) -> T) -> Option<T> {
+        match self.files.place(self.find_path(group, path)?)? {
+            Place::Free => None,
+            Place::Hot(f) => Some(look(f)),
+            Place::Cold(cold) => Some(look(&self.thawed(cold))),
+        }
+    }
+
     /// A quiet file as it is when it isn't.
     pub(crate) fn thawed(&self, cold: &Cold) -> FileState {
         cold.thaw(&self.common)
