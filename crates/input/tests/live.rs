@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::Rig;
 use pillion_config::{Compat, Config};
-use pillion_input::{Glob, Hint, InputSpec};
+use pillion_input::{Budget, Glob, Hint, InputSpec, Step};
 use pillion_process::kubernetes::Metadata;
 use pillion_process::{Processors, Steps};
 
@@ -304,4 +304,26 @@ fn an_input_that_ends_forgets_its_quiet_files_too() {
     rig.advance(Duration::from_secs(1));
     assert_eq!(rig.settle(), NONE);
     assert_eq!((rig.harvester.is_known(id), rig.harvester.stats().files), (false, 0));
+}
+
+#[test]
+fn hints_that_never_end_hold_up_no_end() {
+    let mut rig = Rig::log();
+    let added = spec(&rig, "*.txt");
+    let id = rig.harvester.add(added).unwrap();
+    rig.append("x.txt", "one\n");
+    assert_eq!(rig.settle(), ["one"]);
+    rig.ack();
+    rig.harvester.end(id);
+    for n in 0..20_000 {
+        rig.advance(Duration::from_millis(10));
+        for of in 0..2 {
+            rig.harvester.hint(Hint::Path(rig.path(&format!("busy-{n}-{of}.log"))));
+        }
+        assert!(matches!(rig.harvester.step(Budget::UNLIMITED), Step::Worked));
+        if !rig.harvester.is_known(id) {
+            return;
+        }
+    }
+    panic!("the input is still there");
 }

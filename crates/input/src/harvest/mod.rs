@@ -350,14 +350,15 @@ impl Harvester {
             self.find_own();
         }
         let now = self.world.clock.mono();
+        // Hints that never end don't hold it up: what was there when the end began, a search has seen.
+        if self.forget_ended() {
+            return Step::Worked;
+        }
         let can_read = !budget.is_empty() && !self.ready.is_empty();
         if !(can_read && self.owed >= OWED) && self.look_around(now) {
             return Step::Worked;
         }
         self.owed = 0;
-        if self.forget_ended() {
-            return Step::Worked;
-        }
         if can_read && let Some(id) = self.ready.pop() {
             let read = self.read_chunk(id, budget, now);
             self.note_served(id);
