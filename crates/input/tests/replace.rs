@@ -237,6 +237,24 @@ fn a_quiet_file_gets_what_its_new_input_writes_into_entries() {
     assert_eq!(rest(&mut rig), ["two"]);
 }
 
+#[test]
+fn a_renamed_file_of_an_input_that_stopped_is_held_on_to_as_any() {
+    let mut rig = Rig::log();
+    let first = spec(&rig, 7, "*.txt", "old");
+    rig.harvester.replace(&[], vec![first]);
+    rig.append("x.txt", "one\n");
+    assert_eq!(rig.settle(), ["one"]);
+    let heir = spec(&rig, 8, "*.x", "new");
+    rig.harvester.replace(&[7], vec![heir]);
+    rig.rename("x.txt", "moved.x");
+    assert_eq!(rest(&mut rig), NONE);
+    rig.append("moved.x", "two\n");
+    assert_eq!(rest(&mut rig), ["two"]);
+    rig.append("moved.x", "three\n");
+    rig.remove("moved.x");
+    assert_eq!((rest(&mut rig), rig.lost()), (vec!["three".to_owned()], 0));
+}
+
 /// Of a file whose input is replaced right after it was cut off, the copy comes after the input does.
 #[test]
 fn a_copy_of_what_was_cut_off_goes_on_in_the_input_that_comes() {

@@ -13,6 +13,7 @@ use pillion_world::{FileKind, Meta, Mono};
 use crate::harvest::account::LossCause;
 use crate::harvest::file::{Drain, FileState};
 use crate::harvest::identity::{Former, replays_of};
+use crate::harvest::live::Life;
 use crate::harvest::rules::{Verdict, judge};
 use crate::harvest::table::FileId;
 use crate::harvest::trust::{Seen, holds};
@@ -248,7 +249,9 @@ impl Harvester {
 
     fn renamed(&mut self, id: FileId, input: u16, path: PathBuf) {
         let (group, drains) = (self.group(input), self.is_draining(input));
-        let drained = self.is_file_draining(id);
+        // Nothing of it is to be read any more, or all of it at once: that was for the input that it had.
+        let life = self.table.get(id).and_then(|f| self.inputs.get(usize::from(f.input))).map(|i| i.life);
+        let drained = self.is_file_draining(id) || life == Some(Life::Stopped);
         if let Some(f) = self.table.get_mut(id).filter(|f| f.look_at.is_some()) {
             // What it was to be looked at for may be what took its place.
             let old = f.path.to_path_buf();
