@@ -304,3 +304,15 @@ fn the_drain_goes_on_without_a_file_that_may_not_be_read_and_says_so() {
     assert_eq!(denied.iter().map(|a| (a.pos, a.len)).collect::<Vec<_>>(), [(0, 7)]);
     assert!(denied[0].path.ends_with("a.log"));
 }
+
+#[test]
+fn links_that_lead_in_a_circle_hold_up_no_drain() {
+    let mut rig = Rig::on(World::real(), &["*.log", "*/*.log"], |spec| spec.symlinks = true);
+    for name in ["circle.log", "folder"] {
+        std::os::unix::fs::symlink(rig.path(name), rig.path(name)).unwrap();
+    }
+    rig.append("a.log", "one\n");
+    assert_eq!(rig.settle(), ["one"]);
+    rig.append("a.log", "two\n");
+    assert_eq!(rig.drain(), ["two"]);
+}

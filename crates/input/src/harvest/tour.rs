@@ -18,6 +18,7 @@ use crate::harvest::identity::Bind;
 use crate::harvest::live::Life;
 use crate::harvest::look::{DOUBT, missing};
 use crate::harvest::table::FileId;
+use crate::harvest::trust::leads_nowhere;
 use crate::scan::{Names, Walk};
 
 /// How many files are looked at in one piece.
@@ -326,9 +327,11 @@ impl Harvester {
         }
     }
 
-    /// A call failed in a search. What it isn't allowed to see it won't see the next time either.
+    /// A call failed in a search. What it isn't allowed to see, or lies behind a link that leads nowhere, it won't see the next
+    /// time either.
     pub(crate) fn failed_to_see(&mut self, input: u16, e: &std::io::Error) {
         if e.kind() != ErrorKind::PermissionDenied
+            && !leads_nowhere(e)
             && let Some(i) = self.inputs.get_mut(usize::from(input))
         {
             i.tour.failed = true;

@@ -66,7 +66,7 @@ impl Harvester {
         match self.ask(path, symlinks) {
             // Whoever mayn't read it may look at it all the same.
             Err(e) if e.kind() == ErrorKind::PermissionDenied => Ok(seen?.map(|meta| Seen { meta, sure: false })),
-            Err(e) if e.raw_os_error() == Some(libc::ELOOP) => Ok(None),
+            Err(e) if leads_nowhere(&e) => Ok(None),
             asked => Ok(asked?.map(|meta| Seen { meta, sure: true })),
         }
     }
@@ -80,7 +80,10 @@ impl Harvester {
         self.at.set(path);
         let mut meta = self.world.fs.stat(path, false)?;
         if meta.kind == FileKind::Symlink && symlinks {
-            meta = self.world.fs.stat(path, true)?;
+            meta = match self.world.fs.stat(path, true) {
+                Err(e) if leads_nowhere(&e) => return Ok(None),
+                other => other?,
+            };
         }
         Ok((meta.kind == FileKind::File).then_some(meta))
     }
@@ -217,6 +220,11 @@ impl Harvester {
         self.asked = Some(Asked { path: path.to_owned(), follow, fd, meta: seen });
         Ok(another)
     }
+}
+
+/// Whether a link leads in a circle, or isn't followed by anybody.
+pub(crate) fn leads_nowhere(e: &io::Error) -> bool {
+    e.raw_os_error() == Some(libc::ELOOP)
 }
 
 /// Whether the bytes before `pos` are there and are those that are remembered; not so where none are.
