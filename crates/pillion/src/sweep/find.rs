@@ -143,7 +143,9 @@ pub(crate) fn look(world: &World, dir: &Path, grace: Duration) -> Option<Found> 
         sighting: Sighting::default(),
     };
     if beside::is_done(world, dir) {
-        return Some(found(State::Done));
+        // Whoever only wants to know that it is done needs no more.
+        let owner = Owner::read(world, dir).unwrap_or_default();
+        return Some(Found { owner, ..found(State::Done) });
     }
     let owner = match Owner::read(world, dir) {
         Ok(owner) => owner,

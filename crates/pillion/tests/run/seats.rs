@@ -100,6 +100,21 @@ fn what_a_killed_sidecar_left_is_shipped_once_and_a_living_ones_files_are_left_a
 }
 
 #[test]
+fn what_a_sidecar_has_shipped_and_marked_goes_on_where_it_stopped() {
+    let endpoint = Endpoint::start();
+    let volume = Volume::new(endpoint.address);
+    volume.append("job-1", "job-1 first\n");
+    volume.sidecar("job-1", &["--once"]).ends_with(0);
+    assert!(volume.has("job-1", "done.json"));
+    volume.append("job-1", "job-1 second\n");
+    let mut replica = replica(&volume, &endpoint, 1);
+    wait_for("the second line", || endpoint.messages().contains(&"job-1 second".to_owned()).then_some(()));
+    assert_eq!(endpoint.messages(), ["job-1 first", "job-1 second"], "{}", replica.err());
+    replica.signal(Signal::TERM);
+    replica.ends_with(0);
+}
+
+#[test]
 fn what_cant_be_used_beside_the_logs_holds_nothing_up() {
     let endpoint = Endpoint::start();
     let volume = Volume::new(endpoint.address);
