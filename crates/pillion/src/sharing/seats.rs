@@ -116,6 +116,18 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl Turns {
+    /// Whether a registry and its owner have looked as they do now for so long.
+    fn has_stood(&mut self, dir: &Path, found: &Found, now: Mono, enough: Duration) -> bool {
+        let same = |before: &Found| (&before.state, &before.sighting) == (&found.state, &found.sighting);
+        let since = self.seen.get(dir).filter(|(before, _)| same(before)).map_or(now, |(_, since)| *since);
+        if self.seen.len() < MAX_SEATS {
+            self.seen.insert(dir.to_owned(), (found.clone(), since));
+        }
+        now.since(since) >= enough
+    }
+}
+
 impl Left {
     fn of(found: &Found, read: &Foreign) -> Left {
         let mut left = Left { entries: Vec::new(), by_path: HashMap::new(), by_ino: HashMap::new() };
@@ -284,7 +296,10 @@ impl Seats {
             seat.next = now.plus((enough / 8).clamp(PACE.0, PACE.1));
         }
         match &found.state {
+            // Its owner may be just starting, or the file system fails for a moment.
+            State::Refused(_) if !turns.has_stood(dir, &found, now, self.grace) => false,
             State::Refused(why) => {
+                turns.seen.remove(dir);
                 tracing::warn!(path = %dir.display(), "what lies beside these logs can't be used, and they are read from their beginning: {why}");
                 self.stands(dir, Stand::Refused)
             }
@@ -301,14 +316,7 @@ impl Seats {
             }
             State::Dead => {
                 let released = beside::is_released(&self.root.world, dir);
-                let since = match turns.seen.get(dir) {
-                    Some((before, since)) if before.sighting == found.sighting => *since,
-                    _ => now,
-                };
-                if turns.seen.len() < MAX_SEATS {
-                    turns.seen.insert(dir.to_owned(), (found.clone(), since));
-                }
-                if now.since(since) < enough && !released {
+                if !turns.has_stood(dir, &found, now, enough) && !released {
                     return false;
                 }
                 turns.seen.remove(dir);

@@ -38,6 +38,10 @@ fn leave(volume: &Volume, endpoint: &Endpoint) {
 }
 
 fn replica(volume: &Volume, endpoint: &Endpoint, number: usize) -> Running {
+    patient_replica(volume, endpoint, number, "3s")
+}
+
+fn patient_replica(volume: &Volume, endpoint: &Endpoint, number: usize, grace: &str) -> Running {
     let root = volume.job.path("volume");
     let root = root.display();
     volume.job.write(
@@ -47,7 +51,7 @@ fn replica(volume: &Volume, endpoint: &Endpoint, number: usize) -> Running {
              prospector.scanner.check_interval: 200ms\n\
              output.logstash:\n  hosts: ['{}']\n\
              pillion.exactly_once: true\n\
-             pillion.shards: {{root: '{root}', count: 16, board: files, lease: 2s, grace: 3s}}\n",
+             pillion.shards: {{root: '{root}', count: 16, board: files, lease: 2s, grace: {grace}}}\n",
             endpoint.address
         ),
     );
@@ -110,6 +114,34 @@ fn what_a_sidecar_has_shipped_and_marked_goes_on_where_it_stopped() {
     let mut replica = replica(&volume, &endpoint, 1);
     wait_for("the second line", || endpoint.messages().contains(&"job-1 second".to_owned()).then_some(()));
     assert_eq!(endpoint.messages(), ["job-1 first", "job-1 second"], "{}", replica.err());
+    replica.signal(Signal::TERM);
+    replica.ends_with(0);
+}
+
+#[test]
+fn a_sidecar_that_is_just_starting_keeps_its_files() {
+    let endpoint = Endpoint::start();
+    let volume = Volume::new(endpoint.address);
+    // Its folder is there, and nothing in it yet.
+    std::fs::create_dir_all(volume.registry("job-1")).unwrap();
+    volume.append("job-1", "job-1 first\n");
+    let mut replica = patient_replica(&volume, &endpoint, 1, "20s");
+    append(&volume, "job-3", 0, "job-3 alone");
+    endpoint.wait(1);
+    // One whose work is over is looked at, and so is the first one with it.
+    volume.append("job-2", "job-2 first\n");
+    volume.sidecar("job-2", &["--once"]).ends_with(0);
+    append(&volume, "job-2", 0, "job-2 second");
+    endpoint.wait(3);
+    let mut sidecar = volume.sidecar("job-1", &[]);
+    endpoint.wait(4);
+    volume.append("job-1", "job-1 second\n");
+    endpoint.wait(5);
+    let (first, second) = ("job-1 first".to_owned(), "job-1 second".to_owned());
+    let of_it: Vec<_> = endpoint.messages().into_iter().filter(|line| [&first, &second].contains(&line)).collect();
+    assert_eq!(of_it, [first, second], "{}", replica.err());
+    sidecar.signal(Signal::INT);
+    sidecar.ends_with(0);
     replica.signal(Signal::TERM);
     replica.ends_with(0);
 }
