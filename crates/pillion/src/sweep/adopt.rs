@@ -28,7 +28,7 @@ use pillion_registry::adopt::{Claim, Taken};
 use pillion_registry::beside::{self, Beat, FOLDER, HEARTBEAT, RECEIPT};
 use pillion_registry::foreign::{Bounds, Foreign};
 use pillion_registry::{Entry, Registry};
-use pillion_world::{Home, World, rfc3339};
+use pillion_world::{FileKind, Home, World, rfc3339};
 use serde_json::{Value, json};
 
 use super::Root;
@@ -70,17 +70,17 @@ async fn try_adopt(
     let Some((seat, read)) = sit_down(root, found, claimed).await? else { return Ok(End::Alive) };
     *held = Arc::downgrade(&seat.registry);
     let (config, mut parts) = configured(flags, found)?;
-    let left = Left::of(&seat.world, &found.owner.view, &read);
+    let mut left = Left::of(&seat.world, &found.owner.view, &read);
     tracing::info!(path = %found.dir.display(), files = left.files(), bytes = left.bytes(), "adopting what a dead owner left");
-    let told = |ended: Option<&Outcome>| told(found, &read, &left, ended);
-    write_receipt(&seat, &told(None));
+    write_receipt(&seat, &told(found, &read, &left, None));
     make_ready(&mut parts);
     let inputs = parts.inputs.clone();
     let run = RunFlags { once: true, command: None };
     let outcome = ride(&config, parts, &run, &seat, signals).await;
     let outcome = outcome.map_err(|_| "the run couldn't start".to_owned())?;
     let unclaimed = left_by(&seat, &inputs);
-    let told = told(Some(&outcome));
+    left.add_unreachable(behind_links(&seat));
+    let told = told(found, &read, &left, Some(&outcome));
     write_receipt(&seat, &told);
     let all = outcome.receipt.phase == Phase::Committed && outcome.failure.is_none();
     if !all || !unclaimed.is_empty() {
@@ -172,6 +172,18 @@ fn left_by(seat: &Seat, inputs: &[InputSpec]) -> Vec<String> {
         }
     });
     unread.iter().filter(|e| longer(e)).map(|e| e.source.to_string()).collect()
+}
+
+/// What the dead one has read by a link, and no other path leads to: no link is followed here.
+fn behind_links(seat: &Seat) -> Vec<String> {
+    let mut sources = Vec::new();
+    seat.registry.visit(|e| sources.push(Arc::clone(&e.source)));
+    let is_link = |source: &Arc<str>| match seat.world.fs.stat(Path::new(&**source), false) {
+        Ok(meta) => meta.kind == FileKind::Symlink,
+        // A folder on the way is one.
+        Err(e) => e.raw_os_error() == Some(libc::ELOOP),
+    };
+    sources.iter().filter(|source| is_link(source)).map(|source| source.to_string()).collect()
 }
 
 /// What the receipt in the folder says.

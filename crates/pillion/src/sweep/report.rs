@@ -64,7 +64,13 @@ impl Left {
         self.bytes
     }
 
-    /// Files on other volumes than the registry's: nobody can ship them from here.
+    /// More of what nobody can ship from here.
+    pub(super) fn add_unreachable(&mut self, paths: Vec<String>) {
+        self.unreachable.extend(paths);
+        self.unreachable.truncate(MAX_NAMED);
+    }
+
+    /// Files on other volumes than the registry's, or behind links: nobody can ship them from here.
     pub(crate) fn unreachable(&self) -> Vec<String> {
         self.unreachable.clone()
     }
@@ -133,7 +139,7 @@ impl Summary {
                 tracing::info!(%path, "swept: {}", receipt.line());
                 if let Some(first) = unreachable.first() {
                     let count = unreachable.len();
-                    tracing::error!(%path, count, first, "files of it lay on other volumes: nobody can ship them from here");
+                    tracing::error!(%path, count, first, "files of it lay on other volumes or behind links: nobody can ship them from here");
                 }
             }
             End::Left { receipt, failure, unclaimed } => {

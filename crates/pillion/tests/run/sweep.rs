@@ -251,6 +251,30 @@ fn hostile_registries_lead_nowhere() {
 }
 
 #[test]
+fn what_lies_behind_a_link_is_told_and_holds_nothing_up() {
+    let endpoint = Endpoint::start();
+    let volume = Volume::new(endpoint.address);
+    let config = std::fs::read_to_string(volume.job.path("filebeat.yml")).unwrap();
+    let follows = "prospector.scanner.symlinks: true\n  close.on_state_change";
+    volume.job.write("filebeat.yml", &config.replace("close.on_state_change", follows));
+    let target = volume.pod("job-1").join("behind.txt");
+    std::fs::write(&target, "job-1 first\n").unwrap();
+    symlink("behind.txt", volume.pod("job-1").join("a.log")).unwrap();
+    let mut owner = volume.sidecar("job-1", &[]);
+    endpoint.wait(1);
+    volume.is_durable("job-1", "job-1 first\n");
+    owner.signal(Signal::KILL);
+    owner.status();
+    std::fs::File::options().append(true).open(&target).unwrap().write_all(b"job-1 second\n").unwrap();
+    let mut sweep = volume.sweep(&["--grace", "2s"]);
+    sweep.ends_with(3);
+    assert!(sweep.err().contains("behind links"), "{}", sweep.err());
+    let receipt = volume.json("job-1", "receipt.json");
+    assert!(receipt["left"]["unreachable"][0].as_str().unwrap().ends_with("a.log"), "{receipt}");
+    assert_eq!(endpoint.messages(), ["job-1 first"]);
+}
+
+#[test]
 fn a_dry_run_needs_no_configuration_and_changes_nothing() {
     let endpoint = Endpoint::start();
     let volume = Volume::new(endpoint.address);
