@@ -7,6 +7,7 @@
 //! is marked. Tested by the command line's tests (`tests/run/seats.rs`).
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -171,14 +172,20 @@ impl Turn {
 fn is_shipped(seat: &Seat, entry: &Entry, path: &std::path::Path, found: &Found) -> bool {
     let Ok(below) = path.strip_prefix(&found.logs) else { return true };
     let seen = found.owner.view.join(below);
-    let Ok(meta) = seat.world.fs.stat(&seen, false) else { return true };
+    let meta = match seat.world.fs.stat(&seen, false) {
+        Ok(meta) => meta,
+        Err(e) => return is_nobodys(&e),
+    };
     if meta.kind != FileKind::File || meta.len <= entry.offset {
         return entry.intents.is_empty() || meta.kind != FileKind::File;
     }
     if meta.len - entry.offset > MAX_REST {
         return false;
     }
-    let Ok(file) = seat.world.fs.open(&seen, pillion_world::OpenHow::ReadNoFollow) else { return true };
+    let file = match seat.world.fs.open(&seen, pillion_world::OpenHow::ReadNoFollow) {
+        Ok(file) => file,
+        Err(e) => return is_nobodys(&e),
+    };
     let (mut at, mut buf) = (entry.offset, [0; 8192]);
     loop {
         match file.read_at(&mut buf, at) {
@@ -187,5 +194,24 @@ fn is_shipped(seat: &Seat, entry: &Entry, path: &std::path::Path, found: &Found)
             Ok(n) => at += n as u64,
             Err(_) => return false,
         }
+    }
+}
+
+/// Whether a call failed since nothing is there that anybody could read: a file system that fails says nothing of that.
+fn is_nobodys(e: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, NotADirectory, NotFound};
+    // What isn't a regular file, or lies behind a link, isn't read beneath a root.
+    matches!(e.kind(), NotFound | NotADirectory | InvalidInput) || e.raw_os_error() == Some(libc::ELOOP)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_asked_for_is_not_taken_for_shipped() {
+        let is = |errno| is_nobodys(&io::Error::from_raw_os_error(errno));
+        assert!([libc::ENOENT, libc::ENOTDIR, libc::ELOOP].into_iter().all(is));
+        assert!(![libc::EIO, libc::ESTALE, libc::EACCES, libc::ETIMEDOUT, libc::EMFILE].into_iter().any(is));
     }
 }
