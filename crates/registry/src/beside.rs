@@ -134,9 +134,12 @@ impl Owner {
     }
 }
 
-/// Whether a text can be a name of a pod, a host or an address: nothing that a configuration would take for more.
+/// Whether a text can be a name of a pod, a host or an address: nothing that a configuration would take for more, and no
+/// folder's way upwards where a path is made of it.
 fn is_plain(text: &str) -> bool {
-    text.len() <= MAX_VALUE && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
+    !matches!(text, "." | "..")
+        && text.len() <= MAX_VALUE
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
 }
 
 /// Takes only the [`VARIABLES`] that can be told to others.
@@ -339,6 +342,8 @@ mod tests {
             ("env", json!({"POD_NAME": "{a: b}"})),
             ("env", json!({"POD_NAME": "a\nb"})),
             ("env", json!({"POD_NAME": "x".repeat(254)})),
+            ("env", json!({"POD_NAME": ".."})),
+            ("host", json!("..")),
         ] {
             let mut bad = good.clone();
             bad[key] = value;
