@@ -166,6 +166,7 @@ impl Shares for Ours {
     }
 
     fn refresh(&self) -> io::Result<()> {
+        self.seats.get().into_iter().for_each(|seats| seats.look_anew());
         let members = self.members()?;
         let progress = lock(&self.others).refresh(&members);
         match progress.failed.into_iter().next() {

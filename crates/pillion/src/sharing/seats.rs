@@ -38,8 +38,6 @@ use super::ours::Ours;
 use crate::sweep::{BOUNDS, Found, REGISTRY, Root, State, look};
 use turn::Turn;
 
-/// How often a folder is looked into for registries beside logs.
-const LOOK: Duration = Duration::from_secs(5);
 /// Folders that are remembered.
 const MAX_FOLDERS: usize = 4096;
 /// Registries beside logs that are looked at together.
@@ -71,6 +69,8 @@ pub(super) struct Seats {
 struct Known {
     /// Which registries lie beside the logs in a folder, and when that was looked.
     folders: HashMap<PathBuf, (Mono, Vec<PathBuf>)>,
+    /// What was looked up before doesn't count: files were found since.
+    anew: Mono,
     seats: BTreeMap<PathBuf, Seat>,
 }
 
@@ -165,6 +165,11 @@ impl Seats {
         self.root.world.clock.mono()
     }
 
+    /// Files have been found: their folders are looked into anew, once for all of them.
+    pub(super) fn look_anew(&self) {
+        lock(&self.known).anew = self.now();
+    }
+
     /// What lies beside a file of which no replica knows anything.
     ///
     /// # Errors
@@ -212,10 +217,11 @@ impl Seats {
 
     /// The registries beside the logs in a folder.
     fn in_folder(&self, dir: &Path, now: Mono) -> io::Result<Vec<PathBuf>> {
-        if let Some((looked, seats)) = lock(&self.known).folders.get(dir)
-            && now.since(*looked) < LOOK
         {
-            return Ok(seats.clone());
+            let known = lock(&self.known);
+            if let Some((_, seats)) = known.folders.get(dir).filter(|(looked, _)| *looked >= known.anew) {
+                return Ok(seats.clone());
+            }
         }
         let (world, folder) = (&self.root.world, dir.join(FOLDER));
         let mut seats = Vec::new();

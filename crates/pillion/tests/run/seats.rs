@@ -147,6 +147,33 @@ fn a_sidecar_that_is_just_starting_keeps_its_files() {
 }
 
 #[test]
+fn a_sidecar_that_came_a_moment_ago_is_seen_before_its_files_are_taken() {
+    let endpoint = Endpoint::start();
+    let volume = Volume::new(endpoint.address);
+    let mut replica = replica(&volume, &endpoint, 1);
+    append(&volume, "job-3", 0, "job-3 alone");
+    endpoint.wait(1);
+    // Its registry lies in a folder that was just looked into.
+    let folder = format!("pillion.registry.beside_logs={}", volume.job.path("volume").display());
+    let mut sidecar = volume.sidecar("job-1", &["-E", &folder]);
+    let seat = volume.job.path("volume/.pillion/job-1");
+    wait_for("its claim", || seat.join("owner.json").exists().then_some(()));
+    volume.append("job-1", "job-1 first\n");
+    endpoint.wait(2);
+    for file in 1..4 {
+        let line = line(file, "alone");
+        append(&volume, "job-2", file, &line);
+        wait_for("a later search", || endpoint.messages().contains(&line).then_some(()));
+    }
+    sidecar.signal(Signal::INT);
+    sidecar.ends_with(0);
+    let of_it = endpoint.messages().into_iter().filter(|line| line == "job-1 first").count();
+    assert_eq!(of_it, 1, "{}", replica.err());
+    replica.signal(Signal::TERM);
+    replica.ends_with(0);
+}
+
+#[test]
 fn what_cant_be_used_beside_the_logs_holds_nothing_up() {
     let endpoint = Endpoint::start();
     let volume = Volume::new(endpoint.address);
