@@ -27,8 +27,15 @@ const SECRET_WORDS: &[&str] = &[
 ];
 
 /// The same, for two words in a row.
-const SECRET_PAIRS: &[(&str, &str)] =
-    &[("api", "key"), ("private", "key"), ("cloud", "auth"), ("ssl", "key"), ("secret", "key"), ("access", "key")];
+const SECRET_PAIRS: &[(&str, &str)] = &[
+    ("api", "key"),
+    ("private", "key"),
+    ("cloud", "auth"),
+    ("ssl", "key"),
+    ("secret", "key"),
+    ("access", "key"),
+    ("shared", "key"),
+];
 
 /// Is the value of this option secret? Takes a bare key or a whole path.
 pub(crate) fn is_secret(key: &str) -> bool {
@@ -147,6 +154,7 @@ mod tests {
             "Authorization",
             "X-Auth-Token",
             "output.redis.password",
+            "output.forward.shared_key",
             "aws_secret_access_key",
         ] {
             assert!(is_secret(secret), "{secret}");

@@ -13,6 +13,7 @@ use crate::console::{ConsoleOptions, ConsoleOutput};
 use crate::contract::{OutputContext, Requests};
 use crate::elasticsearch::{Elasticsearch, Settings, cloud};
 use crate::file::{FileOptions, FileOutput};
+use crate::forward::{Forward, ForwardOptions};
 use crate::kafka::{Kafka, KafkaOptions};
 use crate::logstash::{Logstash, LogstashOptions};
 use crate::redis::{Redis, RedisOptions};
@@ -29,6 +30,8 @@ pub enum AnyOptions {
     Kafka(Box<KafkaOptions>),
     /// `output.redis`.
     Redis(Box<RedisOptions>),
+    /// `output.forward`.
+    Forward(Box<ForwardOptions>),
     /// `output.file`.
     File(FileOptions),
     /// `output.console`.
@@ -45,6 +48,8 @@ pub enum AnyOutput {
     Kafka(Box<Kafka>),
     /// `output.redis`.
     Redis(Box<Redis>),
+    /// `output.forward`.
+    Forward(Box<Forward>),
     /// `output.file`.
     File(FileOutput),
     /// `output.console`.
@@ -52,7 +57,7 @@ pub enum AnyOutput {
 }
 
 /// Names of outputs that are read here, each with how.
-const KNOWN: &[&str] = &["console", "elasticsearch", "file", "kafka", "logstash", "redis"];
+const KNOWN: &[&str] = &["console", "elasticsearch", "file", "forward", "kafka", "logstash", "redis"];
 
 impl AnyOptions {
     /// Reads the one output that is there and enabled.
@@ -100,6 +105,7 @@ impl AnyOptions {
             "logstash" => LogstashOptions::from_section(&section, compat).map(|o| AnyOptions::Logstash(Box::new(o))),
             "kafka" => KafkaOptions::from_section(&section, compat).map(|o| AnyOptions::Kafka(Box::new(o))),
             "redis" => RedisOptions::from_section(&section, compat).map(|o| AnyOptions::Redis(Box::new(o))),
+            "forward" => ForwardOptions::from_section(&section, compat).map(|o| AnyOptions::Forward(Box::new(o))),
             "file" => FileOptions::from_section(&section, compat).map(AnyOptions::File),
             "console" => ConsoleOptions::from_section(&section, compat).map(AnyOptions::Console),
             other => Err(root.error(
@@ -117,6 +123,7 @@ impl AnyOptions {
             AnyOptions::Logstash(_) => "logstash",
             AnyOptions::Kafka(_) => "kafka",
             AnyOptions::Redis(_) => "redis",
+            AnyOptions::Forward(_) => "forward",
             AnyOptions::File(_) => "file",
             AnyOptions::Console(_) => "console",
         }
@@ -130,6 +137,7 @@ impl AnyOptions {
             AnyOptions::Logstash(options) => options.tls.clone(),
             AnyOptions::Kafka(options) => options.tls.clone(),
             AnyOptions::Redis(options) => options.tls(),
+            AnyOptions::Forward(options) => options.tls.clone(),
             AnyOptions::File(_) | AnyOptions::Console(_) => None,
         };
         tls.map_or(Ok(Vec::new()), |tls| tls.check(world).map_err(|p| p.during(format_args!("output.{}", self.name()))))
@@ -152,6 +160,10 @@ impl AnyOptions {
             AnyOptions::Redis(options) => match Redis::new(*options, context) {
                 Ok(output) => output.test().await,
                 Err(e) => vec![("redis".to_owned(), Err(e))],
+            },
+            AnyOptions::Forward(options) => match Forward::new(*options, context) {
+                Ok(output) => output.test().await,
+                Err(e) => vec![("forward".to_owned(), Err(e))],
             },
             AnyOptions::File(options) => {
                 vec![("file".to_owned(), FileOutput::new(options, context).and_then(|output| output.test()))]
@@ -178,6 +190,7 @@ impl AnyOptions {
             AnyOptions::Logstash(options) => Logstash::new(*options, context).map(|o| AnyOutput::Logstash(Box::new(o))),
             AnyOptions::Kafka(options) => Kafka::new(*options, context).map(|o| AnyOutput::Kafka(Box::new(o))),
             AnyOptions::Redis(options) => Redis::new(*options, context).map(|o| AnyOutput::Redis(Box::new(o))),
+            AnyOptions::Forward(options) => Forward::new(*options, context).map(|o| AnyOutput::Forward(Box::new(o))),
             AnyOptions::File(options) => FileOutput::new(options, context).map(AnyOutput::File),
             AnyOptions::Console(options) => ConsoleOutput::new(options, context).map(AnyOutput::Console),
         }
@@ -192,6 +205,7 @@ impl AnyOutput {
             AnyOutput::Logstash(output) => output.run(requests, acks).await,
             AnyOutput::Kafka(output) => output.run(requests, acks).await,
             AnyOutput::Redis(output) => output.run(requests, acks).await,
+            AnyOutput::Forward(output) => output.run(requests, acks).await,
             AnyOutput::File(output) => output.run(requests, acks).await,
             AnyOutput::Console(output) => output.run(requests, acks).await,
         }

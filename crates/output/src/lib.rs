@@ -20,6 +20,7 @@ mod dial;
 pub mod elasticsearch;
 pub mod file;
 pub mod format;
+pub mod forward;
 pub mod hosts;
 pub mod http;
 mod hurry;

@@ -96,7 +96,7 @@ fn top() -> Tree {
             match &group.place {
                 Place::Top => top.add(&[], option),
                 Place::Outputs(users) => users.iter().for_each(|user| top.add(&["output", user], option)),
-                Place::OutputSsl => ["elasticsearch", "logstash", "kafka", "redis"]
+                Place::OutputSsl => ["elasticsearch", "logstash", "kafka", "redis", "forward"]
                     .iter()
                     .for_each(|user| top.add(&["output", user, "ssl"], option)),
                 Place::Inputs(_) | Place::InputSsl => {}

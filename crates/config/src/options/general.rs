@@ -134,6 +134,7 @@ pub(super) const GENERAL: &[Row] = &[
     Row("output.console", ALL, T),
     Row("output.kafka", ALL, T),
     Row("output.redis", ALL, T),
+    Row("output.forward", ALL, T),
     Row("output.discard", NEW, R("discarding all events isn't an output here")),
     Row("cloud.id", NEW, T),
     Row("cloud.auth", NEW, T),

@@ -6,10 +6,12 @@ use super::Row;
 const ALL: &str = "5789";
 const NEW: &str = "789";
 const ONE_WRITER: &str = "Filebeat ignores it too: there is one writer";
+const FOREVER: &str = "what wasn't acknowledged is sent again, without limit";
 const RETRIES: &str = "Filebeat ignores it too: what wasn't acknowledged is sent again, without limit";
 
-/// The outputs that Filebeat has.
-pub(super) const NAMES: &[&str] = &["elasticsearch", "logstash", "kafka", "redis", "file", "console", "discard"];
+/// The outputs that Filebeat has, and `forward`, which it hasn't.
+pub(super) const NAMES: &[&str] =
+    &["elasticsearch", "logstash", "kafka", "redis", "forward", "file", "console", "discard"];
 
 /// The rows of an output by its name; `None` for one that Filebeat doesn't have.
 pub(super) fn tables(name: &str) -> Option<Vec<&'static [Row]>> {
@@ -20,13 +22,17 @@ pub(super) fn tables(name: &str) -> Option<Vec<&'static [Row]>> {
         "console" => vec![COMMON, CONSOLE],
         "redis" => vec![COMMON, REDIS],
         "kafka" => vec![COMMON, KAFKA],
+        "forward" => vec![COMMON, FORWARD],
         "discard" => vec![NOT_YET],
         _ => return None,
     })
 }
 
-const NOT_YET: &[Row] =
-    &[Row("**", ALL, R("this output isn't there yet: elasticsearch, logstash, kafka, redis, file and console are"))];
+const NOT_YET: &[Row] = &[Row(
+    "**",
+    ALL,
+    R("this output isn't there yet: elasticsearch, logstash, kafka, redis, forward, file and console are"),
+)];
 
 const TOPOLOGY: &str = "topologies went away with 6.0";
 const FLUSH: &str = "part-filled batches are sent at once when nothing else is on its way";
@@ -131,6 +137,32 @@ const REDIS: &[Row] = &[
     Row("password_topology", "5", H(TOPOLOGY)),
     Row("db_topology", "5", H(TOPOLOGY)),
     Row("flush_interval", "5", H(FLUSH)),
+];
+
+/// Ours: the names are Fluentd's, or those of the other outputs.
+const FORWARD: &[Row] = &[
+    Row("hosts", ALL, T),
+    Row("tag", ALL, T),
+    Row("shared_key", ALL, T),
+    Row("self_hostname", ALL, T),
+    Row("username", ALL, T),
+    Row("password", ALL, T),
+    Row("require_ack_response", ALL, T),
+    Row("ack_response_timeout", ALL, T),
+    Row("compression", ALL, T),
+    Row("compression_level", ALL, T),
+    Row("pipelining", ALL, T),
+    Row("bulk_max_size", ALL, T),
+    Row("worker", ALL, T),
+    Row("workers", ALL, T),
+    Row("loadbalance", ALL, T),
+    Row("timeout", ALL, T),
+    Row("backoff.init", ALL, T),
+    Row("backoff.max", ALL, T),
+    Row("max_retries", ALL, H(FOREVER)),
+    Row("ssl", ALL, T),
+    Row("proxy_url", ALL, T),
+    Row("proxy_use_local_resolver", ALL, T),
 ];
 
 const KAFKA: &[Row] = &[

@@ -123,7 +123,7 @@ fn queue_place(root: &Section<'_>) -> Result<(String, Option<usize>), Error> {
     if !matches!(root.compat(), Compat::V8 | Compat::V9) {
         return Ok((String::new(), None));
     }
-    for name in ["elasticsearch", "logstash", "kafka", "redis", "file", "console"] {
+    for name in ["elasticsearch", "logstash", "kafka", "redis", "forward", "file", "console"] {
         let output = format!("output.{name}");
         if !root.has(&output) || !root.is_on(&format!("{output}.enabled"))? {
             continue;
