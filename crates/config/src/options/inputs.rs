@@ -267,5 +267,11 @@ const FILESTREAM: &[Row] = &[
     Row("parsers.*.syslog.log_errors", "89", T),
     Row("parsers.*.syslog.add_error_key", "89", T),
     Row("parsers.*.include_message.patterns", NEW, T),
-    Row("parsers.*.auditd", "9", R("the auditd parser isn't there yet")),
+    Row(
+        "parsers.*.auditd",
+        "9",
+        R(
+            "records of the Linux audit log aren't taken apart: that takes tables of system calls, errors and record types",
+        ),
+    ),
 ];

@@ -150,8 +150,8 @@ fn parsers(section: &Section<'_>) -> Result<Vec<Parser>, Error> {
                 "syslog" => Parser::Syslog(SyslogLines::from_section(&s)?),
                 "auditd" => {
                     return Err(s.error_here(
-                        format!("the parser {name} isn't supported, and events would differ without it"),
-                        "take it out and parse at the target, as with an ingest pipeline",
+                        "records of the Linux audit log aren't taken apart here, and events would differ without it",
+                        "take it out: the lines arrive whole, and the ingest pipeline of the auditd integration takes them apart",
                     ));
                 }
                 _ => {
