@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use pillion_config::{Error, Section};
-use pillion_world::World;
+use pillion_world::{World, authorities};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs as provider};
 use rustls::{ClientConfig, RootCertStore, SupportedCipherSuite, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
@@ -291,22 +291,11 @@ fn certificates(world: &World, text: &str) -> Result<Vec<CertificateDer<'static>
 
 /// The authorities that the system trusts: `SSL_CERT_FILE`, else the first of the usual bundles that exists.
 fn system_roots(world: &World) -> Result<RootCertStore, Problem> {
-    const BUNDLES: [&str; 6] = [
-        "/etc/ssl/certs/ca-certificates.crt",
-        "/etc/pki/tls/certs/ca-bundle.crt",
-        "/etc/ssl/ca-bundle.pem",
-        "/etc/pki/tls/cacert.pem",
-        "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-        "/etc/ssl/cert.pem",
-    ];
-    let chosen = std::env::var("SSL_CERT_FILE").ok().filter(|f| !f.is_empty());
-    let mut roots = RootCertStore::empty();
-    for path in chosen.iter().map(String::as_str).chain(BUNDLES) {
-        if let Ok(bytes) = world.fs.read(Path::new(path), PEM_LIMIT) {
-            roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&bytes).flatten());
-            if !roots.is_empty() {
-                return Ok(roots);
-            }
+    for bundle in authorities::bundles(world) {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&bundle).flatten());
+        if !roots.is_empty() {
+            return Ok(roots);
         }
     }
     Err(Problem::new(

@@ -3,7 +3,8 @@
 //! Comes in: nothing. Goes out: [`World`], a bundle of three trait objects that reader, registry and engine take
 //! instead of calling the operating system. [`World::real`] is the machine; the simulation (`pillion-sim`) makes one
 //! whose every step follows from a seed. What a day is called is in [`calendar`], what users and groups are called in [`names`],
-//! files that rotate in [`rotated`].
+//! files that rotate in [`rotated`], whom the
+//! system trusts in [`authorities`].
 //!
 //! Always holds: no other crate of the core reads a clock, a file or a random number by itself (clippy's
 //! `disallowed-methods` says so), so that one seed replays a run.
@@ -14,6 +15,7 @@
 //! Tested in `real.rs` against the real file system, and everywhere by the simulation.
 
 mod aside;
+pub mod authorities;
 mod beneath;
 pub mod calendar;
 mod clock;

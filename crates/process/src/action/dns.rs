@@ -2,15 +2,18 @@
 //!
 //! Comes in: events with an address or a name. Goes out: the same with what the nameservers answered.
 //!
-//! Always holds: nobody but the nameservers is asked, one after the other, each for at most `timeout`; while one is asked,
+//! Always holds: nobody but the nameservers is asked, one after the other, over UDP or TLS, each for at most `timeout`; while one is
+//! asked,
 //! the input's reading waits, as Filebeat's does. What was answered is kept as long as it says, what failed for
 //! `failure_cache.ttl`, by the events' read times; both tables are bounded. A line that is sent again may find another
 //! answer; its id is the same.
 //! Tested below with a nameserver on loopback.
 
+mod tls;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hickory_resolver::proto::op::{Message, MessageType, Query, ResponseCode};
@@ -18,6 +21,7 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
 use pillion_config::{Compat, Error, Section};
 use pillion_world::World;
+use rustls::ClientConfig;
 use serde_json::Value;
 
 use crate::action::{Action, Done, mappings, tag};
@@ -41,6 +45,8 @@ struct Dns {
     fields: Vec<(String, String)>,
     replace: bool,
     servers: Vec<SocketAddr>,
+    /// Asked over TLS, when there is one.
+    tls: Option<Arc<ClientConfig>>,
     timeout: Duration,
     tags: Vec<String>,
     found: Cache,
@@ -128,12 +134,33 @@ impl Dns {
         };
         let mut why = "no dns servers configured".to_owned();
         for server in &self.servers {
-            match exchange(&question, self.kind, *server, self.timeout) {
+            match self.exchange(&question, *server) {
                 Ok(answer) => return records(&answer, self.kind, server),
                 Err(e) => why = format!("{server}: {e}"),
             }
         }
         Err(why)
+    }
+}
+
+impl Dns {
+    /// Sends a question to a nameserver and waits for its answer; what else comes is passed over.
+    fn exchange(&self, name: &Name, server: SocketAddr) -> io::Result<Message> {
+        let mut question = Message::query();
+        question.metadata.recursion_desired = true;
+        question.add_query(Query::query(name.clone(), self.kind));
+        let bytes = question.to_vec().map_err(io::Error::other)?;
+        let answer = |bytes: &[u8]| {
+            Message::from_vec(bytes).ok().filter(|a| {
+                a.metadata.id == question.metadata.id
+                    && a.metadata.message_type == MessageType::Response
+                    && a.queries == question.queries
+            })
+        };
+        match &self.tls {
+            Some(config) => tls::exchange(config, &bytes, server, self.timeout, answer),
+            None => over_udp(&bytes, server, self.timeout, answer),
+        }
     }
 }
 
@@ -145,15 +172,17 @@ fn joined(mut old: Vec<Value>, new: Value) -> Value {
     Value::Array(old)
 }
 
-/// Sends a question and waits for its answer; what else comes is passed over.
-fn exchange(name: &Name, kind: RecordType, server: SocketAddr, timeout: Duration) -> io::Result<Message> {
+/// Sends a question, and gives what comes, one datagram after another, until `take` takes one.
+fn over_udp<R>(
+    question: &[u8],
+    server: SocketAddr,
+    timeout: Duration,
+    take: impl Fn(&[u8]) -> Option<R>,
+) -> io::Result<R> {
     let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0))?;
     socket.connect(server)?;
-    let mut question = Message::query();
-    question.metadata.recursion_desired = true;
-    question.add_query(Query::query(name.clone(), kind));
-    socket.send(&question.to_vec().map_err(io::Error::other)?)?;
+    socket.send(question)?;
     let clock = World::real().clock;
     let begin = clock.mono();
     let mut buffer = vec![0; ANSWER];
@@ -170,12 +199,7 @@ fn exchange(name: &Name, kind: RecordType, server: SocketAddr, timeout: Duration
             }
             Err(e) => return Err(e),
         };
-        let answer = buffer.get(..size).and_then(|bytes| Message::from_vec(bytes).ok());
-        if let Some(answer) = answer.filter(|a| {
-            a.metadata.id == question.metadata.id
-                && a.metadata.message_type == MessageType::Response
-                && a.queries == question.queries
-        }) {
+        if let Some(answer) = buffer.get(..size).and_then(&take) {
             return Ok(answer);
         }
     }
@@ -222,20 +246,25 @@ pub(super) const OPTIONS: &[&str] = &[
 ];
 
 pub(super) fn read(s: &Section<'_>) -> Result<Box<dyn Action>, Error> {
-    if let Some("tls") = s.choice("transport", &["udp", "tls"])? {
-        return Err(s.error(
-            "transport",
-            "nameservers aren't asked over TLS",
-            "write `transport: udp`, and ask a nameserver on this machine or in the cluster",
-        ));
-    }
+    let over_tls = s.choice("transport", &["udp", "tls"])? == Some("tls");
+    let tls = match over_tls.then(|| tls::trusting_system(&World::real())) {
+        Some(None) => {
+            return Err(s.error(
+                "transport",
+                "this system has no bundle of the authorities that it trusts, and nameservers have to prove who they are",
+                "set the variable SSL_CERT_FILE, or install the package ca-certificates",
+            ));
+        }
+        config => config.flatten(),
+    };
     let fields = if s.has("fields") { mappings(s, "fields")? } else { Vec::new() };
     let timeout = s.duration("timeout")?.filter(|timeout| !timeout.is_zero());
     Ok(Box::new(Dns {
         kind: kind(s)?,
         fields,
         replace: s.choice("action", &["append", "replace"])? == Some("replace"),
-        servers: servers(s)?,
+        servers: servers(s, if over_tls { tls::PORT } else { 53 })?,
+        tls,
         timeout: timeout.unwrap_or(Duration::from_millis(500)),
         tags: s.strings("tag_on_failure")?,
         found: cache(s, "success_cache", "min_ttl")?,
@@ -281,20 +310,20 @@ fn cache(s: &Section<'_>, name: &str, ttl: &str) -> Result<Cache, Error> {
     })
 }
 
-fn servers(s: &Section<'_>) -> Result<Vec<SocketAddr>, Error> {
+fn servers(s: &Section<'_>, port: u16) -> Result<Vec<SocketAddr>, Error> {
     const KEY: &str = "nameservers";
     let named = s.strings(KEY)?;
     let mut servers = Vec::new();
     for text in &named {
         let bare = text.trim_start_matches('[').trim_end_matches(']');
-        let address = text.parse().ok().or_else(|| Some(SocketAddr::new(bare.parse().ok()?, 53)));
+        let address = text.parse().ok().or_else(|| Some(SocketAddr::new(bare.parse().ok()?, port)));
         servers.push(address.ok_or_else(|| {
             s.error(KEY, format!("`{text}` isn't an address"), "write `192.0.2.1`, or `192.0.2.1:53`")
         })?);
     }
     if servers.is_empty() {
         let (system, _) = read_system_conf().unwrap_or_default();
-        servers.extend(system.name_servers().iter().map(|server| SocketAddr::new(server.ip, 53)));
+        servers.extend(system.name_servers().iter().map(|server| SocketAddr::new(server.ip, port)));
     }
     if servers.is_empty() {
         return Err(s.error(KEY, "/etc/resolv.conf names no nameserver", "write `nameservers: ['192.0.2.1']`"));
@@ -304,7 +333,6 @@ fn servers(s: &Section<'_>) -> Result<Vec<SocketAddr>, Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use hickory_resolver::proto::rr::Record;
@@ -390,6 +418,7 @@ mod tests {
             fields: vec![("a".into(), "of".into())],
             replace: false,
             servers: vec![server],
+            tls: None,
             timeout: Duration::from_secs(5),
             tags: Vec::new(),
             found: cache(60_000),
@@ -467,11 +496,19 @@ mod tests {
     }
 
     #[test]
+    fn over_tls_nameservers_have_a_port_of_their_own() {
+        let config = config("dns: {type: reverse, transport: tls, nameservers: [127.0.0.1, '127.0.0.1:53']}");
+        let section = config.root().named_sections().unwrap().pop().unwrap().1;
+        let ports: Vec<u16> = servers(&section, tls::PORT).unwrap().iter().map(SocketAddr::port).collect();
+        assert_eq!(ports, [853, 53]);
+    }
+
+    #[test]
     fn options_that_are_wrong() {
         for (options, want) in [
             ("{fields: {a: b}}", "kind of question"),
             ("{type: mx, fields: {a: b}}", "kind of question"),
-            ("{type: reverse, transport: tls}", "over TLS"),
+            ("{type: reverse, transport: tcp}", "transport"),
             ("{type: reverse, nameservers: [a.b]}", "isn't an address"),
             ("{type: reverse, nameservers: [127.0.0.1], success_cache.min_ttl: 0}", "some time"),
             ("{type: reverse, nameservers: [127.0.0.1], failure_cache.capacity.max: 0}", "between 1 and"),
