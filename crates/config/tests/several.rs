@@ -1,7 +1,5 @@
 //! Several outputs: what each further one is read from.
 
-#![expect(clippy::unwrap_used, reason = "a failing call is a failing test")]
-
 use std::path::Path;
 
 use pillion_config::Config;
