@@ -5,8 +5,8 @@
 use crate::peer::Check;
 use crate::servers::{self, Kind};
 use crate::{
-    Outcome, bench, container, endpoints, exhausted, filebeat, golumber, helm, kafka, keystore, kubernetes, loss, nfs,
-    nodewide, oldtls, peer, podman, promtool, queue, redis, replicas, sweep, webhook,
+    Outcome, bench, container, endpoints, exhausted, filebeat, forward, golumber, helm, kafka, keystore, kubernetes,
+    loss, nfs, nodewide, oldtls, peer, podman, promtool, queue, redis, replicas, sweep, webhook,
 };
 
 /// Runs a suite.
@@ -47,6 +47,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         }
         ["nfs", rest @ ..] => nfs::run(rest),
         ["kafka", rest @ ..] => kafka::run(rest),
+        ["forward", rest @ ..] => forward::run(rest),
         ["redis", rest @ ..] => redis::run(rest),
         ["keystore", rest @ ..] => keystore::run(rest),
         ["resident"] => bench::check_resident(),

@@ -19,6 +19,7 @@ mod e2e;
 mod endpoints;
 mod exhausted;
 mod filebeat;
+mod forward;
 mod golumber;
 mod helm;
 mod http;
@@ -90,6 +91,7 @@ usage: cargo xtask CHORE
   e2e nfs …            a real server and its clients in a kernel of their own: --on nfs|glusterfs|sshfs (NFSv4.1),
                        --case NAME, --long (the server is away for a minute)
   e2e kafka …          a real broker: partitions, compressions, logins, TLS, restarts: --case NAME
+  e2e forward …        a real server of the forward protocol: logins, TLS, restarts: --case NAME
   e2e redis …          a real Redis: restarts, a full memory, logins, TLS: --case NAME
   e2e keystore         a keystore handed to and fro between the real Filebeat and Pillion
   e2e resident         what the executable keeps resident at rest is within its limits

@@ -124,7 +124,20 @@ pub fn fuzz_answers(data: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes(garbage in proptest::collection::vec(any::<u8>(), 0..80), at in 0_usize..40, bit in 0_u8..8) {
+            fuzz_answers(&garbage);
+            let mut bent = b"\x92\xa4HELO\x83\xa5nonce\xc4\x03abc\xa4auth\xa0\xa9keepalive\xc3\x81\xa3ack\xa2id".to_vec();
+            bent[at] ^= 1 << bit;
+            fuzz_answers(&bent);
+            fuzz_answers(&[bent, garbage].concat());
+        }
+    }
 
     #[test]
     fn each_kind_also_in_pieces() {

@@ -6,7 +6,7 @@
 //!
 //! Always holds: the same events with the same id give the same bytes; a message ends where the tag changes, before an
 //! event that can't be sent, and when it has grown beyond its limit. What it costs: each event is rendered as JSON and read
-//! once more to become MessagePack; a message is built in one buffer, and copied once behind its head. Tested in `tests.rs`.
+//! once more to become MessagePack; a message is built in one buffer, and copied once behind its head. Tested below and in `tests.rs`.
 
 use pillion_deflate::{Compressor, Container, Level};
 use pillion_event::{Batch, Drop, DropKind, Event, Fate};
@@ -83,8 +83,13 @@ impl Maker {
     fn entry(&mut self, codec: &Codec, batch: &Batch, event: &Event) -> Result<(), Fate> {
         self.record.clear();
         codec.encode(batch, event, &mut self.record).map_err(|missing| unencodable(&missing))?;
+        self.entry_of(event.time_ms)
+    }
+
+    /// The entry of the JSON in `record`.
+    fn entry_of(&mut self, time_ms: i64) -> Result<(), Fate> {
         msgpack::array(2, &mut self.entries);
-        msgpack::event_time(event.time_ms, &mut self.entries);
+        msgpack::event_time(time_ms, &mut self.entries);
         msgpack::json(&self.record, &mut self.entries).map_err(|_| {
             // The codec gives nothing else that isn't readable.
             Fate::Dropped(Drop { kind: DropKind::Unencodable, type_name: "nested_too_deep".to_owned(), field: None })
@@ -111,6 +116,26 @@ impl Maker {
         if compressed.is_some() {
             msgpack::text("compressed", out);
             msgpack::text("gzip", out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::format::Format;
+
+    #[test]
+    fn what_is_too_deep_is_reported() {
+        for (deep, fits) in [(100, true), (200, false)] {
+            let mut maker = Maker::new(Selector::new(Arc::new(Format::literal("x"))), None);
+            maker.record = format!("{}1{}", "{\"a\":".repeat(deep), "}".repeat(deep)).into_bytes();
+            match maker.entry_of(0) {
+                Ok(()) => assert!(fits),
+                Err(fate) => assert!(!fits && matches!(fate, Fate::Dropped(d) if d.type_name == "nested_too_deep")),
+            }
         }
     }
 }
