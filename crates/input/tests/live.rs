@@ -327,3 +327,54 @@ fn hints_that_never_end_hold_up_no_end() {
     }
     panic!("the input is still there");
 }
+
+#[test]
+fn a_file_that_was_moved_between_file_systems_goes_on_in_the_input_that_finds_it() {
+    let mut rig = Rig::fingerprint(true);
+    let added = spec(&rig, "*.txt");
+    let id = rig.harvester.add(added).unwrap();
+    let long = "a line that is longer than the fingerprint, which is made of sixty-four bytes";
+    rig.append("x.txt", format!("{long}\nunfini"));
+    assert_eq!(rig.settle(), [long]);
+    rig.ack();
+    rig.advance(Duration::from_secs(600));
+    assert_eq!(rig.settle(), NONE);
+    std::fs::copy(rig.path("x.txt"), rig.path("x.log")).unwrap();
+    rig.remove("x.txt");
+    rig.harvester.end(id);
+    let mut seen = rig.settle();
+    rig.append("x.log", "shed\n");
+    for _ in 0..30 {
+        rig.advance(Duration::from_secs(1));
+        seen.extend(rig.settle());
+        rig.ack();
+    }
+    assert_eq!((seen, rig.lost()), (vec!["unfinished".to_owned()], 0));
+    assert!(!rig.harvester.is_known(id));
+}
+
+#[test]
+fn a_quiet_file_that_is_renamed_between_two_inputs_goes_on() {
+    for (from, to) in [("x.log", "x.txt"), ("x.txt", "x.log")] {
+        for (quiet, unread) in [(true, "two\n"), (true, ""), (false, "two\n"), (false, "")] {
+            let mut rig = Rig::log();
+            let added = spec(&rig, "*.txt");
+            rig.harvester.add(added).unwrap();
+            rig.append(from, "one\n");
+            assert_eq!(rig.settle(), ["one"]);
+            rig.ack();
+            rig.advance(Duration::from_secs(if quiet { 600 } else { 1 }));
+            assert_eq!(rig.settle(), NONE);
+            rig.append(from, unread);
+            rig.rename(from, to);
+            rig.advance(Duration::from_secs(30));
+            let mut seen = rig.settle();
+            rig.append(to, "three\n");
+            rig.advance(Duration::from_secs(30));
+            seen.extend(rig.settle());
+            let mut lines: Vec<_> = unread.lines().map(str::to_owned).collect();
+            lines.push("three".to_owned());
+            assert_eq!((seen, rig.lost()), (lines, 0), "{from} {quiet} {unread:?}");
+        }
+    }
+}

@@ -47,7 +47,7 @@ pub(crate) struct Cold {
     mtime_ns: i64,
     pos: u64,
     guard: u64,
-    active: Mono,
+    pub(crate) active: Mono,
     fingerprint_len: u32,
     pub(crate) dev: u32,
     /// The last search that saw it.

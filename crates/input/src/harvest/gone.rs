@@ -5,9 +5,13 @@ use pillion_world::Mono;
 
 use crate::harvest::account::LossCause;
 use crate::harvest::file::Drain;
+use crate::harvest::live::Life;
 use crate::harvest::look::{DOUBT, missing};
-use crate::harvest::table::FileId;
+use crate::harvest::table::{FileId, Gone};
 use crate::harvest::{Harvester, account_of};
+
+/// In the place of the search in which a file lost its name: those of its own input don't find it.
+const SOUGHT: u32 = u32::MAX;
 
 impl Harvester {
     /// A file that a whole walk didn't see.
@@ -95,24 +99,49 @@ impl Harvester {
     }
 
     /// After a search: what is gone without a descriptor is lost; what is gone and acknowledged is forgotten. A search that
-    /// began before a file was gone proves nothing: it may have listed its folder before the file got its new name.
+    /// began before a file was gone proves nothing: it may have listed its folder before the file got its new name. That name
+    /// may also be one of another input of the same keys, whose next search has to end first.
     pub(crate) fn forget_gone(&mut self, input: usize, now: Mono) {
         let Some(i) = self.inputs.get(input) else { return };
-        let (number, unsure) = (i.tour.number, i.tour.is_unsure() || i.tour.failed);
-        let gone: Vec<_> = self
-            .table
-            .gone()
-            .filter(|(_, of, _)| usize::from(*of) == input)
-            .map(|(id, _, gone_in)| (id, gone_in == number || unsure))
-            .collect();
-        for (id, too_early) in gone {
-            if too_early {
-                self.search_now(input);
-            } else {
-                self.table.thaw_if(id, |_| true);
-                self.forget(id, now);
+        let (number, group, unsure) = (i.tour.number, i.group, i.tour.is_unsure() || i.tour.failed);
+        let gone: Vec<Gone> = self.table.gone().filter(|gone| gone.group == group).collect();
+        for gone in gone {
+            if usize::from(gone.input) == input && gone.gone_in != SOUGHT {
+                if gone.gone_in == number || unsure {
+                    self.search_now(input);
+                    continue;
+                }
+                self.table.set_gone_in(gone.id, SOUGHT);
+            } else if gone.gone_in != SOUGHT {
+                continue;
+            }
+            if !self.is_sought_elsewhere(gone, input) {
+                self.table.thaw_if(gone.id, |_| true);
+                self.forget(gone.id, now);
             }
         }
+    }
+
+    /// Whether another input of a file's keys hasn't searched since it lost its name. `ended`: whose search has just ended.
+    fn is_sought_elsewhere(&mut self, gone: Gone, ended: usize) -> bool {
+        if gone.deleted {
+            return false;
+        }
+        let draining = self.is_draining(gone.input);
+        let mut sought = false;
+        for at in 0..self.inputs.len() {
+            let i = &self.inputs[at];
+            let looks = i.group == gone.group && matches!(i.life, Life::Reading | Life::Ending);
+            let has_looked = i.tour.begun() > gone.since && (at == ended || !i.tour.is_running());
+            if looks && at != usize::from(gone.input) && !has_looked {
+                sought = true;
+                // Otherwise its own time comes soon enough.
+                if draining {
+                    self.search_now(at);
+                }
+            }
+        }
+        sought
     }
 
     fn forget(&mut self, id: FileId, now: Mono) {

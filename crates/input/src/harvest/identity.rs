@@ -496,6 +496,7 @@ impl Harvester {
         self.close(old);
         self.table.relocate(group, old, |f| {
             f.path.clone_from(&new.path);
+            f.input = new.input;
             (f.dev, f.ino, f.birth_ns, f.mtime_ns) = (new.dev, new.ino, new.birth_ns, new.mtime_ns);
             (f.len, f.seen) = (new.len, new.seen);
             (f.gone, f.deleted, f.missed) = (false, false, 0);

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use pillion_registry::{PathParts, Prefixes, hash_of, path_parts};
-use pillion_world::Meta;
+use pillion_world::{Meta, Mono};
 
 use crate::harvest::cold::{Cold, Common};
 use crate::harvest::file::{FileState, Tally};
@@ -35,6 +35,20 @@ enum Place {
     Free,
     Hot(Box<FileState>),
     Cold(Cold),
+}
+
+/// A file without a name and without a descriptor.
+#[derive(Clone, Copy)]
+pub(crate) struct Gone {
+    pub(crate) id: FileId,
+    pub(crate) input: u16,
+    pub(crate) group: u16,
+    /// The search in which it lost its name.
+    pub(crate) gone_in: u32,
+    /// When that was.
+    pub(crate) since: Mono,
+    /// It is known to have no other one.
+    pub(crate) deleted: bool,
 }
 
 /// What a file is found by.
@@ -390,13 +404,28 @@ impl Table {
         }
     }
 
-    /// The files without a name and without a descriptor: which one, its input, and the search in which it lost its name.
-    pub(crate) fn gone(&self) -> impl Iterator<Item = (FileId, u16, u32)> {
+    /// The files without a name and without a descriptor.
+    pub(crate) fn gone(&self) -> impl Iterator<Item = Gone> {
         (0..).zip(self.files.0.iter().flatten()).filter_map(|(id, place)| match place {
-            Place::Hot(f) if f.gone && f.fd.is_none() => Some((id, f.input, f.gone_in)),
-            Place::Cold(c) if c.is_gone() => Some((id, c.input, c.gone_in)),
+            Place::Hot(f) if f.gone && f.fd.is_none() => {
+                let (since, deleted) = (f.active, f.deleted);
+                Some(Gone { id, input: f.input, group: f.group, gone_in: f.gone_in, since, deleted })
+            }
+            Place::Cold(c) if c.is_gone() => {
+                let (since, deleted) = (c.active, false);
+                Some(Gone { id, input: c.input, group: c.group, gone_in: c.gone_in, since, deleted })
+            }
             _ => None,
         })
+    }
+
+    /// Notes of a file without a name in which search it lost that.
+    pub(crate) fn set_gone_in(&mut self, id: FileId, search: u32) {
+        match self.files.place_mut(id) {
+            Some(Place::Hot(f)) => f.gone_in = search,
+            Some(Place::Cold(c)) => c.gone_in = search,
+            _ => {}
+        }
     }
 
     /// The file that was last seen at this path.

@@ -104,6 +104,11 @@ impl Tour {
         self.answered > 0 || self.unknown.len() >= MAX_UNKNOWN
     }
 
+    /// When this search began; at rest: the last one.
+    pub(crate) fn begun(&self) -> Mono {
+        self.begun
+    }
+
     /// When the last search but this one began; at rest: the one before the last one.
     pub(crate) fn begun_before(&self) -> Mono {
         self.before
