@@ -256,7 +256,7 @@ mod tests {
             ("1.yml", "- type: filestream\n  id: main\n  paths: [/x]\n"),
             ("2.yml", "- {type: filestream, id: twice, paths: [/y]}"),
             ("3.yml", "- {type: filestream, id: twice, paths: [/z]}"),
-            ("4.yml", "- type: filestream\n  id: four\n  paths: [/z]\n  keep_null: true\n"),
+            ("4.yml", "- type: filestream\n  id: four\n  paths: [/z]\n  module: nginx\n"),
             ("5.yml", "- type: filestream\n  id: five\n  paths: [/z]\n  closed: 1\n"),
             ("6.yml", "- type: [\n"),
             ("7.yml", "- type: stdin\n"),
