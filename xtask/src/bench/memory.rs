@@ -14,7 +14,7 @@ const SETTLE: Duration = Duration::from_secs(15);
 const WATCH: Duration = Duration::from_secs(30);
 
 /// What may be resident with one file at most, MB.
-const IDLE: f64 = 6.5;
+const IDLE: f64 = 7.5;
 /// What may be resident with 5,000 quiet files at most, MB.
 const QUIET: f64 = 16.0;
 
