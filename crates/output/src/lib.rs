@@ -34,6 +34,7 @@ mod settle;
 #[cfg(test)]
 mod testing;
 pub mod tls;
+mod turn;
 mod work;
 
 pub use contract::{Agent, Counter, Gate, OutputContext, Requests, Stats, Taking};

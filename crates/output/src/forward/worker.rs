@@ -22,13 +22,13 @@ use super::line::Line;
 use super::login::Login;
 use super::message::{Front, MESSAGE_BYTES, Maker};
 use crate::AckSink;
-use crate::backoff::Backoff;
 use crate::codec::Codec;
 use crate::contract::OutputContext;
 use crate::dial::Dial;
 use crate::format::{Format, Selector};
 use crate::problem::Problem;
 use crate::settle::Books;
+use crate::turn::Turn;
 use crate::work::{Carried, Piece, Pool};
 
 /// How workers work.
@@ -89,16 +89,10 @@ enum Ended {
 pub(super) struct Worker {
     pool: Arc<Pool<Work>>,
     books: Books,
-    dial: Arc<dyn Dial>,
-    /// Indices of the hosts that it may use.
-    hosts: Vec<usize>,
-    /// The one to use next, in `hosts`.
-    at: usize,
+    turn: Turn,
     settings: Arc<Settings>,
     context: OutputContext,
     maker: Maker,
-    backoff: Backoff,
-    failing: bool,
 }
 
 impl Worker {
@@ -110,10 +104,10 @@ impl Worker {
         settings: Arc<Settings>,
         context: OutputContext,
     ) -> Worker {
-        let backoff = Backoff::new(settings.backoff.0, settings.backoff.1);
+        let turn = Turn::new("forward", dial, hosts, settings.backoff, &context);
         let books = Books::new(acks, Arc::clone(&context.stats));
         let maker = Maker::new(Selector::new(Arc::clone(&settings.tag)), settings.level);
-        Worker { pool, books, dial, hosts, at: 0, settings, context, maker, backoff, failing: false }
+        Worker { pool, books, turn, settings, context, maker }
     }
 
     /// Works until all is settled and nothing will come. It connects before there is work: the first line needn't wait,
@@ -136,7 +130,7 @@ impl Worker {
                     None => return,
                 },
                 Ended::Failed(problem) => {
-                    let wait = self.failed(&problem);
+                    let wait = self.turn.failed(&problem);
                     tokio::select! {
                         () = self.context.hurry.pause(wait, &*self.context.world.random) => {}
                         () = pool.ended() => return,
@@ -148,60 +142,15 @@ impl Worker {
 
     /// Connects to the host used last, else to the first of the others that answers.
     async fn connect(&mut self) -> Result<Line, Problem> {
-        let mut last = None;
-        for _ in 0..self.hosts.len() {
-            if let Some(problem) = last.take() {
-                self.note(&problem, None);
-                self.next_host();
-            }
+        let mut left = self.turn.len();
+        loop {
             let salt = format!("{:032x}", self.context.world.random.u128());
-            match Line::open(&*self.dial, self.host(), &self.settings, &salt).await {
-                Ok(line) => return Ok(line),
-                Err(problem) => last = Some(problem),
+            match Line::open(self.turn.dial(), self.turn.host(), &self.settings, &salt).await {
+                Err(problem) if left > 1 => self.turn.pass(&problem),
+                done => return done,
             }
+            left -= 1;
         }
-        Err(last.unwrap_or_else(|| Problem::bare("there is no host")))
-    }
-
-    /// The index of the host that is used now.
-    fn host(&self) -> usize {
-        self.hosts.get(self.at).copied().unwrap_or_default()
-    }
-
-    fn next_host(&mut self) {
-        self.at = (self.at + 1) % self.hosts.len().max(1);
-    }
-
-    fn failed(&mut self, problem: &Problem) -> Duration {
-        self.context.stats.failed.add(1);
-        let wait = self.backoff.wait(&*self.context.world.random);
-        self.note(problem, Some(wait));
-        self.next_host();
-        wait
-    }
-
-    /// Says what is wrong with the host that is used now, each kind of problem once. `wait`: no other one is tried
-    /// before.
-    fn note(&mut self, problem: &Problem, wait: Option<Duration>) {
-        self.failing = true;
-        let next = wait.map_or_else(|| "trying the next host".to_owned(), |w| format!("trying again in {w:.1?}"));
-        if self.context.stats.fails_with(&self.dial.name(self.host()), problem) {
-            tracing::warn!("forward: {problem} ({next}, and until it works)");
-        } else {
-            tracing::debug!("forward: {problem} ({next})");
-        }
-    }
-
-    /// The server has taken something.
-    fn works(&mut self) {
-        if std::mem::take(&mut self.failing) {
-            let stats = &self.context.stats;
-            let known = self.hosts.iter().filter(|host| stats.works(&self.dial.name(**host))).count();
-            if known > 0 {
-                tracing::info!("forward: {} takes events again", self.dial.name(self.host()));
-            }
-        }
-        self.backoff.reset();
     }
 
     async fn session(&mut self, mut line: Line) -> Ended {
@@ -249,7 +198,7 @@ impl Worker {
             match line.acknowledged(self.settings.ack_timeout).await {
                 Ok(chunk) => match sent.iter().position(|work| work.is(&chunk)).and_then(|at| sent.remove(at)) {
                     Some(Work { mut piece, .. }) => {
-                        self.works();
+                        self.turn.works();
                         let n = piece.len();
                         self.books.settle_front(&mut piece, n, &pillion_event::Fate::Acked);
                     }

@@ -20,13 +20,13 @@ use pillion_lumberjack::{Client, ClientError, ClientOptions, Level, Progress, Wi
 use tokio::time::Instant;
 
 use crate::AckSink;
-use crate::backoff::Backoff;
 use crate::contract::OutputContext;
 use crate::dial::{Dial, Stream};
 use crate::problem::Problem;
 use crate::render::Renderer;
 use crate::settle::Books;
 use crate::tls::{explain_io, is_tls};
+use crate::turn::Turn;
 use crate::work::{Piece, Pool};
 
 /// A window ends when its events' JSON has grown beyond this: what the server must hold at once stays bounded, however
@@ -51,20 +51,13 @@ pub(super) struct Settings {
 pub(super) struct Worker {
     pool: Arc<Pool<Piece>>,
     books: Books,
-    dial: Arc<dyn Dial>,
-    /// Indices of the hosts that it may use.
-    hosts: Vec<usize>,
-    /// The one to use next, in `hosts`.
-    at: usize,
+    turn: Turn,
     settings: Arc<Settings>,
     renderer: Arc<Renderer>,
     context: OutputContext,
     writer: WindowWriter,
     /// The most events in a window now.
     window: usize,
-    backoff: Backoff,
-    /// The last attempt failed.
-    failing: bool,
 }
 
 /// How a session ended.
@@ -89,12 +82,12 @@ impl Worker {
         renderer: Arc<Renderer>,
         context: OutputContext,
     ) -> Worker {
-        let backoff = Backoff::new(settings.backoff.0, settings.backoff.1);
+        let turn = Turn::new("logstash", dial, hosts, settings.backoff, &context);
         let writer = WindowWriter::new(settings.level);
         let window =
             if settings.slow_start { FIRST_WINDOW.min(settings.bulk_max_size) } else { settings.bulk_max_size };
         let books = Books::new(acks, Arc::clone(&context.stats));
-        Worker { pool, books, dial, hosts, at: 0, settings, renderer, context, writer, window, backoff, failing: false }
+        Worker { pool, books, turn, settings, renderer, context, writer, window }
     }
 
     /// Works until all is settled and nothing will come.
@@ -126,7 +119,7 @@ impl Worker {
             // It comes back before anything newer, if it may still be sent.
             pool.put_all(&mut todo);
             if let Some(problem) = failed {
-                let wait = self.failed(&problem);
+                let wait = self.turn.failed(&problem);
                 tokio::select! {
                     () = self.context.hurry.pause(wait, &*self.context.world.random) => {}
                     () = pool.ended() => return,
@@ -137,47 +130,13 @@ impl Worker {
 
     /// Connects to the host used last, else to the first of the others that answers.
     async fn connect(&mut self) -> Result<Stream, Problem> {
-        let mut last = None;
-        for _ in 0..self.hosts.len() {
-            if let Some(problem) = last.take() {
-                self.note(&problem, None);
-                self.next_host();
+        let mut left = self.turn.len();
+        loop {
+            match self.turn.dial().dial(self.turn.host()).await {
+                Err(problem) if left > 1 => self.turn.pass(&problem),
+                done => return done,
             }
-            match self.dial.dial(self.host()).await {
-                Ok(stream) => return Ok(stream),
-                Err(problem) => last = Some(problem),
-            }
-        }
-        Err(last.unwrap_or_else(|| Problem::bare("there is no host")))
-    }
-
-    /// The index of the host that is used now.
-    fn host(&self) -> usize {
-        self.hosts.get(self.at).copied().unwrap_or_default()
-    }
-
-    fn next_host(&mut self) {
-        self.at = (self.at + 1) % self.hosts.len().max(1);
-    }
-
-    fn failed(&mut self, problem: &Problem) -> Duration {
-        self.context.stats.failed.add(1);
-        self.failing = true;
-        let wait = self.backoff.wait(&*self.context.world.random);
-        self.note(problem, Some(wait));
-        self.next_host();
-        wait
-    }
-
-    /// Says what is wrong with the host that is used now, each kind of problem once. `wait`: no other one is tried
-    /// before.
-    fn note(&mut self, problem: &Problem, wait: Option<Duration>) {
-        self.failing = true;
-        let next = wait.map_or_else(|| "trying the next host".to_owned(), |w| format!("trying again in {w:.1?}"));
-        if self.context.stats.fails_with(&self.dial.name(self.host()), problem) {
-            tracing::warn!("logstash: {problem} ({next}, and until it works)");
-        } else {
-            tracing::debug!("logstash: {problem} ({next})");
+            left -= 1;
         }
     }
 
@@ -210,7 +169,7 @@ impl Worker {
                 progress = client.next_ack() => match progress {
                     Ok(progress) => {
                         answered = true;
-                        self.works();
+                        self.turn.works();
                         self.take_answer(progress, &mut sent);
                     }
                     Err(e) => return self.end(&client, &e, sent, todo, answered),
@@ -225,18 +184,6 @@ impl Worker {
                 () = tokio::time::sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() && !over => {}
             }
         }
-    }
-
-    /// The server has acknowledged something.
-    fn works(&mut self) {
-        if std::mem::take(&mut self.failing) {
-            let stats = &self.context.stats;
-            let known = self.hosts.iter().filter(|host| stats.works(&self.dial.name(**host))).count();
-            if known > 0 {
-                tracing::info!("logstash: {} takes events again", self.dial.name(self.host()));
-            }
-        }
-        self.backoff.reset();
     }
 
     fn take_answer(&mut self, progress: Progress, sent: &mut VecDeque<Sent>) {
@@ -282,10 +229,10 @@ impl Worker {
         self.context.stats.retried.add(unknown);
         self.window = if self.settings.slow_start { (self.window / 2).max(1) } else { self.window };
         if answered {
-            self.works();
+            self.turn.works();
             tracing::info!("logstash: the connection ended ({error}); {unknown} events are sent again");
             // The next one may do better; with a single host it is the same one.
-            self.next_host();
+            self.turn.next_host();
             return Ended::Lost;
         }
         Ended::Useless(self.unanswered(error, unknown))
@@ -293,8 +240,7 @@ impl Worker {
 
     /// Why a server never answered.
     fn unanswered(&self, error: &ClientError, unknown: usize) -> Problem {
-        let what =
-            format!("{}: the connection ended without an answer to {unknown} events", self.dial.name(self.host()));
+        let what = format!("{}: the connection ended without an answer to {unknown} events", self.turn.name());
         let remedy = match error {
             // A client certificate that is missing or refused shows only here with TLS 1.3.
             ClientError::Io(e) if is_tls(e) => return explain_io(e).during(what),

@@ -30,6 +30,7 @@ use crate::hosts::Host;
 use crate::net::{Connector, Proxy};
 use crate::problem::Problem;
 use crate::tls::TlsSettings;
+use crate::turn::{ended, groups};
 use crate::work::Pool;
 use worker::{Line, Login, Settings, Worker};
 
@@ -214,26 +215,13 @@ impl Redis {
         let settings = Arc::new(self.settings());
         let pool = Pool::new(requests, settings.bulk_max_size);
         let mut workers = JoinSet::new();
-        for hosts in self.groups() {
+        let random = &*self.context.world.random;
+        for hosts in groups(self.options.hosts.len(), self.options.load_balance, self.options.workers, random) {
             let (pool, acks, dial) = (Arc::clone(&pool), Arc::clone(&acks), Arc::clone(&self.dial));
             let worker = Worker::new(pool, acks, dial, hosts, Arc::clone(&settings), self.context.clone());
             workers.spawn(worker.run());
         }
-        while let Some(ended) = workers.join_next().await {
-            ended.map_err(|e| Problem::bare(format!("a worker of the output failed: {e}")))?;
-        }
-        Ok(())
-    }
-
-    /// The hosts of each worker: with load balancing each host has its own workers, without there is one worker that
-    /// begins with any host and goes to another one when it fails.
-    fn groups(&self) -> Vec<Vec<usize>> {
-        let n = self.options.hosts.len();
-        if self.options.load_balance {
-            return (0..self.options.workers).flat_map(|_| (0..n).map(|host| vec![host])).collect();
-        }
-        let first = (self.context.world.random.u128() % n.max(1) as u128) as usize;
-        vec![(0..n).map(|i| (first + i) % n).collect()]
+        ended(workers).await
     }
 }
 

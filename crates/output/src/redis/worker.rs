@@ -23,7 +23,6 @@ use super::Kind;
 use super::refusal::explain;
 use super::resp::{self, Answer, Answers};
 use crate::AckSink;
-use crate::backoff::Backoff;
 use crate::choose::Choice;
 use crate::codec::Codec;
 use crate::contract::OutputContext;
@@ -32,6 +31,7 @@ use crate::format::MissingField;
 use crate::problem::Problem;
 use crate::settle::{Books, unencodable};
 use crate::tls::{explain_io, is_tls};
+use crate::turn::Turn;
 use crate::work::{Piece, Pool};
 
 /// Commands are sent when they have grown beyond this, however few events they hold.
@@ -170,15 +170,9 @@ enum Part {
 pub(super) struct Worker {
     pool: Arc<Pool<Piece>>,
     books: Books,
-    dial: Arc<dyn Dial>,
-    /// Indices of the hosts that it may use.
-    hosts: Vec<usize>,
-    /// The one to use next, in `hosts`.
-    at: usize,
+    turn: Turn,
     settings: Arc<Settings>,
     context: OutputContext,
-    backoff: Backoff,
-    failing: bool,
 }
 
 impl Worker {
@@ -190,9 +184,9 @@ impl Worker {
         settings: Arc<Settings>,
         context: OutputContext,
     ) -> Worker {
-        let backoff = Backoff::new(settings.backoff.0, settings.backoff.1);
+        let turn = Turn::new("redis", dial, hosts, settings.backoff, &context);
         let books = Books::new(acks, Arc::clone(&context.stats));
-        Worker { pool, books, dial, hosts, at: 0, settings, context, backoff, failing: false }
+        Worker { pool, books, turn, settings, context }
     }
 
     /// Works until all is settled and nothing will come. It connects before there is work: the first line needn't wait,
@@ -215,7 +209,7 @@ impl Worker {
                     None => return,
                 },
                 Ended::Failed(problem) => {
-                    let wait = self.failed(&problem);
+                    let wait = self.turn.failed(&problem);
                     tokio::select! {
                         () = self.context.hurry.pause(wait, &*self.context.world.random) => {}
                         () = pool.ended() => return,
@@ -227,59 +221,14 @@ impl Worker {
 
     /// Connects to the host used last, else to the first of the others that answers.
     async fn connect(&mut self) -> Result<Line, Problem> {
-        let mut last = None;
-        for _ in 0..self.hosts.len() {
-            if let Some(problem) = last.take() {
-                self.note(&problem, None);
-                self.next_host();
+        let mut left = self.turn.len();
+        loop {
+            match Line::open(self.turn.dial(), self.turn.host(), &self.settings).await {
+                Err(problem) if left > 1 => self.turn.pass(&problem),
+                done => return done,
             }
-            match Line::open(&*self.dial, self.host(), &self.settings).await {
-                Ok(line) => return Ok(line),
-                Err(problem) => last = Some(problem),
-            }
+            left -= 1;
         }
-        Err(last.unwrap_or_else(|| Problem::bare("there is no host")))
-    }
-
-    /// The index of the host that is used now.
-    fn host(&self) -> usize {
-        self.hosts.get(self.at).copied().unwrap_or_default()
-    }
-
-    fn next_host(&mut self) {
-        self.at = (self.at + 1) % self.hosts.len().max(1);
-    }
-
-    fn failed(&mut self, problem: &Problem) -> Duration {
-        self.context.stats.failed.add(1);
-        let wait = self.backoff.wait(&*self.context.world.random);
-        self.note(problem, Some(wait));
-        self.next_host();
-        wait
-    }
-
-    /// Says what is wrong with the host that is used now, each kind of problem once. `wait`: no other one is tried
-    /// before.
-    fn note(&mut self, problem: &Problem, wait: Option<Duration>) {
-        self.failing = true;
-        let next = wait.map_or_else(|| "trying the next host".to_owned(), |w| format!("trying again in {w:.1?}"));
-        if self.context.stats.fails_with(&self.dial.name(self.host()), problem) {
-            tracing::warn!("redis: {problem} ({next}, and until it works)");
-        } else {
-            tracing::debug!("redis: {problem} ({next})");
-        }
-    }
-
-    /// The server has taken something.
-    fn works(&mut self) {
-        if std::mem::take(&mut self.failing) {
-            let stats = &self.context.stats;
-            let known = self.hosts.iter().filter(|host| stats.works(&self.dial.name(**host))).count();
-            if known > 0 {
-                tracing::info!("redis: {} takes events again", self.dial.name(self.host()));
-            }
-        }
-        self.backoff.reset();
     }
 
     async fn session(&mut self, mut line: Line) -> Ended {
@@ -332,7 +281,7 @@ impl Worker {
             let answer = if lost { Err(None) } else { line.answer().await.map_err(Some) };
             match answer {
                 Ok(Answer::Integer(_)) => {
-                    self.works();
+                    self.turn.works();
                     self.books.settle_front(piece, events, &Fate::Acked);
                     continue;
                 }
