@@ -61,6 +61,18 @@ impl Config {
         }
     }
 
+    /// Another tree of the same dialect, folders and surroundings.
+    pub(crate) fn beside(&self, root: Node) -> Config {
+        let mut config = Config::new(root);
+        config.paths = self.paths.clone();
+        config.compat = self.compat;
+        config.compat_reason.clone_from(&self.compat_reason);
+        config.agent_version.clone_from(&self.agent_version);
+        config.modules.clone_from(&self.modules);
+        config.reading = Arc::clone(&self.reading);
+        config
+    }
+
     /// The root mapping.
     pub fn root(&self) -> Section<'_> {
         Section::new(self, &self.root, String::new())

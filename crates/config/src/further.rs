@@ -128,13 +128,8 @@ impl Config {
         let mut root = self.folders(&at);
         merge(&mut root, own);
         let names = Names { env: &self.reading.env, keystore: self.reading.keystore.as_ref() };
-        let mut config = Config::new(expand(&root, &names));
+        let mut config = self.beside(expand(&root, &names));
         config.root.get("path").into_iter().for_each(Node::take_all);
-        config.paths = self.paths.clone();
-        config.compat = self.compat;
-        config.compat_reason.clone_from(&self.compat_reason);
-        config.agent_version.clone_from(&self.agent_version);
-        config.modules.clone_from(&self.modules);
         config.expand_modules();
         Ok(config)
     }

@@ -6,8 +6,6 @@
 //! Always holds: each value keeps its place in its file; what an error is about is told by the name that stands there.
 //! Tested in `tests/several.rs`.
 
-use std::sync::Arc;
-
 use crate::config::Config;
 use crate::error::Error;
 use crate::tree::{Key, Map, Node, Value};
@@ -64,14 +62,8 @@ impl Config {
                 *pillion = without(pillion, "outputs");
             }
         }
-        let mut config = Config::new(root);
-        config.paths = self.paths.clone();
+        let mut config = self.beside(root);
         config.paths.data = self.paths.data.join("outputs").join(name);
-        config.compat = self.compat;
-        config.compat_reason.clone_from(&self.compat_reason);
-        config.agent_version.clone_from(&self.agent_version);
-        config.modules.clone_from(&self.modules);
-        config.reading = Arc::clone(&self.reading);
         config
     }
 }

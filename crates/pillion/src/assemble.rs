@@ -146,7 +146,11 @@ fn no_input(config: &Config) -> Error {
 }
 
 /// What was said so far without being wrong, and what nobody has taken; the part of that which is wrong joins the errors.
-fn left_over(config: &Config, (strict, mine): (bool, &Mine<'_>), errors: &mut Vec<Error>) -> Vec<Diagnostic> {
+pub(crate) fn left_over(
+    config: &Config,
+    (strict, mine): (bool, &Mine<'_>),
+    errors: &mut Vec<Error>,
+) -> Vec<Diagnostic> {
     let mut leftovers = config.leftovers();
     for list in leftovers.lists() {
         list.retain(mine);

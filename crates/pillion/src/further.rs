@@ -15,7 +15,7 @@ use pillion_output::tls::ServerTls;
 use pillion_world::{FileKind, Fs, World};
 use serde_json::Value;
 
-use crate::assemble::server_tls;
+use crate::assemble::{left_over, server_tls};
 use crate::reload::Watch;
 
 /// How many files there may be: more, and the pattern is wrong.
@@ -168,17 +168,8 @@ pub(crate) fn parse(
     let apart = |key: &mut String| *key = format!("{name}: {key}");
     tls.iter_mut().for_each(|(key, _)| apart(key));
     specs.iter_mut().filter_map(|spec| spec.listen.as_mut()?.ssl.as_mut()).for_each(apart);
-    let left = own.leftovers();
-    let mut unknown = left.unknown;
-    unknown.extend(left.unasked);
-    let mut wrong = left.refused;
-    let mut warnings = own.warnings();
-    if strict {
-        wrong.extend(unknown)
-    } else {
-        warnings.extend(unknown)
-    }
-    warnings.extend(left.harmless);
+    let mut wrong = Vec::new();
+    let warnings = left_over(&own, (strict, &|_| true), &mut wrong);
     let inputs = specs.into_iter().zip(texts).collect();
     if wrong.is_empty() { Ok(One { inputs, tls, warnings }) } else { Err(wrong) }
 }

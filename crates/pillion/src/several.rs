@@ -51,16 +51,14 @@ pub(crate) fn assemble(config: &Config, read: &ReadOne<'_>) -> Result<Assembled,
     for (name, config) in named {
         let under = format!("pillion.outputs.{name}");
         let renamed = |e: Error| e.renamed("output", &under);
-        match read(&config, &is_of_output) {
+        let parts = read(&config, &is_of_output);
+        left.push(left_over(&config));
+        match parts {
             Ok(mut parts) => {
                 parts.warnings = parts.warnings.into_iter().map(renamed).collect();
-                left.push(left_over(&config));
                 further.push(Further { name, config, parts });
             }
-            Err(wrong) => {
-                left.push(left_over(&config));
-                errors.extend(wrong.into_iter().map(renamed));
-            }
+            Err(wrong) => errors.extend(wrong.into_iter().map(renamed)),
         }
     }
     // An option that one of them has a use for isn't left over.
