@@ -71,6 +71,11 @@ impl Shares for ByName {
         let is_wanted = |e: &Entry| keys.iter().any(|key| untied(key) == untied(&e.key));
         Ok(Known { entries: all.filter(is_wanted).collect(), whole: true })
     }
+    fn lives(&self, lives: &[Incarnation]) -> io::Result<Known> {
+        let (known, more) = (self.known.lock().unwrap(), self.more.lock().unwrap());
+        let all = known.iter().map(|e| (**e).clone()).chain(more.iter().cloned());
+        Ok(Known { entries: all.filter(|e| lives.contains(&e.incarnation)).collect(), whole: true })
+    }
 }
 
 fn harvester(rig: &Rig, registry: &Arc<Registry>, shares: &Arc<ByName>) -> Harvester {
@@ -329,6 +334,54 @@ fn who_takes_files_that_begin_like_its_own_goes_on_with_each() {
     assert_eq!(search(&mut rig, &mut second).1.len(), 2);
     assert_eq!(lives(&second.registry).len(), 2);
     assert!(second.harvester.losses().is_empty());
+}
+
+/// Many files are made within one tick of the clock, begin alike, and were another replica's for a moment.
+#[test]
+fn the_beginning_of_a_life_that_is_read_on_elsewhere_is_no_other_files() {
+    for third in [false, true] {
+        let (mut rig, one, mut second) = two_on(Rig::fingerprint(true), "ab", "");
+        for name in ["a.log", "b.log"] {
+            rig.append(name, "Starting\n");
+        }
+        assert_eq!(rig.search().len(), 2);
+        rig.ack();
+        let of = |registry: &Registry, name: &str| {
+            let entries = registry.entries();
+            (**entries.iter().find(|e| e.source.ends_with(name)).unwrap()).clone()
+        };
+        let birth_ns = of(&rig.registry, "a.log").birth_ns;
+        assert!(birth_ns.is_some());
+        rig.registry.upsert(Entry { birth_ns, ..of(&rig.registry, "b.log") });
+        one.now("a");
+        rig.harvester.release(&|path| letter(path) == 'b');
+        if third {
+            // Who has it now has read it until its fingerprint was whole: under another key.
+            let read_on = Entry { source: rig.path("c.log").to_str().unwrap().into(), ..of(&rig.registry, "b.log") };
+            let guard = Guard { len: 9, hash: 1 };
+            second.shares.more.lock().unwrap().push(Entry { key: "another".into(), offset: 10, guard, ..read_on });
+        } else {
+            let entries = rig.registry.entries().iter().map(|e| (**e).clone()).collect();
+            second.registry.take_part(&|e| e.source.ends_with("b.log"), entries);
+        }
+        second.shares.now(if third { "d" } else { "bd" });
+        second.harvester.shares_grew();
+        assert_eq!(settle(&mut rig, &mut second), NONE);
+        rig.append("a.log", "of a\n");
+        rig.append("b.log", "of b\n");
+        let (ours, theirs) = search(&mut rig, &mut second);
+        assert_eq!((ours, theirs.len()), (vec!["of a".to_owned()], usize::from(!third)));
+        rig.ack();
+        let life = of(&rig.registry, "a.log").incarnation;
+        rig.rename("b.log", if third { "c.log" } else { "b2.log" });
+        search(&mut rig, &mut second);
+        // The second one sees it before the first one could note where it is.
+        rig.rename("a.log", "d.log");
+        rig.append("d.log", "more\n");
+        rig.advance(Duration::from_secs(10));
+        assert_eq!(settle(&mut rig, &mut second), ["more"], "third: {third}");
+        assert_eq!(of(&second.registry, "d.log").incarnation, life);
+    }
 }
 
 #[test]

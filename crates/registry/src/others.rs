@@ -5,8 +5,9 @@
 //! file's is decided by whoever sees it: by what is in it, not by when something was written.
 //!
 //! Each registry is followed: its newest checkpoint is read once, then what is appended to its log. Kept is a hash of each
-//! key and whose it is, 16 bytes; the entry itself is read at a hit ([`live::read`]), so that an index that is old and
-//! hashes that are the same cost a read and nothing else.
+//! key and whose it is, 16 bytes; of a fingerprint the same for the life, since its key changes when it grows. The entry
+//! itself is read at a hit ([`live::read`]), so that an index that is old and hashes that are the same cost a read and
+//! nothing else.
 //!
 //! Always holds:
 //! - [`Found::whole`] is said only when every registry was followed to what was durable when the last refresh began, and
@@ -18,12 +19,13 @@
 //!
 //! Tested in `tests/others.rs`: against a model, with the owners' calls between any two, and with real files.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use hashbrown::HashTable;
+use pillion_event::Incarnation;
 use pillion_world::{File, World};
 use serde_json::Value;
 
@@ -32,7 +34,7 @@ use crate::disk::LOG;
 use crate::entry::Entry;
 use crate::error::Error;
 use crate::foreign::Bounds;
-use crate::key::untied;
+use crate::key::{Identifier, identifier_of, untied};
 use crate::live;
 use crate::load::{self, MAX_FILE};
 use crate::note::is_member;
@@ -40,6 +42,8 @@ use crate::open::{Options, STORE};
 
 /// Keys that are kept, unless it is set: 40 MB, when there are so many.
 const KEYS: usize = 2_000_000;
+/// What a life begins with in the index. Keys begin with their input's type.
+const LIFE: &str = "::life::";
 /// Entries of one registry that are looked at together: files that begin alike.
 const ALIKE: usize = 100_000;
 /// Lengths of growing fingerprints that are kept: as many as a fingerprint has bytes, and more.
@@ -78,13 +82,13 @@ pub struct Others {
     index: HashTable<Slot>,
     followed: BTreeMap<String, Followed>,
     lengths: BTreeSet<u32>,
-    /// What was found since the last refresh.
+    /// What was found since the last refresh, by the key without a path or by the life ([`name_of`]).
     remembered: HashMap<String, Vec<(String, Entry)>>,
     /// Who comes first in the next refresh.
     turn: String,
 }
 
-/// A key that a registry holds.
+/// A key, or a life, that a registry holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Slot {
     hash: u64,
@@ -211,8 +215,8 @@ impl Others {
     }
 
     /// `false`: there is no room.
-    fn put(&mut self, key: &str, registry: u16) -> bool {
-        let slot = Slot { hash: hash(key), registry };
+    fn put(&mut self, name: &str, registry: u16) -> bool {
+        let slot = Slot { hash: hash(name), registry };
         if self.index.find(slot.hash, |other| *other == slot).is_some() {
             return true;
         }
@@ -223,6 +227,14 @@ impl Others {
         true
     }
 
+    /// An entry is there now.
+    fn put_entry(&mut self, key: &str, value: &Meta, registry: u16) -> bool {
+        self.note_length(value.length);
+        let life = value.life.filter(|_| matches!(identifier_of(key), Some(Identifier::Fingerprint(_))));
+        self.put(key, registry) && life.is_none_or(|life| self.put(&name_of(life), registry))
+    }
+
+    /// A key isn't there any more. Where its life was stays in the index until the next checkpoint.
     fn take_out(&mut self, key: &str, registry: u16) {
         let slot = Slot { hash: hash(key), registry };
         if let Ok(found) = self.index.find_entry(slot.hash, |other| *other == slot) {
@@ -296,10 +308,7 @@ impl Others {
         loop {
             match now.elements.element(!now.begun, &mut out) {
                 Ok(Element::Value) => match key_of(&out) {
-                    Some((key, length)) => {
-                        now.partial |= !self.put(&key, now.number);
-                        self.note_length(length);
-                    }
+                    Some((key, meta)) => now.partial |= !self.put_entry(&key, &meta, now.number),
                     None => now.partial = true,
                 },
                 Ok(Element::TooLong) => now.partial = true,
@@ -356,8 +365,9 @@ impl Others {
                 Some(op) if op.id <= followed.checkpoint && followed.last == followed.checkpoint => {}
                 Some(op) if op.id == followed.last + 1 => {
                     if let Some(value) = &op.value {
-                        followed.partial |= !self.put(&op.key, followed.number);
-                        self.note_length(value.get("meta").and_then(length_in));
+                        let member = |name| value.get(name).unwrap_or(&Value::Null);
+                        let meta = Meta::of(member("meta"), member("pillion"));
+                        followed.partial |= !self.put_entry(&op.key, &meta, followed.number);
                     } else {
                         self.take_out(&op.key, followed.number);
                     }
@@ -388,15 +398,27 @@ impl Others {
         &self.lengths
     }
 
-    /// What others have under these keys, in the order of the keys and of the members, whatever path one is tied to ([`crate::tied`]), as it was at the last refresh or later: entries that have come since need not be
-    /// found. Each registry that has some of them is read once.
+    /// What others have under these keys, in the order of the keys and of the members, whatever path one is tied to
+    /// ([`crate::tied`]), as it was at the last refresh or later: entries that have come since need not be found. Each
+    /// registry that has some of them is read once.
     ///
     /// # Errors
     /// As [`live::read`] of a registry that should have a key.
     pub fn find(&mut self, keys: &[&str]) -> Result<Found, Error> {
-        let keys: BTreeSet<&str> = keys.iter().map(|key| untied(key)).collect();
-        let fresh = self.read(&keys.iter().copied().filter(|key| !self.remembered.contains_key(*key)).collect())?;
-        let found = keys.iter().filter_map(|key| fresh.get(*key).or_else(|| self.remembered.get(*key)));
+        self.named(&keys.iter().map(|key| untied(key).to_owned()).collect())
+    }
+
+    /// What others have of these lives of files with fingerprints, under whatever keys; otherwise as [`Others::find`].
+    ///
+    /// # Errors
+    /// As [`live::read`] of a registry that should have a life.
+    pub fn lives(&mut self, lives: &[Incarnation]) -> Result<Found, Error> {
+        self.named(&lives.iter().map(|life| name_of(*life)).collect())
+    }
+
+    fn named(&mut self, names: &BTreeSet<String>) -> Result<Found, Error> {
+        let fresh = self.read(&names.iter().filter(|name| !self.remembered.contains_key(*name)).collect())?;
+        let found = names.iter().filter_map(|name| fresh.get(name).or_else(|| self.remembered.get(name)));
         let entries = found.flatten().cloned().collect();
         if self.remembered.values().map(|of| 1 + of.len()).sum::<usize>() > REMEMBERED {
             self.remembered.clear();
@@ -406,25 +428,32 @@ impl Others {
         Ok(Found { entries, whole })
     }
 
-    /// Reads what there is under each of such keys.
-    fn read(&self, keys: &BTreeSet<&str>) -> Result<HashMap<String, Vec<(String, Entry)>>, Error> {
-        let mut wanted: BTreeMap<&String, BTreeSet<&str>> = BTreeMap::new();
-        for key in keys {
-            for slot in self.index.iter_hash(hash(key)).filter(|slot| slot.hash == hash(key)) {
+    /// Reads what there is under each of such names.
+    fn read(&self, names: &BTreeSet<&String>) -> Result<HashMap<String, Vec<(String, Entry)>>, Error> {
+        let mut wanted: BTreeMap<&String, BTreeSet<&String>> = BTreeMap::new();
+        for name in names {
+            for slot in self.index.iter_hash(hash(name)).filter(|slot| slot.hash == hash(name)) {
                 let owner = self.followed.iter().find(|(_, f)| f.numbers().any(|n| n == slot.registry));
                 if let Some((member, _)) = owner {
-                    wanted.entry(member).or_default().insert(key);
+                    wanted.entry(member).or_default().insert(name);
                 }
             }
         }
         let mut found: HashMap<String, Vec<(String, Entry)>> =
-            keys.iter().map(|key| ((*key).to_owned(), Vec::new())).collect();
-        for (member, keys) in wanted {
+            names.iter().map(|name| ((*name).clone(), Vec::new())).collect();
+        for (member, names) in wanted {
             let path = self.folder.join(member);
-            let part = |entry: &Entry| keys.contains(untied(&entry.key));
+            let names: HashSet<&str> = names.into_iter().map(String::as_str).collect();
+            let lives = names.iter().any(|name| is_life(name));
+            let life = |entry: &Entry| lives.then(|| name_of(entry.incarnation));
+            let part = |entry: &Entry| {
+                names.contains(untied(&entry.key)) || life(entry).is_some_and(|life| names.contains(&*life))
+            };
             for entry in live::read(&self.world, &path, &self.options, &self.bounds, &part)?.entries {
-                if let Some(of) = found.get_mut(untied(&entry.key)) {
-                    of.push((member.clone(), entry));
+                for name in [Some(untied(&entry.key).to_owned()), life(&entry)].into_iter().flatten() {
+                    if let Some(of) = found.get_mut(&name).filter(|_| names.contains(&*name)) {
+                        of.push((member.clone(), entry.clone()));
+                    }
                 }
             }
         }
@@ -442,18 +471,42 @@ impl Followed {
     }
 }
 
-/// The key of a checkpoint's element, and of how many bytes its fingerprint is made that still grows.
-fn key_of(element: &[u8]) -> Option<(String, Option<u32>)> {
+/// How a life is called in the index: as no key is.
+fn name_of(life: Incarnation) -> String {
+    format!("{LIFE}{life}")
+}
+
+fn is_life(name: &str) -> bool {
+    name.starts_with(LIFE)
+}
+
+/// What the index takes of an entry beside its key.
+#[derive(Default)]
+struct Meta {
+    /// Of how many bytes its fingerprint is made, when that still grows.
+    length: Option<u32>,
+    life: Option<Incarnation>,
+}
+
+impl Meta {
+    /// From an entry's members `meta` and `pillion`.
+    fn of(meta: &Value, pillion: &Value) -> Meta {
+        let length = meta.get("fingerprint_len").and_then(Value::as_u64).and_then(|len| u32::try_from(len).ok());
+        let life = pillion.get(0).and_then(Value::as_str).and_then(|life| life.parse().ok());
+        Meta { length: length.filter(|len| *len > 0), life }
+    }
+}
+
+/// The key of a checkpoint's element, and what else the index takes.
+fn key_of(element: &[u8]) -> Option<(String, Meta)> {
     #[derive(serde::Deserialize)]
     struct Keyed {
         _key: String,
         #[serde(default)]
         meta: Value,
+        #[serde(default)]
+        pillion: Value,
     }
-    serde_json::from_slice::<Keyed>(element).ok().map(|keyed| (keyed._key, length_in(&keyed.meta)))
-}
-
-fn length_in(meta: &Value) -> Option<u32> {
-    let len = meta.get("fingerprint_len")?.as_u64()?;
-    u32::try_from(len).ok().filter(|len| *len > 0)
+    let keyed = serde_json::from_slice::<Keyed>(element).ok()?;
+    Some((keyed._key, Meta::of(&keyed.meta, &keyed.pillion)))
 }

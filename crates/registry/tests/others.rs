@@ -24,7 +24,11 @@ const FOLDER: &str = "/share/.pillion/replicas";
 const FILES: u64 = 6;
 
 fn entry(n: u64) -> Entry {
-    let id = Identifier::Native { ino: n, dev: 0 };
+    // Those with fingerprints are found by their lives, too.
+    let id = match n % 2 {
+        0 => Identifier::Native { ino: n, dev: 0 },
+        _ => Identifier::Fingerprint(format!("{n:064x}")),
+    };
     let kind = Kind::Filestream(FilestreamState::default());
     Entry::new(kind, "jobs", &id, format!("/share/{n}.log").into(), Incarnation(u128::from(n) + 1))
 }
@@ -67,11 +71,16 @@ fn change(registry: &Registry, rng: &mut Rng, model: &Model, clock: &mut u64) {
     }
 }
 
-/// Asks for every file; how many answers there were that tell something.
+/// Asks for every file, by its key and by its life; how many answers there were that tell something.
 fn check(others: &mut Others, began: &[usize], model: &Model, member: &str, complete: bool) -> Result<u32, String> {
     let mut told = 0;
-    for n in 0..FILES {
-        let found = match others.find(&[&entry(n).key]) {
+    for n in 0..FILES * 2 {
+        let (n, by_life) = (n / 2, n % 2 == 1);
+        if by_life && matches!(entry(n).identifier(), Some(Identifier::Native { .. })) {
+            continue;
+        }
+        let found = if by_life { others.lives(&[entry(n).incarnation]) } else { others.find(&[&entry(n).key]) };
+        let found = match found {
             Ok(found) if complete && !found.whole => return Err(format!("file {n} is unknown to a complete index")),
             Ok(Found { entries, whole }) if entries.is_empty() && !whole => continue,
             Ok(Found { entries, .. }) if entries.is_empty() => None,
@@ -213,7 +222,7 @@ fn a_refresh_reads_what_is_new_and_a_bounded_part_of_it() {
     let keys: Vec<_> = [3, 5000, 1005].map(|n| entry(n).key).to_vec();
     let found = others.find(&keys.iter().map(|k| &**k).collect::<Vec<_>>()).unwrap();
     let entries: Vec<_> = found.entries.iter().map(|(member, e)| (&**member, &*e.key, e.offset)).collect();
-    let all = [("pod-1", &*keys[2], 0), ("pod-2", &*keys[2], 5), ("pod-1", &*keys[0], 0)];
+    let all = [("pod-1", &*keys[0], 0), ("pod-1", &*keys[2], 0), ("pod-2", &*keys[2], 5)];
     assert_eq!((entries, found.whole), (all.to_vec(), true), "of two lives both");
     // What is appended is found after one refresh, and so is what goes; files that nobody has are forgotten.
     one.remove(&entry(7).key);

@@ -11,11 +11,13 @@
 //!   may be another file's when neither births are kept nor whoever had the file has noted its new path, or when several lives
 //!   fit. What may be another file's begins anew: two files never share a life, and repeated lines are no lost ones.
 //! - Of all that fit the one that was read furthest counts.
+//! - With fingerprints, what was read furthest of a life shows whose life it is: a replica that had a file before still has an
+//!   entry of its beginning, which fits all files that begin alike.
 //!
 //! Always holds: an entry that doesn't fit is nobody's loss here: whoever read that file counts what became of it. What can't be
 //! told isn't begun anew: the file waits. Tested in `tests/shared.rs`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use crate::harvest::Harvester;
 use crate::harvest::file::differ;
 use crate::harvest::identity::{Bind, bears};
 use crate::harvest::look::missing;
+use crate::harvest::shared::Shares;
 use crate::harvest::table::FileId;
 use crate::harvest::trust::holds;
 use crate::spec::Identity;
@@ -100,7 +103,11 @@ impl Harvester {
                 Err(e) => return Some(Err(e)),
             }
         }
-        Some(match self.choose(fitting, id) {
+        let chosen = match self.choose(fitting, &*shares, id, now) {
+            Ok(chosen) => chosen,
+            Err(e) => return Some(Err(e)),
+        };
+        Some(match chosen {
             Some(entry) => {
                 self.take_up(entry, id, keys);
                 Ok(())
@@ -111,17 +118,54 @@ impl Harvester {
     }
 
     /// Which of the entries that fit is the file's.
-    fn choose(&self, mut fitting: Vec<Entry>, id: FileId) -> Option<Entry> {
+    fn choose(
+        &mut self,
+        mut fitting: Vec<Entry>,
+        shares: &dyn Shares,
+        id: FileId,
+        now: Mono,
+    ) -> io::Result<Option<Entry>> {
         if self.is_fingerprinted(id) {
             if fitting.iter().any(|entry| self.is_noted(entry, id)) {
                 fitting.retain(|entry| self.is_noted(entry, id));
+            } else {
+                let others = self.lives_of_others(&fitting, shares, id, now)?;
+                fitting.retain(|entry| !others.contains(&entry.incarnation));
             }
             let lives: HashSet<Incarnation> = fitting.iter().map(|entry| entry.incarnation).collect();
             if lives.len() > 1 {
-                return None;
+                return Ok(None);
             }
         }
-        fitting.into_iter().max_by_key(reach)
+        Ok(fitting.into_iter().max_by_key(reach))
+    }
+
+    /// Which of these lives are other files': those of which what was read furthest, wherever that is known, doesn't fit.
+    fn lives_of_others(
+        &mut self,
+        fitting: &[Entry],
+        shares: &dyn Shares,
+        id: FileId,
+        now: Mono,
+    ) -> io::Result<HashSet<Incarnation>> {
+        let lives: HashSet<Incarnation> = fitting.iter().map(|entry| entry.incarnation).collect();
+        let asked: Vec<Incarnation> = lives.iter().copied().collect();
+        let mut known = if asked.is_empty() { Vec::new() } else { shares.lives(&asked)?.entries };
+        for life in &lives {
+            known.extend(self.own_of(*life));
+        }
+        let mut furthest: HashMap<Incarnation, (u64, u64)> = HashMap::new();
+        for entry in known.iter().chain(fitting) {
+            let most = furthest.entry(entry.incarnation).or_default();
+            *most = reach(entry).max(*most);
+        }
+        let mut others = HashSet::new();
+        for entry in known.iter().filter(|entry| furthest.get(&entry.incarnation) == Some(&reach(entry))) {
+            if !others.contains(&entry.incarnation) && !self.fits(entry, id, now)? {
+                others.insert(entry.incarnation);
+            }
+        }
+        Ok(others)
     }
 
     /// Whether an entry is noted of this very path.
@@ -221,6 +265,7 @@ impl Harvester {
                 None => self.registry.remove(&key),
             }
         }
+        self.has_life(entry.incarnation, &key);
         self.registry.upsert(Entry { source: Arc::clone(path.text()), key, ..entry });
     }
 }

@@ -11,12 +11,13 @@
 //! name isn't read before a whole search has shown that no other process has it now.
 //! Tested in `tests/shared.rs`.
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use pillion_event::Incarnation;
 use pillion_registry::Entry;
 use pillion_world::Mono;
 
@@ -44,6 +45,12 @@ pub trait Shares: Send + Sync {
     /// # Errors
     /// As [`Shares::refresh`].
     fn find(&self, keys: &[&str]) -> io::Result<Known>;
+
+    /// What other processes have written down of these lives of files with fingerprints, under whatever keys.
+    ///
+    /// # Errors
+    /// As [`Shares::refresh`].
+    fn lives(&self, lives: &[Incarnation]) -> io::Result<Known>;
 
     /// What lies beside a file of which no process knows anything: a sidecar may have read it, and live, or be dead with its
     /// cursor left behind. `ino`: the file's inode number.
@@ -95,6 +102,8 @@ pub(crate) struct Sharing {
     asked: bool,
     /// Entries of files that went to others, and since when.
     kept: VecDeque<(Mono, Arc<str>)>,
+    /// The own registry's keys by lives, once somebody has asked for one; for a piece of the files that wait.
+    lives: Option<HashMap<Incarnation, Vec<Arc<str>>>>,
 }
 
 impl Harvester {
@@ -102,7 +111,8 @@ impl Harvester {
     #[must_use]
     pub fn sharing(mut self, shares: Arc<dyn Shares>) -> Harvester {
         self.table.common.keeps_gone = true;
-        self.sharing = Some(Sharing { shares, strayed: HashSet::new(), asked: false, kept: VecDeque::new() });
+        self.sharing =
+            Some(Sharing { shares, strayed: HashSet::new(), asked: false, kept: VecDeque::new(), lives: None });
         self
     }
 
@@ -288,6 +298,28 @@ impl Harvester {
             let bound = self.bind(id, late, now);
             self.has_asked(false);
             self.after_bind(id, bound, now);
+        }
+        if let Some(sharing) = &mut self.sharing {
+            sharing.lives = None;
+        }
+    }
+
+    /// What the own registry has of a life.
+    pub(crate) fn own_of(&mut self, life: Incarnation) -> Vec<Entry> {
+        let Some(sharing) = &mut self.sharing else { return Vec::new() };
+        let lives = sharing.lives.get_or_insert_with(|| {
+            let mut lives: HashMap<Incarnation, Vec<Arc<str>>> = HashMap::new();
+            self.registry.visit(|entry| lives.entry(entry.incarnation).or_default().push(Arc::clone(&entry.key)));
+            lives
+        });
+        let entries = lives.get(&life).into_iter().flatten().filter_map(|key| self.registry.get(key));
+        entries.filter(|entry| entry.incarnation == life).map(|entry| (*entry).clone()).collect()
+    }
+
+    /// An entry of a life is in the own registry from now on.
+    pub(crate) fn has_life(&mut self, life: Incarnation, key: &Arc<str>) {
+        if let Some(lives) = self.sharing.as_mut().and_then(|sharing| sharing.lives.as_mut()) {
+            lives.entry(life).or_default().push(Arc::clone(key));
         }
     }
 

@@ -3,7 +3,7 @@
 //! Comes in: which registry has which shard. Goes out: files and bytes for each shard, and what couldn't be read.
 //! Always holds: registries are read without trust, and paths in them are hints, looked at beneath the root alone. What isn't
 //! known is said and not taken for nothing. Files that no registry knows yet aren't counted.
-//! Tested by the command line's tests (`tests/run/shards.rs`).
+//! Tested below and by the command line's tests (`tests/run/shards.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -79,7 +79,7 @@ fn of_one(
     let part = |entry: &Entry| shard(entry).is_some();
     let read = live::read(world, &data, options, &Bounds::default(), &part).map_err(|e| e.to_string())?;
     let mut counts: BTreeMap<Shard, Count> = shards.iter().map(|shard| (*shard, Count::default())).collect();
-    for entry in &read.entries {
+    for entry in newest(&read.entries) {
         if let Some(count) = shard(entry).and_then(|shard| counts.get_mut(&shard))
             && let Some(len) = size(world, entry)
         {
@@ -90,12 +90,53 @@ fn of_one(
     Ok(counts)
 }
 
+/// Of several entries of one path the one that was read furthest: where no inode number tells them apart, a file that began
+/// anew has left one behind.
+fn newest(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
+    let mut of: BTreeMap<(&str, Option<u64>), &Entry> = BTreeMap::new();
+    for entry in entries {
+        let one = of.entry((&*entry.source, inode(entry))).or_insert(entry);
+        if one.offset < entry.offset {
+            *one = entry;
+        }
+    }
+    of.into_values()
+}
+
+/// The inode number that an entry is tied to.
+fn inode(entry: &Entry) -> Option<u64> {
+    match entry.identifier() {
+        Some(Identifier::Native { ino, .. } | Identifier::InodeMarker { ino, .. }) => Some(ino),
+        _ => None,
+    }
+}
+
 /// How long the entry's file is; `None`: it isn't there any more, or another one is.
 fn size(world: &World, entry: &Entry) -> Option<u64> {
     let meta = world.fs.stat(Path::new(&*entry.source), false).ok()?;
-    let is_it = match entry.identifier() {
-        Some(Identifier::Native { ino, .. } | Identifier::InodeMarker { ino, .. }) => ino == meta.ino,
-        _ => true,
-    };
+    let is_it = inode(entry).is_none_or(|ino| ino == meta.ino);
     (is_it && meta.kind == FileKind::File).then_some(meta.len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pillion_event::Incarnation;
+    use pillion_registry::{FilestreamState, Kind};
+
+    #[test]
+    fn a_file_that_began_anew_counts_once() {
+        let entry = |id: &Identifier, life: u128, offset| {
+            let kind = Kind::Filestream(FilestreamState::default());
+            let entry = Entry::new(kind, "jobs", id, "/logs/a.log".into(), Incarnation(life));
+            Entry { offset, ..entry }
+        };
+        let print = |hash: &str| Identifier::Fingerprint(hash.into());
+        let alike = [entry(&print("aa"), 1, 10), entry(&print("aa~bb"), 2, 30), entry(&print("cc"), 3, 20)];
+        assert_eq!(newest(&alike).map(|e| e.offset).collect::<Vec<_>>(), [30]);
+        // Inodes tell which of them is at the path.
+        let inode = |ino| Identifier::Native { ino, dev: 0 };
+        let rotated = [entry(&inode(7), 1, 10), entry(&inode(8), 2, 30)];
+        assert_eq!(newest(&rotated).map(|e| e.offset).collect::<Vec<_>>(), [10, 30]);
+    }
 }

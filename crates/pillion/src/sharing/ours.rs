@@ -16,9 +16,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::seats::Seats;
+use pillion_event::Incarnation;
 use pillion_input::{Beside, Known, Shares};
-use pillion_registry::others::Others;
-use pillion_registry::{Options, STORE, note};
+use pillion_registry::others::{Found, Others};
+use pillion_registry::{Error, Options, STORE, note};
 use pillion_shards::{Fence, Shard, shard_of};
 use pillion_world::{Mono, World};
 use tokio::sync::Notify;
@@ -193,10 +194,18 @@ impl Shares for Ours {
     }
 
     fn find(&self, keys: &[&str]) -> io::Result<Known> {
-        let found = lock(&self.others).find(keys).map_err(|e| io::Error::other(e.to_string()))?;
-        let entries = found.entries.into_iter().map(|(_, entry)| entry).collect();
-        Ok(Known { entries, whole: found.whole })
+        known(lock(&self.others).find(keys))
     }
+
+    fn lives(&self, lives: &[Incarnation]) -> io::Result<Known> {
+        known(lock(&self.others).lives(lives))
+    }
+}
+
+fn known(found: Result<Found, Error>) -> io::Result<Known> {
+    let found = found.map_err(|e| io::Error::other(e.to_string()))?;
+    let entries = found.entries.into_iter().map(|(_, entry)| entry).collect();
+    Ok(Known { entries, whole: found.whole })
 }
 
 #[cfg(test)]
