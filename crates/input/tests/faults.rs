@@ -5,13 +5,13 @@ mod common;
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::Rig;
 use pillion_input::Hint;
-use pillion_world::{DirEntry, File, Fs, FsKind, Lock, Meta, OpenHow, World};
+use pillion_world::{File, Fs, FsKind, Meta, OpenHow, World};
 
 const NONE: [&str; 0] = [];
 
@@ -73,33 +73,11 @@ impl Fs for Lying {
         fail(&mut f.stats)?;
         Ok(Meta { len: f.sizes.pop_front().unwrap_or(meta.len), ..meta })
     }
-    fn read_dir(&self, path: &Path, each: &mut dyn FnMut(DirEntry<'_>) -> bool) -> io::Result<()> {
-        self.real.read_dir(path, each)
-    }
-    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
-        self.real.canonicalize(path)
-    }
-    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
-        self.real.read_link(path)
-    }
     fn kind(&self, _: &Path) -> io::Result<FsKind> {
         Ok(FsKind::Network)
     }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.real.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.real.remove(path)
-    }
-    fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<()> {
-        self.real.create_dir_all(path, mode)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.real.sync_dir(path)
-    }
-    fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
-        self.real.try_lock(path)
-    }
+
+    pillion_world::pass_fs!(this => this.real; read_dir canonicalize read_link rename remove create_dir_all sync_dir try_lock);
 }
 
 impl File for LyingFile {
@@ -109,18 +87,8 @@ impl File for LyingFile {
         let n = if f.short > 0 { f.short.min(buf.len()) } else { buf.len() };
         self.real.read_at(&mut buf[..n], offset)
     }
-    fn write_all(&self, buf: &[u8]) -> io::Result<()> {
-        self.real.write_all(buf)
-    }
-    fn stat(&self) -> io::Result<Meta> {
-        self.real.stat()
-    }
-    fn sync(&self) -> io::Result<()> {
-        self.real.sync()
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.real.set_len(len)
-    }
+
+    pillion_world::pass_file!(this => this.real; write_all stat sync set_len);
 }
 
 fn network() -> (Rig, Arc<Mutex<Faults>>) {

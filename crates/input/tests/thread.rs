@@ -4,7 +4,7 @@
 mod common;
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use pillion_event::{Batch, InputKind};
 use pillion_input::parse::{Chain, ChainOptions};
 use pillion_input::{BatchSink, Budget, Glob, HarvestThread, Harvester, InputSpec, Limits, Own};
 use pillion_registry::{Options, Registry};
-use pillion_world::{DirEntry, File, Fs, FsKind, Lock, Meta, OpenHow, World};
+use pillion_world::{File, Fs, OpenHow, World};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -148,36 +148,8 @@ impl Fs for Hanging {
         }
         self.real.open(path, how)
     }
-    fn stat(&self, path: &Path, follow: bool) -> io::Result<Meta> {
-        self.real.stat(path, follow)
-    }
-    fn read_dir(&self, path: &Path, each: &mut dyn FnMut(DirEntry<'_>) -> bool) -> io::Result<()> {
-        self.real.read_dir(path, each)
-    }
-    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
-        self.real.canonicalize(path)
-    }
-    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
-        self.real.read_link(path)
-    }
-    fn kind(&self, path: &Path) -> io::Result<FsKind> {
-        self.real.kind(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.real.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.real.remove(path)
-    }
-    fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<()> {
-        self.real.create_dir_all(path, mode)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.real.sync_dir(path)
-    }
-    fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
-        self.real.try_lock(path)
-    }
+
+    pillion_world::pass_fs!(this => this.real; stat read_dir canonicalize read_link kind rename remove create_dir_all sync_dir try_lock);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::time::Duration;
 use common::{Rig, desc};
 use pillion_event::InputKind;
 use pillion_input::Identity;
-use pillion_world::{DirEntry, File, Fs, FsKind, Lock, Meta, OpenHow, World};
+use pillion_world::{DirEntry, File, Fs, FsKind, Meta, OpenHow, World};
 
 struct ByPath {
     real: Arc<dyn Fs>,
@@ -46,48 +46,19 @@ impl Fs for ByPath {
     fn read_dir(&self, path: &Path, each: &mut dyn FnMut(DirEntry<'_>) -> bool) -> io::Result<()> {
         self.real.read_dir(path, &mut |entry| each(DirEntry { ino: 0, ..entry }))
     }
-    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
-        self.real.canonicalize(path)
-    }
-    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
-        self.real.read_link(path)
-    }
     fn kind(&self, _: &Path) -> io::Result<FsKind> {
         Ok(FsKind::Userspace)
     }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.real.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.real.remove(path)
-    }
-    fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<()> {
-        self.real.create_dir_all(path, mode)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.real.sync_dir(path)
-    }
-    fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
-        self.real.try_lock(path)
-    }
+
+    pillion_world::pass_fs!(this => this.real; canonicalize read_link rename remove create_dir_all sync_dir try_lock);
 }
 
 impl File for ByPathFile {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.real.read_at(buf, offset)
-    }
-    fn write_all(&self, buf: &[u8]) -> io::Result<()> {
-        self.real.write_all(buf)
-    }
     fn stat(&self) -> io::Result<Meta> {
         self.fs.stat(&self.path, true)
     }
-    fn sync(&self) -> io::Result<()> {
-        self.real.sync()
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.real.set_len(len)
-    }
+
+    pillion_world::pass_file!(this => this.real; read_at write_all sync set_len);
 }
 
 fn rig(fingerprint: bool) -> Rig {

@@ -431,7 +431,7 @@ mod tests {
     use pillion_input::parse::{Chain, ChainOptions};
     use pillion_queue::{AckSink, Fates, Limits as QueueLimits};
     use pillion_registry::{Options, Registry};
-    use pillion_world::{DirEntry, File, Fs, FsKind, Lock, Meta, OpenHow};
+    use pillion_world::{DirEntry, File, Fs, FsKind, Meta, OpenHow};
     use std::sync::Condvar;
 
     const LIMIT: Duration = Duration::from_secs(20);
@@ -489,21 +489,8 @@ mod tests {
         fn kind(&self, path: &Path) -> io::Result<FsKind> {
             self.real.kind(self.call(path)).map(|_| FsKind::Network)
         }
-        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-            self.real.rename(from, to)
-        }
-        fn remove(&self, path: &Path) -> io::Result<()> {
-            self.real.remove(path)
-        }
-        fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<()> {
-            self.real.create_dir_all(path, mode)
-        }
-        fn sync_dir(&self, path: &Path) -> io::Result<()> {
-            self.real.sync_dir(path)
-        }
-        fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
-            self.real.try_lock(path)
-        }
+
+        pillion_world::pass_fs!(this => this.real; rename remove create_dir_all sync_dir try_lock);
     }
 
     struct Rig {

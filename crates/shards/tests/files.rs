@@ -20,7 +20,7 @@ use pillion_shards::files::{Blocking, Files, Job};
 use pillion_shards::{
     Adopted, Backend, Later, Member, Order, Record, Report, Settings, Shard, Stage, Table, Version, Wrote, read_table,
 };
-use pillion_world::{DirEntry, File, Fs, FsKind, Lock, Meta, Mono, OpenHow, World};
+use pillion_world::{DirEntry, File, Fs, Lock, Meta, Mono, OpenHow, World};
 
 const LEASE: Duration = Duration::from_secs(15);
 
@@ -187,39 +187,6 @@ impl Fs for Failing {
         step(&self.left)?;
         Ok(Box::new(FailingFile(self.real.open(path, how)?, Arc::clone(&self.left))))
     }
-    fn stat(&self, path: &Path, follow: bool) -> io::Result<Meta> {
-        step(&self.left)?;
-        self.real.stat(path, follow)
-    }
-    fn read_dir(&self, path: &Path, each: &mut dyn FnMut(DirEntry<'_>) -> bool) -> io::Result<()> {
-        step(&self.left)?;
-        self.real.read_dir(path, each)
-    }
-    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
-        self.real.canonicalize(path)
-    }
-    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
-        self.real.read_link(path)
-    }
-    fn kind(&self, path: &Path) -> io::Result<FsKind> {
-        self.real.kind(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        step(&self.left)?;
-        self.real.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        step(&self.left)?;
-        self.real.remove(path)
-    }
-    fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<()> {
-        step(&self.left)?;
-        self.real.create_dir_all(path, mode)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        step(&self.left)?;
-        self.real.sync_dir(path)
-    }
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
         step(&self.left)?;
         match self.locks {
@@ -227,6 +194,10 @@ impl Fs for Failing {
             None => self.real.try_lock(path),
         }
     }
+
+    pillion_world::pass_fs!(this => this.real; canonicalize read_link kind);
+
+    pillion_world::pass_fs!(this => { step(&this.left)?; &this.real }; stat read_dir rename remove create_dir_all sync_dir);
 }
 
 impl File for FailingFile {
@@ -352,39 +323,11 @@ fn hostile_files_count_as_not_there_and_lead_nowhere() {
 fn a_listing_that_hides_an_owner_makes_it_not_dead() {
     struct Hiding(Arc<dyn Fs>);
     impl Fs for Hiding {
-        fn open(&self, path: &Path, how: OpenHow) -> io::Result<Box<dyn File>> {
-            self.0.open(path, how)
-        }
-        fn stat(&self, path: &Path, follow: bool) -> io::Result<Meta> {
-            self.0.stat(path, follow)
-        }
         fn read_dir(&self, _: &Path, _: &mut dyn FnMut(DirEntry<'_>) -> bool) -> io::Result<()> {
             Ok(())
         }
-        fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
-            self.0.canonicalize(path)
-        }
-        fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
-            self.0.read_link(path)
-        }
-        fn kind(&self, path: &Path) -> io::Result<FsKind> {
-            self.0.kind(path)
-        }
-        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-            self.0.rename(from, to)
-        }
-        fn remove(&self, path: &Path) -> io::Result<()> {
-            self.0.remove(path)
-        }
-        fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<()> {
-            self.0.create_dir_all(path, mode)
-        }
-        fn sync_dir(&self, path: &Path) -> io::Result<()> {
-            self.0.sync_dir(path)
-        }
-        fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
-            self.0.try_lock(path)
-        }
+
+        pillion_world::pass_fs!(this => this.0; open stat canonicalize read_link kind rename remove create_dir_all sync_dir try_lock);
     }
     let root = tempfile::tempdir().unwrap();
     let a = files(root.path(), "a");

@@ -8,10 +8,10 @@
 //! Always holds: nothing else is changed. Tested below.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::fs::{DirEntry, File, Fs, FsKind, Lock, Meta, OpenHow};
+use crate::fs::{File, Fs, Meta, OpenHow};
 
 /// See the module.
 pub struct Home {
@@ -48,71 +48,15 @@ impl Fs for Home {
         Ok(at_home(self.inner.stat(path, follow)?, self.dev))
     }
 
-    fn read_dir(&self, path: &Path, each: &mut dyn FnMut(DirEntry<'_>) -> bool) -> io::Result<()> {
-        self.inner.read_dir(path, each)
-    }
-
-    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
-        self.inner.canonicalize(path)
-    }
-
-    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
-        self.inner.read_link(path)
-    }
-
-    fn kind(&self, path: &Path) -> io::Result<FsKind> {
-        self.inner.kind(path)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.inner.rename(from, to)
-    }
-
-    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.inner.rename_new(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.inner.remove(path)
-    }
-
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.inner.remove_dir(path)
-    }
-
-    fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<()> {
-        self.inner.create_dir_all(path, mode)
-    }
-
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.inner.sync_dir(path)
-    }
-
-    fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
-        self.inner.try_lock(path)
-    }
+    crate::pass_fs!(this => this.inner; read_dir canonicalize read_link kind rename rename_new remove remove_dir create_dir_all sync_dir try_lock);
 }
 
 impl File for HomeFile {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.inner.read_at(buf, offset)
-    }
-
-    fn write_all(&self, buf: &[u8]) -> io::Result<()> {
-        self.inner.write_all(buf)
-    }
-
     fn stat(&self) -> io::Result<Meta> {
         Ok(at_home(self.inner.stat()?, self.dev))
     }
 
-    fn sync(&self) -> io::Result<()> {
-        self.inner.sync()
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.inner.set_len(len)
-    }
+    crate::pass_file!(this => this.inner; read_at write_all sync set_len);
 }
 
 #[cfg(test)]

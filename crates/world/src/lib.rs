@@ -10,7 +10,7 @@
 //! `disallowed-methods` says so), so that one seed replays a run.
 //!
 //! Two further file systems lie over others: [`Beneath`], from which no path leads out, and [`Home`], with device numbers
-//! that mean the same on every machine. [`put_aside`] is how a file goes.
+//! that mean the same on every machine; what such a layer passes on says [`pass_fs`]. [`put_aside`] is how a file goes.
 //!
 //! Tested in `real.rs` against the real file system, and everywhere by the simulation.
 
@@ -22,6 +22,7 @@ mod clock;
 mod fs;
 mod home;
 pub mod names;
+mod pass;
 mod random;
 mod real;
 pub mod rotated;

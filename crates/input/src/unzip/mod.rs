@@ -18,10 +18,10 @@ mod file;
 
 use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pillion_world::{DirEntry, File, FileKind, Fs, FsKind, Lock, Meta, OpenHow};
+use pillion_world::{File, FileKind, Fs, Meta, OpenHow};
 
 use crate::scan::Glob;
 use crate::spec::Compression;
@@ -178,49 +178,7 @@ impl Fs for Unzip {
         Ok(seen(meta, &self.shared.holds(&*file, &meta, rule)?))
     }
 
-    fn read_dir(&self, path: &Path, each: &mut dyn FnMut(DirEntry<'_>) -> bool) -> io::Result<()> {
-        self.fs.read_dir(path, each)
-    }
-
-    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
-        self.fs.canonicalize(path)
-    }
-
-    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
-        self.fs.read_link(path)
-    }
-
-    fn kind(&self, path: &Path) -> io::Result<FsKind> {
-        self.fs.kind(path)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.fs.rename(from, to)
-    }
-
-    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.fs.rename_new(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.fs.remove(path)
-    }
-
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.fs.remove_dir(path)
-    }
-
-    fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<()> {
-        self.fs.create_dir_all(path, mode)
-    }
-
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.fs.sync_dir(path)
-    }
-
-    fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
-        self.fs.try_lock(path)
-    }
+    pillion_world::pass_fs!(this => this.fs; read_dir canonicalize read_link kind rename rename_new remove remove_dir create_dir_all sync_dir try_lock);
 }
 
 impl std::fmt::Debug for Unzip {

@@ -2,7 +2,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pillion_world::{DirEntry, File, Fs, FsKind, Lock, Meta, OpenHow, World};
+use pillion_world::{File, Fs, OpenHow, World};
 use proptest::prelude::*;
 
 use super::*;
@@ -50,54 +50,25 @@ fn full() -> std::io::Error {
     std::io::ErrorKind::StorageFull.into()
 }
 
-macro_rules! maybe {
-    ($self:ident, $call:expr) => {
-        if fails(&$self.countdown) { Err(full()) } else { $call }
-    };
+/// Fails when the countdown says so.
+fn step(countdown: &Mutex<Vec<u32>>) -> std::io::Result<()> {
+    if fails(countdown) { Err(full()) } else { Ok(()) }
 }
 
 impl Fs for Faulty {
     fn open(&self, path: &Path, how: OpenHow) -> std::io::Result<Box<dyn File>> {
-        let file = maybe!(self, self.real.fs.open(path, how))?;
+        step(&self.countdown)?;
+        let file = self.real.fs.open(path, how)?;
         let (countdown, unsynced) = (Arc::clone(&self.countdown), Arc::clone(&self.unsynced));
         Ok(Box::new(FaultyFile { file, countdown, unsynced }))
     }
-    fn stat(&self, path: &Path, follow: bool) -> std::io::Result<Meta> {
-        maybe!(self, self.real.fs.stat(path, follow))
-    }
-    fn read_dir(&self, path: &Path, each: &mut dyn FnMut(DirEntry<'_>) -> bool) -> std::io::Result<()> {
-        maybe!(self, self.real.fs.read_dir(path, each))
-    }
-    fn canonicalize(&self, path: &Path) -> std::io::Result<PathBuf> {
-        self.real.fs.canonicalize(path)
-    }
-    fn read_link(&self, path: &Path) -> std::io::Result<PathBuf> {
-        self.real.fs.read_link(path)
-    }
-    fn kind(&self, path: &Path) -> std::io::Result<FsKind> {
-        self.real.fs.kind(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
-        maybe!(self, self.real.fs.rename(from, to))
-    }
-    fn remove(&self, path: &Path) -> std::io::Result<()> {
-        maybe!(self, self.real.fs.remove(path))
-    }
-    fn create_dir_all(&self, path: &Path, mode: u32) -> std::io::Result<()> {
-        maybe!(self, self.real.fs.create_dir_all(path, mode))
-    }
-    fn sync_dir(&self, path: &Path) -> std::io::Result<()> {
-        maybe!(self, self.real.fs.sync_dir(path))
-    }
-    fn try_lock(&self, path: &Path) -> std::io::Result<Option<Box<dyn Lock>>> {
-        self.real.fs.try_lock(path)
-    }
+
+    pillion_world::pass_fs!(this => this.real.fs; canonicalize read_link kind try_lock);
+
+    pillion_world::pass_fs!(this => { step(&this.countdown)?; &this.real.fs }; stat read_dir rename remove create_dir_all sync_dir);
 }
 
 impl File for FaultyFile {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<usize> {
-        maybe!(self, self.file.read_at(buf, offset))
-    }
     fn write_all(&self, buf: &[u8]) -> std::io::Result<()> {
         self.unsynced.store(true, Ordering::SeqCst);
         if fails(&self.countdown) {
@@ -106,17 +77,14 @@ impl File for FaultyFile {
         }
         self.file.write_all(buf)
     }
-    fn stat(&self) -> std::io::Result<Meta> {
-        maybe!(self, self.file.stat())
-    }
     fn sync(&self) -> std::io::Result<()> {
-        maybe!(self, self.file.sync())?;
+        step(&self.countdown)?;
+        self.file.sync()?;
         self.unsynced.store(false, Ordering::SeqCst);
         Ok(())
     }
-    fn set_len(&self, len: u64) -> std::io::Result<()> {
-        maybe!(self, self.file.set_len(len))
-    }
+
+    pillion_world::pass_file!(this => { step(&this.countdown)?; &this.file }; read_at stat set_len);
 }
 
 fn options(dir: &Path, naming: Naming, rotate_bytes: u64) -> FileOptions {

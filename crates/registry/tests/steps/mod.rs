@@ -1,10 +1,10 @@
 //! One thread's calls of the file system between those of another, as a seed has it.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 
-use pillion_world::{DirEntry, File, Fs, FsKind, Lock, Meta, OpenHow, World};
+use pillion_world::{File, Fs, OpenHow, World};
 
 /// A file system that does something before each call.
 struct Before<T: ?Sized> {
@@ -30,36 +30,8 @@ impl Fs for Before<dyn Fs> {
         let under: Arc<dyn File> = self.now().open(path, how)?.into();
         Ok(Box::new(Before { act: Arc::clone(&self.act), under }))
     }
-    fn stat(&self, path: &Path, follow: bool) -> io::Result<Meta> {
-        self.now().stat(path, follow)
-    }
-    fn read_dir(&self, path: &Path, each: &mut dyn FnMut(DirEntry<'_>) -> bool) -> io::Result<()> {
-        self.now().read_dir(path, each)
-    }
-    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
-        self.now().canonicalize(path)
-    }
-    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
-        self.now().read_link(path)
-    }
-    fn kind(&self, path: &Path) -> io::Result<FsKind> {
-        self.now().kind(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.now().rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.now().remove(path)
-    }
-    fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<()> {
-        self.now().create_dir_all(path, mode)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.now().sync_dir(path)
-    }
-    fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
-        self.now().try_lock(path)
-    }
+
+    pillion_world::pass_fs!(this => this.now(); stat read_dir canonicalize read_link kind rename remove create_dir_all sync_dir try_lock);
 }
 
 impl Before<dyn File> {
@@ -70,24 +42,14 @@ impl Before<dyn File> {
 }
 
 impl File for Before<dyn File> {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.now().read_at(buf, offset)
-    }
     fn write_all(&self, buf: &[u8]) -> io::Result<()> {
         // Two calls of the system, as a long write is.
         let (first, second) = buf.split_at(buf.len() / 2);
         self.now().write_all(first)?;
         self.now().write_all(second)
     }
-    fn stat(&self) -> io::Result<Meta> {
-        self.now().stat()
-    }
-    fn sync(&self) -> io::Result<()> {
-        self.now().sync()
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.now().set_len(len)
-    }
+
+    pillion_world::pass_file!(this => this.now(); read_at stat sync set_len);
 }
 
 /// Lets one thread do so many calls as another one grants.

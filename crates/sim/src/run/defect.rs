@@ -1,11 +1,11 @@
 //! Defects that are planted, one at a time, to show that the simulation finds them.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::run::application::LOGS;
-use pillion_world::{DirEntry, File, Fs, FsKind, Lock, Meta, OpenHow, Random, World};
+use pillion_world::{File, Fs, Meta, OpenHow, Random, World};
 
 /// What is broken on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,49 +91,14 @@ impl Fs for BrokenFs {
         // Its parent answers for it.
         self.fs.stat(Path::new("/"), follow)
     }
-    fn read_dir(&self, path: &Path, each: &mut dyn FnMut(DirEntry<'_>) -> bool) -> io::Result<()> {
-        self.fs.read_dir(path, each)
-    }
-    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
-        self.fs.canonicalize(path)
-    }
-    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
-        self.fs.read_link(path)
-    }
-    fn kind(&self, path: &Path) -> io::Result<FsKind> {
-        self.fs.kind(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.fs.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.fs.remove(path)
-    }
-    fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<()> {
-        self.fs.create_dir_all(path, mode)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.fs.sync_dir(path)
-    }
-    fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
-        self.fs.try_lock(path)
-    }
+
+    pillion_world::pass_fs!(this => this.fs; read_dir canonicalize read_link kind rename remove create_dir_all sync_dir try_lock);
 }
 
 impl File for BrokenFile {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(buf, offset)
-    }
-    fn write_all(&self, buf: &[u8]) -> io::Result<()> {
-        self.file.write_all(buf)
-    }
-    fn stat(&self) -> io::Result<Meta> {
-        self.file.stat()
-    }
     fn sync(&self) -> io::Result<()> {
         if self.defect == Defect::MissingSync { Ok(()) } else { self.file.sync() }
     }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
+
+    pillion_world::pass_file!(this => this.file; read_at write_all stat set_len);
 }

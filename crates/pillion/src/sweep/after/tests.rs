@@ -7,7 +7,7 @@ use pillion_event::Incarnation;
 use pillion_registry::beside::Heart;
 use pillion_registry::{FilestreamState, Kind, Registry};
 use pillion_sim::world::{App, Crash, SimWorld};
-use pillion_world::{DirEntry, Fs, FsKind, Lock, OpenHow};
+use pillion_world::{Fs, OpenHow};
 use serde_json::json;
 
 use super::*;
@@ -40,27 +40,6 @@ impl Watched {
 }
 
 impl Fs for Watched {
-    fn open(&self, path: &Path, how: OpenHow) -> io::Result<Box<dyn File>> {
-        self.now().open(path, how)
-    }
-    fn stat(&self, path: &Path, follow: bool) -> io::Result<Meta> {
-        self.now().stat(path, follow)
-    }
-    fn read_dir(&self, path: &Path, each: &mut dyn FnMut(DirEntry<'_>) -> bool) -> io::Result<()> {
-        self.now().read_dir(path, each)
-    }
-    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
-        self.now().canonicalize(path)
-    }
-    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
-        self.now().read_link(path)
-    }
-    fn kind(&self, path: &Path) -> io::Result<FsKind> {
-        self.now().kind(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.now().rename(from, to)
-    }
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         if !self.two_steps {
             return self.now().rename_new(from, to);
@@ -72,18 +51,8 @@ impl Fs for Watched {
         self.app.hard_link(from, to)?;
         self.now().remove(from)
     }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.now().remove(path)
-    }
-    fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<()> {
-        self.now().create_dir_all(path, mode)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.now().sync_dir(path)
-    }
-    fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
-        self.now().try_lock(path)
-    }
+
+    pillion_world::pass_fs!(this => this.now(); open stat read_dir canonicalize read_link kind rename remove create_dir_all sync_dir try_lock);
 }
 
 /// A registry that is done, with one file.
