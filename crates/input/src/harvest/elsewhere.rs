@@ -30,7 +30,7 @@ use crate::harvest::Harvester;
 use crate::harvest::file::differ;
 use crate::harvest::identity::{Bind, bears};
 use crate::harvest::look::missing;
-use crate::harvest::shared::Shares;
+use crate::harvest::shared::{Known, Shares};
 use crate::harvest::table::FileId;
 use crate::harvest::trust::holds;
 use crate::spec::Identity;
@@ -38,6 +38,10 @@ use crate::spec::Identity;
 /// How far a life was read, and how far it may have been sent.
 fn reach(entry: &Entry) -> (u64, u64) {
     (entry.offset, entry.intents.iter().map(|i| i.to).fold(entry.offset, u64::max))
+}
+
+fn not_known_yet() -> io::Error {
+    io::Error::other("what other replicas have isn't known yet")
 }
 
 impl Harvester {
@@ -113,7 +117,7 @@ impl Harvester {
                 Ok(())
             }
             None if known.whole => Ok(()),
-            None => Err(io::Error::other("what other replicas have isn't known yet")),
+            None => Err(not_known_yet()),
         })
     }
 
@@ -150,7 +154,11 @@ impl Harvester {
     ) -> io::Result<HashSet<Incarnation>> {
         let lives: HashSet<Incarnation> = fitting.iter().map(|entry| entry.incarnation).collect();
         let asked: Vec<Incarnation> = lives.iter().copied().collect();
-        let mut known = if asked.is_empty() { Vec::new() } else { shares.lives(&asked)?.entries };
+        let found = if asked.is_empty() { Known { entries: Vec::new(), whole: true } } else { shares.lives(&asked)? };
+        if !found.whole {
+            return Err(not_known_yet());
+        }
+        let mut known = found.entries;
         for life in &lives {
             known.extend(self.own_of(*life));
         }
