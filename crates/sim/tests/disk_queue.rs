@@ -225,3 +225,30 @@ fn a_full_disk_is_waited_for_and_what_is_queued_goes_on() {
         assert!(queue.is_saved() && !queue.is_failing());
     }
 }
+
+#[test]
+fn room_that_it_makes_itself_ends_the_pause() {
+    let sim = SimWorld::new(1);
+    let hour = Duration::from_secs(3600);
+    let options = DiskOptions { retry: (hour, hour), ..options() };
+    let (mut queue, _) = DiskQueue::open(&sim.world(), Path::new(DIR), &options).unwrap();
+    let source = source();
+    let batches: Vec<_> = (0..=BATCHES).map(|n| batch(&source, n)).collect();
+    let (last, queued) = batches.split_last().unwrap();
+    assert_eq!(queue.append(queued).unwrap(), queued.len());
+    queue.registry_is_durable();
+    let last = std::slice::from_ref(last);
+    sim.set_full(true);
+    assert!(queue.append(last).is_err());
+    sim.set_full(false);
+    queue.checkpoint(true).unwrap();
+    assert_eq!(queue.append(last).unwrap(), 0, "nothing says that there is room");
+    while let Some(loaded) = queue.load().unwrap() {
+        let Loaded::Batch(batch) = loaded else { panic!("{loaded:?}") };
+        queue.acked(loaded_number(batch.id).unwrap());
+    }
+    let before = queue.status().bytes;
+    queue.checkpoint(true).unwrap();
+    assert!(queue.status().bytes < before, "a file was removed");
+    assert_eq!(queue.append(last).unwrap(), 1);
+}

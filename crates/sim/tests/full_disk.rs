@@ -1,4 +1,5 @@
-//! `exactly_once` on a full disk: nothing is sent that isn't written down, the run ends all the same and says why.
+//! A full disk. `exactly_once`: nothing is sent that isn't written down, the run ends all the same and says why. A disk queue:
+//! what waits to be stored goes on when somebody else has made room, though nothing else happens.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failing call is a failing test")]
 
 use std::path::Path;
@@ -9,6 +10,7 @@ use pillion_engine::drain::{Cause, Drain, Phase, Progress};
 use pillion_engine::ledger::Ledger;
 use pillion_engine::receipt::{Receipt, Verdict};
 use pillion_event::{Batch, BatchId, Event, FileStat, Flags, Guard, Incarnation, InputDesc, InputKind, Source, Stream};
+use pillion_queue::disk::{DiskOptions, DiskQueue};
 use pillion_queue::{Limits, Queue};
 use pillion_registry::{Entry, Identifier, Kind, LogState, Options, Registry};
 use pillion_sim::world::SimWorld;
@@ -113,4 +115,41 @@ fn nothing_is_sent_and_the_run_ends_with_the_reason() {
 fn without_ids_lines_are_sent_all_the_same() {
     let (_, queue, ledger, _) = drained_on_a_full_disk(false);
     assert_eq!((queue.waiting(), ledger.holds_back()), (1, false));
+}
+
+#[test]
+fn a_disk_queue_goes_on_when_there_is_room_and_nothing_else_happens() {
+    let sim = SimWorld::new(1);
+    let world = sim.world();
+    let registry = Arc::new(Registry::open(&world, Path::new("/data"), &Options::default()).unwrap().0);
+    let path = "/logs/a.log";
+    let entry =
+        Entry::new(Kind::Log(LogState::default()), "", &Identifier::Path(path.into()), path.into(), Incarnation(7));
+    registry.upsert(entry.clone());
+    registry.sync().unwrap();
+    let retry = (Duration::from_secs(1), Duration::from_secs(30));
+    let options = DiskOptions { path: None, max_size: 0, segment_size: 1 << 20, read_ahead: 1, write_ahead: 1, retry };
+    let opened = DiskQueue::open(&world, Path::new("/data/diskqueue"), &options).unwrap();
+    let queue = Queue::new(Limits { events: 1, bytes: 64 << 10, flush: None });
+    let ledger = Ledger::with_disk(Arc::clone(&queue), registry, false, opened, &options);
+    let (told, space) = std::sync::mpsc::channel();
+    ledger.on_space(Box::new(move || told.send(()).unwrap()));
+    sim.set_full(true);
+    ledger.accept(batch(&entry));
+    // Its own timer is an hour; what wakes it is that it tries again.
+    let registrar = std::thread::spawn({
+        let ledger = Arc::clone(&ledger);
+        move || ledger.registrar(Duration::from_secs(3600))
+    });
+    let failing = || ledger.disk_queue().is_some_and(|queue| queue.error.is_some());
+    while !failing() {
+        std::thread::yield_now();
+    }
+    assert!(space.try_recv().is_err() && queue.waiting() == 0);
+    sim.set_full(false);
+    sim.advance(Duration::from_secs(60));
+    let woken = space.recv_timeout(Duration::from_secs(60));
+    ledger.stop();
+    registrar.join().unwrap();
+    assert_eq!((woken, queue.waiting(), failing()), (Ok(()), 1, false));
 }
