@@ -24,11 +24,12 @@ use crate::shipper::Shipper;
 /// A row's name, and what measures it.
 type Measure = (&'static str, fn(&Shipper, &Plan) -> Outcome<Vec<Row>>);
 
-const ROWS: [Measure; 10] = [
+const ROWS: [Measure; 11] = [
     ("bulk", throughput::bulk),
     ("lumberjack", throughput::lumberjack),
     ("file", throughput::file),
     ("many-files", throughput::many_files),
+    ("disk-queue", throughput::disk_queue),
     ("idle", memory::idle),
     ("quiet-files", memory::quiet_files),
     ("very-many-files", memory::very_many),

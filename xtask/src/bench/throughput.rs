@@ -35,10 +35,15 @@ fn rows(what: &str, shipper: &Shipper, lines: usize, runs: &[Figures], most: [Op
 
 /// Ships to an endpoint of ours; from the start to the last acknowledgement.
 fn to_endpoint(shipper: &Shipper, protocol: Protocol, lines: usize, files: usize) -> Outcome<Figures> {
+    with_more(shipper, protocol, (lines, files), "")
+}
+
+/// The same with further lines in the configuration for `_bulk`.
+fn with_more(shipper: &Shipper, protocol: Protocol, (lines, files): (usize, usize), more: &str) -> Outcome<Figures> {
     let (place, sink) = (Place::new()?, Sink::start(protocol, Depth::Count)?);
     write_files(&place, lines, files)?;
     match protocol {
-        Protocol::Bulk => shipper.configure(&place, &Bulk { gzip: true, ..Bulk::to(sink.port()) })?,
+        Protocol::Bulk => shipper.configure(&place, &Bulk { gzip: true, more, ..Bulk::to(sink.port()) })?,
         Protocol::Lumberjack => configure(shipper, &place, protocol, sink.port())?,
     }
     let mut running = Running::start(shipper, &place, &[])?;
@@ -83,6 +88,29 @@ pub(super) fn many_files(shipper: &Shipper, plan: &Plan) -> Outcome<Vec<Row>> {
     let run = |_| to_endpoint(shipper, Protocol::Bulk, lines, 5000);
     let runs = (0..plan.repeat).map(run).collect::<Outcome<Vec<_>>>()?;
     Ok(rows("5,000 files to _bulk, gzip 1", shipper, lines, &runs, [None, Some(32.0)]))
+}
+
+/// To `_bulk` through the queue in memory and through the one on the disk, in turn, and the second by the first.
+pub(super) fn disk_queue(shipper: &Shipper, plan: &Plan) -> Outcome<Vec<Row>> {
+    if !shipper.reads_filebeat_yml() {
+        return Ok(Vec::new());
+    }
+    let (mut memory, mut disk) = (Vec::new(), Vec::new());
+    for _ in 0..plan.repeat {
+        let run = |more| with_more(shipper, Protocol::Bulk, (plan.lines, 10), more);
+        memory.push(run("")?);
+        disk.push(run("queue.disk.max_size: 10GB\n")?);
+    }
+    let mut all = rows("through queue.mem", shipper, plan.lines, &memory, [None; 2]);
+    all.extend(rows("through queue.disk", shipper, plan.lines, &disk, [None; 2]));
+    let ratio = |name: &str, figure: &dyn Fn(&Figures) -> f64| {
+        let pairs = memory.iter().zip(&disk).map(|(memory, disk)| figure(disk) / figure(memory)).collect();
+        Row::new(format!("queue.disk by queue.mem: {name}"), shipper, "times", pairs, None)
+    };
+    all.push(ratio("CPU", &|f| f.cpu_s));
+    all.push(ratio("time", &|f| f.wall_s));
+    all.push(ratio("resident, peak", &|f| f.peak_mb));
+    Ok(all)
 }
 
 /// To a file.
