@@ -3,6 +3,7 @@
 //! Comes in: a section of the configuration, or values set by hand. Goes out: [`InputSpec`], which never changes while
 //! the program runs. Tested with the options that are read (`options.rs`) and with the harvester.
 
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use pillion_event::{InputDesc, InputKind};
 use pillion_process::{Pipeline, Processors, Shape};
+use pillion_world::rotated::Names;
 
 use crate::net::Listen;
 use crate::parse::{Chain, Pattern};
@@ -205,10 +207,31 @@ impl InputSpec {
 pub struct Own {
     /// Folders of which nothing is read.
     pub dirs: Vec<PathBuf>,
-    /// Files, and all whose names begin with theirs (rotated ones, temporary ones).
+    /// Files, and what they are before they are renamed (`.new`).
     pub files: Vec<PathBuf>,
+    /// Files that rotate: all of their names.
+    pub rotated: Vec<Names>,
     /// Folders that may hang and aren't this harvester's: of what lies there it isn't asked where links lead to.
     pub foreign: Vec<PathBuf>,
+}
+
+impl Own {
+    /// What others write, too.
+    pub fn add(&mut self, others: Own) {
+        let Own { dirs, files, rotated, foreign } = others;
+        self.dirs.extend(dirs);
+        self.files.extend(files);
+        self.rotated.extend(rotated);
+        self.foreign.extend(foreign);
+    }
+
+    /// Whether this is one of the files; both are without links. A name that only begins like one is somebody else's.
+    pub(crate) fn is_file(&self, path: &Path) -> bool {
+        let Some(name) = path.file_name().and_then(OsStr::to_str) else { return self.files.iter().any(|f| f == path) };
+        let written = path.with_file_name(name.strip_suffix(".new").unwrap_or(name));
+        self.files.iter().any(|f| f == path || *f == written)
+            || self.rotated.iter().any(|names| path.parent() == Some(&names.dir) && names.are(name))
+    }
 }
 
 /// Which of the files that have something to read is read next.

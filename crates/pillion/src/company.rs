@@ -57,10 +57,7 @@ impl Part {
 
     /// What nobody may read, beside what this run itself writes.
     pub(crate) fn add_to(&self, own: &mut Own) {
-        let Own { dirs, files, foreign } = self.company.own.clone();
-        own.dirs.extend(dirs);
-        own.files.extend(files);
-        own.foreign.extend(foreign);
+        own.add(self.company.own.clone());
     }
 
     /// Keeps what a further run says, for the first one's endpoint.
@@ -93,9 +90,7 @@ pub(crate) async fn all(
     let mut own = work::own_files(config, &parts.engine, &seat.data, None);
     own.dirs.push(config.paths().data.join("outputs"));
     for one in &further {
-        let Own { dirs, files, .. } = work::own_files(&one.config, &one.parts.engine, &one.config.paths().data, None);
-        own.dirs.extend(dirs);
-        own.files.extend(files);
+        own.add(work::own_files(&one.config, &one.parts.engine, &one.config.paths().data, None));
         own.files.extend(one.parts.engine.receipt.as_deref().map(|receipt| receipt_of(receipt, &one.name)));
     }
     let first = parts.output.name();

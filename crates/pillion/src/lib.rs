@@ -111,15 +111,17 @@ fn ship(run: &Run, command: Option<Vec<std::ffi::OsString>>) -> u8 {
         Ok(config) => config,
         Err(e) => return refuse(&[e]),
     };
-    match assemble::log_options(&config, &run.log) {
-        Ok(options) => drop(pillion_telemetry::init(options, &world)),
+    let options = match assemble::log_options(&config, &run.log) {
+        Ok(options) => options,
         Err(e) => return refuse(&[e]),
-    }
+    };
+    let log = options.destination.names();
+    pillion_telemetry::init(options, &world);
     for warning in &run.warnings {
         tracing::warn!("{warning}");
     }
     match assemble::assemble(&config, run.strict, command.is_none()) {
-        Ok(parts) => work::work(&config, parts, &work::RunFlags { once: run.once, command }),
+        Ok(parts) => work::work(&config, parts, &work::RunFlags { once: run.once, command, log }),
         Err(errors) => refuse(&errors),
     }
 }

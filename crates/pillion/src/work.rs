@@ -38,6 +38,7 @@ use pillion_queue::disk::{DiskQueue, OpenError};
 use pillion_queue::{AckSink, Queue};
 use pillion_registry::Registry;
 use pillion_world::World;
+use pillion_world::rotated::{Names, Naming};
 use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::assemble::Assembled;
@@ -69,6 +70,8 @@ pub struct RunFlags {
     pub once: bool,
     /// `exec -- CMD…`.
     pub command: Option<Vec<OsString>>,
+    /// The files of the program's own log, when it goes to files.
+    pub log: Option<Names>,
 }
 
 /// Runs to the end, and says with which code the process ends.
@@ -145,7 +148,7 @@ pub(crate) async fn ride(
     let spool_dir = std::path::absolute(data).unwrap_or_else(|_| data.clone()).join("exec"); // as the registry knows files
     let mut inputs = with_spool(config, inputs, flags, &spool_dir)?;
     let (cluster, discoveries) = join_cluster(config, (&world, seat), &mut inputs, &providers, &shape).await?;
-    let own = own_files_of_all(config, &engine, seat, flags.command.is_none().then_some(spool_dir.as_path()));
+    let own = own_files_of_all(config, &engine, seat, (&spool_dir, flags));
     let place = harvesting::Place { seat, ledger: &ledger, queue: &queue, tell: &tell };
     let harvesting = start_reading(&place, inputs, limits, &own, Later::of(watch.is_some(), !providers.is_empty()))?;
     let reading = Arc::new(seat.begin(&harvesting, &ledger, &tell));
@@ -439,8 +442,14 @@ fn uuid(random: u128) -> String {
 }
 
 /// What this run and those beside it write.
-fn own_files_of_all(config: &Config, engine: &EngineSettings, seat: &Seat, spool: Option<&Path>) -> pillion_input::Own {
-    let mut own = own_files(config, engine, &seat.data, spool);
+fn own_files_of_all(
+    config: &Config,
+    engine: &EngineSettings,
+    seat: &Seat,
+    (spool, flags): (&Path, &RunFlags),
+) -> pillion_input::Own {
+    let mut own = own_files(config, engine, &seat.data, flags.command.is_none().then_some(spool));
+    own.rotated.extend(flags.log.clone());
     seat.part.iter().for_each(|part| part.add_to(&mut own));
     own
 }
@@ -455,15 +464,20 @@ pub(crate) fn own_files(
     let mut dirs = vec![data.join(&engine.registry.path), config.paths().data.join(&engine.registry.path)];
     dirs.extend(spool.map(Path::to_path_buf));
     dirs.push(queue_dir(config, engine));
-    let mut files = vec![data.join("filebeat.lock"), data.join("meta.json")];
+    let mut files: Vec<_> = ["filebeat.lock", "meta.json", "filebeat.keystore"].map(|name| data.join(name)).into();
     files.extend(engine.receipt.clone());
     files.extend(engine.flag.clone());
     files.extend(engine.lock.clone());
-    if let Ok(Some(folder)) = config.root().str("output.file.path") {
-        let name = config.root().str("output.file.filename").ok().flatten().unwrap_or_else(|| "filebeat".into());
-        files.push(Path::new(&folder).join(name));
-    }
-    pillion_input::Own { dirs, files, ..Default::default() }
+    let text = |key: &str| config.root().str(key).ok().flatten();
+    files.extend(text("keystore.path").map(PathBuf::from));
+    files.extend(text("output.elasticsearch.non_indexable_policy.dead_letter_file.path").map(PathBuf::from));
+    let rotated = text("output.file.path").map(|folder| Names {
+        dir: folder.into(),
+        name: text("output.file.filename").unwrap_or_else(|| "filebeat".into()),
+        naming: Naming::Numbered,
+        keep: 0,
+    });
+    pillion_input::Own { dirs, files, rotated: rotated.into_iter().collect(), ..Default::default() }
 }
 
 /// Waits for flag and lock, and for the process, in tasks of their own.
@@ -510,7 +524,8 @@ fn settings(engine: &EngineSettings, flags: &RunFlags, stdin: bool, seat: &Seat)
         receipt: seat.receipt.clone(),
         termination: termination(engine, seat),
         resumable: seat.resumable,
-        progress_line: std::io::stderr().is_terminal() && !flags.once,
+        // Of several runs each would write over the others'.
+        progress_line: std::io::stderr().is_terminal() && !flags.once && seat.part.is_none(),
     }
 }
 

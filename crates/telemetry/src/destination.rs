@@ -80,6 +80,14 @@ impl Destination {
         })
     }
 
+    /// The files, when it is files.
+    pub fn names(&self) -> Option<Names> {
+        match self {
+            Destination::Files(files) => Some(files.names()),
+            Destination::Stderr | Destination::Syslog => None,
+        }
+    }
+
     /// What writes a line of this level there.
     pub(crate) fn writer(self, world: World) -> Write {
         match self {
@@ -115,6 +123,11 @@ fn stderr(line: &[u8]) {
 }
 
 impl Files {
+    fn names(&self) -> Names {
+        let naming = if self.dated { Naming::Dated } else { Naming::Numbered };
+        Names { dir: self.folder.clone(), name: self.name.clone(), naming, keep: self.keep }
+    }
+
     fn from_config(config: &Config) -> Result<Files, Error> {
         let root = config.root();
         let text = |key: &str| Ok::<_, Error>(root.str(key)?.filter(|text| !text.is_empty()));
@@ -162,9 +175,7 @@ struct Open {
 
 impl LogFile {
     fn new(files: Files, world: World) -> LogFile {
-        let naming = if files.dated { Naming::Dated } else { Naming::Numbered };
-        let names = Names { dir: files.folder.clone(), name: files.name.clone(), naming, keep: files.keep };
-        LogFile { world, names, rotate_first: files.rotate_first, files, open: None, complained: false }
+        LogFile { world, names: files.names(), rotate_first: files.rotate_first, files, open: None, complained: false }
     }
 
     fn write(&mut self, line: &[u8]) -> io::Result<()> {

@@ -71,6 +71,13 @@ impl Names {
         }
     }
 
+    /// Whether a file with this name in the folder is one of these files, or was, under either way of naming.
+    pub fn are(&self, file: &str) -> bool {
+        let number = |rest: &str| rest.strip_prefix('.').is_some_and(is_number);
+        file.strip_prefix(self.name.as_str()).is_some_and(|rest| rest.is_empty() || number(rest))
+            || self.parse(file).is_some()
+    }
+
     fn shift(&self, fs: &dyn Fs) -> io::Result<PathBuf> {
         let numbered = |n: usize| match n {
             0 => self.dir.join(&self.name),
@@ -105,7 +112,7 @@ impl Names {
         let middle = name.strip_prefix(self.name.as_str())?.strip_prefix('-')?.strip_suffix(".ndjson")?;
         let (date, index) = middle.split_once('-').unwrap_or((middle, "0"));
         let is_date = date.len() == 8 && date.bytes().all(|b| b.is_ascii_digit());
-        let index = index.bytes().all(|b| b.is_ascii_digit()).then(|| index.parse().ok())??;
+        let index = is_number(index).then(|| index.parse().ok())??;
         is_date.then(|| (date.to_owned(), index))
     }
 
@@ -116,6 +123,10 @@ impl Names {
             n => format!("{name}-{date}-{n}.ndjson"),
         })
     }
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn today(world: &World) -> String {
@@ -167,6 +178,17 @@ mod tests {
         let read = |name: &str| std::fs::read_to_string(tmp.path().join(name)).unwrap();
         assert_eq!(listing(tmp.path()), ["fb", "fb.1", "fb.2"]);
         assert_eq!((read("fb"), read("fb.1"), read("fb.2")), ("4".into(), "3".into(), "2".into()));
+    }
+
+    #[test]
+    fn a_name_is_one_of_theirs_or_only_begins_like_one() {
+        let n = names(Path::new("/x"), Naming::Numbered, 2);
+        for theirs in ["fb", "fb.1", "fb.12", "fb-20200101.ndjson", "fb-20200101-3.ndjson"] {
+            assert!(n.are(theirs), "{theirs}");
+        }
+        for other in ["fb2", "fb.", "fb.log", "fb.1.gz", "fb-app.ndjson", "fb-20200101-.ndjson", "afb", ""] {
+            assert!(!n.are(other), "{other}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::harvest::live::Life;
 use crate::harvest::rules::{Verdict, judge};
 use crate::harvest::table::FileId;
 use crate::harvest::trust::{Seen, holds};
-use crate::harvest::{Harvester, Hint};
+use crate::harvest::{Harvester, Hint, MAX_SAID};
 use crate::spec::Identity;
 
 /// When what a search didn't see, or couldn't, is looked for again.
@@ -113,13 +113,19 @@ impl Harvester {
     }
 
     fn is_own(&mut self, path: &Path) -> bool {
-        if self.own.dirs.is_empty() && self.own.files.is_empty() {
+        if self.own.dirs.is_empty() && self.own.files.is_empty() && self.own.rotated.is_empty() {
             return false;
         }
         let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return true };
         let folder = self.folder(dir);
         let (own, real) = (folder.own, folder.real.join(name));
-        own || self.own.files.iter().any(|f| real.as_os_str().as_bytes().starts_with(f.as_os_str().as_bytes()))
+        if own || !self.own.is_file(&real) {
+            return own;
+        }
+        if self.said.len() < MAX_SAID && self.said.insert((path.to_owned(), "own")) {
+            tracing::info!(path = %path.display(), "a file of Pillion's own is left out, though an input's paths match it");
+        }
+        true
     }
 
     /// Whether the file at a path is one that rests, and to which nothing has happened: most looks of a search end here. One

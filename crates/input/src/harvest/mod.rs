@@ -342,6 +342,10 @@ impl Harvester {
             self.at.set(file);
             *file = real_file(&self.world, file);
         }
+        for names in own.rotated.iter_mut().filter(|names| !foreign(&names.dir)) {
+            self.at.set(&names.dir);
+            names.dir = self.world.fs.canonicalize(&names.dir).unwrap_or_else(|_| names.dir.clone());
+        }
         (self.own, self.own_is_raw) = (own, false);
     }
 

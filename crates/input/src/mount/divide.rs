@@ -17,6 +17,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use pillion_world::World;
+use pillion_world::rotated::Names;
 
 use crate::harvest::{GroupName, group_name};
 use crate::mount::{Mounts, On};
@@ -190,6 +191,7 @@ fn placed(world: &World, mounts: &Mounts, own: &Own) -> Own {
     Own {
         dirs: own.dirs.iter().map(place).collect(),
         files: own.files.iter().map(place).collect(),
+        rotated: own.rotated.iter().map(|names| Names { dir: place(&names.dir), ..names.clone() }).collect(),
         foreign: Vec::new(),
     }
 }
@@ -303,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_mount_of_another_share_is_not_asked_for_what_is_ours() {
-        let own = Own { dirs: vec!["/data/pillion".into()], files: vec!["/mnt/b c/flag".into()], foreign: Vec::new() };
+        let own = Own { dirs: vec!["/data/pillion".into()], files: vec!["/mnt/b c/flag".into()], ..Own::default() };
         let mounts = Mounts::parse(MOUNTS.as_bytes());
         let inputs = vec![log(&["/data/x/*", "/no/*"])];
         let division = Division::of(&World::real(), &mounts, inputs, &own, false);

@@ -212,7 +212,7 @@ fn start(world: &World, dir: &Path, specs: &[InputSpec], limits: Limits) -> (Arc
     let options = Options::default();
     let (registry, _) = Registry::open(world, &dir.join("data"), &options).unwrap();
     let registry = Arc::new(registry);
-    let own = Own { dirs: vec![dir.join("data")], files: vec![dir.join("logs/pillion-")], foreign: Vec::new() };
+    let own = Own { dirs: vec![dir.join("data")], files: vec![dir.join("logs/pillion-own.log")], ..Own::default() };
     let harvester = Harvester::new(world.clone(), Arc::clone(&registry), specs.to_vec(), &own, limits, &Arc::default());
     (registry, harvester)
 }

@@ -75,7 +75,7 @@ async fn try_adopt(
     write_receipt(&seat, &told(found, &read, &left, None));
     make_ready(&mut parts);
     let inputs = parts.inputs.clone();
-    let run = RunFlags { once: true, command: None };
+    let run = RunFlags { once: true, command: None, log: None };
     let outcome = ride(&config, parts, &run, &seat, signals).await;
     let outcome = outcome.map_err(|_| "the run couldn't start".to_owned())?;
     let unclaimed = left_by(&seat, &inputs);

@@ -14,6 +14,7 @@ mod further;
 mod harness;
 mod monitoring;
 mod network;
+mod own;
 mod panics;
 mod replicas;
 mod seats;
