@@ -8,7 +8,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use pillion_config::{Compat, Config};
 use pillion_engine::account::Counts;
@@ -19,8 +18,8 @@ use pillion_output::{OutputContext, Stats};
 use pillion_queue::Queue;
 use pillion_registry::Registry;
 use pillion_telemetry::{
-    About, Answers, Endpoint, Input, Output, Place as Where, Processes, Queued, Read, Registered, Settings, Snapshot,
-    log_metrics,
+    About, Answers, Endpoint, Input, Lines, Output, Place as Where, Processes, Queued, Read, Registered, Settings,
+    Snapshot, log_metrics,
 };
 use pillion_world::{Mono, World};
 use tokio::task::AbortHandle;
@@ -34,10 +33,8 @@ use crate::work::fail;
 /// What was asked for, and the place that is taken for it.
 pub(crate) struct Monitor {
     endpoint: Option<Endpoint>,
-    /// Of lines of metrics.
-    period: Option<Duration>,
-    /// They are as those of 5.6.
-    flat: bool,
+    /// Lines of metrics.
+    lines: Option<Lines>,
     /// The output's name.
     output: &'static str,
     /// How many inputs the run begins with.
@@ -61,16 +58,18 @@ impl Monitor {
     /// An exit code, when the place can't be had; why is said.
     pub(crate) async fn open(config: &Config, parts: &Assembled, seat: &Seat) -> Result<Monitor, u8> {
         let Settings { http, metrics_period } = &parts.monitoring;
+        let name = seat.part.as_ref().and_then(|part| part.name.as_ref());
         let mut monitor = Monitor {
             endpoint: None,
-            period: metrics_period.filter(|_| seat.is_own()),
-            flat: config.compat() == Compat::V5,
+            lines: metrics_period.filter(|_| seat.is_own()).map(|period| Lines {
+                period,
+                flat: config.compat() == Compat::V5,
+                of: name.cloned(),
+            }),
             output: parts.output.name(),
             inputs: parts.inputs.len() as u64,
         };
-        if seat.part.as_ref().is_some_and(|part| part.name.is_some()) {
-            monitor.period = None;
-        } else if let Some(place) = http.as_ref().filter(|_| seat.is_own()) {
+        if let Some(place) = http.as_ref().filter(|_| seat.is_own() && name.is_none()) {
             let endpoint = Endpoint::open(&World::real(), place).await.map_err(|e| refused(config, place, &e))?;
             tracing::info!("Metrics endpoint listening on: {} (configured: {place})", endpoint.place());
             monitor.endpoint = Some(endpoint);
@@ -86,7 +85,7 @@ impl Monitor {
         harvesting: &Arc<Harvesting>,
     ) -> Monitoring {
         let further = place.seat.part.as_ref().and_then(|part| Some((part, part.name.as_deref()?)));
-        if self.endpoint.is_none() && self.period.is_none() && further.is_none() {
+        if self.endpoint.is_none() && self.lines.is_none() && further.is_none() {
             return Monitoring(Vec::new());
         }
         let source = Arc::new(Source::new(&self, place, context, harvesting));
@@ -97,8 +96,8 @@ impl Monitor {
         if let Some(endpoint) = self.endpoint {
             tasks.push(tokio::spawn(endpoint.serve(Arc::clone(&source) as Arc<dyn Answers>)).abort_handle());
         }
-        if let Some(period) = self.period {
-            let telling = async move { log_metrics(period, self.flat, source.about(), || source.snapshot()).await };
+        if let Some(lines) = self.lines {
+            let telling = async move { log_metrics(lines, source.about(), || source.snapshot()).await };
             tasks.push(tokio::spawn(telling).abort_handle());
         }
         Monitoring(tasks)

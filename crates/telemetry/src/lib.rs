@@ -22,7 +22,7 @@ mod snapshot;
 pub use destination::{Destination, Files};
 pub use http::{Answers, Endpoint};
 pub use log::{Form, MAX_LINE, Options, init};
-pub use metrics_line::log_metrics;
+pub use metrics_line::{Lines, log_metrics};
 pub use process::{Process, Processes};
 pub use settings::{Place, Settings};
 pub use snapshot::{About, Input, Output, Queued, Read, Registered, Snapshot};

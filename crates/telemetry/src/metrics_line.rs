@@ -13,21 +13,33 @@ use serde_json::{Value, json};
 use crate::filebeat::{self, Kind, Metric};
 use crate::snapshot::{About, Snapshot};
 
-/// Writes a line at the end of each span of time, for as long as the runtime lives. `flat`: as 5.6 does.
-pub async fn log_metrics(period: Duration, flat: bool, about: &About, now: impl Fn() -> Snapshot) {
+/// What the lines look like.
+#[derive(Clone, Debug)]
+pub struct Lines {
+    /// How often one comes.
+    pub period: Duration,
+    /// As 5.6 has them.
+    pub flat: bool,
+    /// Whose they are, where they aren't the first output's: each begins so.
+    pub of: Option<String>,
+}
+
+/// Writes a line at the end of each span of time, for as long as the runtime lives.
+pub async fn log_metrics(lines: Lines, about: &About, now: impl Fn() -> Snapshot) {
     let mut last = Last::default();
     loop {
-        tokio::time::sleep(period).await;
+        tokio::time::sleep(lines.period).await;
         let news = last.news(filebeat::metrics(about, &now()));
-        say(period, flat, news);
+        say(&lines, news);
     }
 }
 
-fn say(period: Duration, flat: bool, news: Vec<(&'static str, Value)>) {
-    let span = go_duration(period);
+fn say(lines: &Lines, news: Vec<(&'static str, Value)>) {
+    let span = go_duration(lines.period);
+    let of = lines.of.as_deref().map(|name| format!("{name}: ")).unwrap_or_default();
     if news.is_empty() {
-        tracing::info!(target: "pillion_monitoring", "No non-zero metrics in the last {span}");
-    } else if flat {
+        tracing::info!(target: "pillion_monitoring", "{of}No non-zero metrics in the last {span}");
+    } else if lines.flat {
         let mut text = String::new();
         for (name, value) in news {
             let _ = match value {
@@ -35,11 +47,11 @@ fn say(period: Duration, flat: bool, news: Vec<(&'static str, Value)>) {
                 value => write!(text, " {name}={value}"),
             };
         }
-        tracing::info!(target: "pillion_monitoring", "Non-zero metrics in the last {span}:{text}");
+        tracing::info!(target: "pillion_monitoring", "{of}Non-zero metrics in the last {span}:{text}");
     } else {
         let monitoring = json!({"metrics": filebeat::nested(news)}).to_string();
         let monitoring = monitoring.as_str();
-        tracing::info!(target: "pillion_monitoring", monitoring, "Non-zero metrics in the last {span}");
+        tracing::info!(target: "pillion_monitoring", monitoring, "{of}Non-zero metrics in the last {span}");
     }
 }
 

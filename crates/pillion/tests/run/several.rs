@@ -125,6 +125,17 @@ fn what_one_output_writes_none_reads() {
 }
 
 #[test]
+fn each_has_a_line_of_metrics() {
+    let (first, second) = (Endpoint::start(), Endpoint::start());
+    let job = job(&first, &logstash(second.address), "logging.metrics.period: 1s\n");
+    job.write("data/a.log", "one\n");
+    let run = job.start::<&str>(&[]);
+    for begin in ["\"Non-zero metrics in the last 1s\"", "\"archive: Non-zero metrics in the last 1s\""] {
+        wait_for(begin, || run.err().lines().find(|l| l.contains(begin) && l.contains("\"acked\":1")).map(|_| ()));
+    }
+}
+
+#[test]
 fn what_can_be_read_only_once_is_refused() {
     let first = Endpoint::start();
     for (archive, more, want) in [
