@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use pillion_config::{Config, Error};
+use pillion_config::{Config, Error, Setting};
 use pillion_output::any::AnyOptions;
 use pillion_output::elasticsearch::{Overwrite, Setup, SetupSettings, Version, run_setup};
 use pillion_world::World;
@@ -30,7 +30,7 @@ pub(crate) fn around(around: &Around) -> u8 {
             }
         };
     }
-    let config = match Config::load(&World::real(), &around.run.load) {
+    let config = match load(around) {
         Ok(config) => config,
         Err(e) => return refuse(&[e]),
     };
@@ -41,6 +41,19 @@ pub(crate) fn around(around: &Around) -> u8 {
         Task::Setup(parts) => setup(&config, *parts),
         _ => BAD_CONFIGURATION,
     }
+}
+
+/// The configuration. A template that is asked for is there, as in Filebeat: who puts it by hand has switched it off.
+fn load(around: &Around) -> Result<Config, Error> {
+    let (world, load) = (World::real(), &around.run.load);
+    let config = Config::load(&world, load)?;
+    let asked = matches!(&around.task, Task::Export { what: Exported::Template, .. });
+    if !asked || config.root().bool("setup.template.enabled")? != Some(false) {
+        return Ok(config);
+    }
+    let mut load = load.clone();
+    load.settings.push(Setting::Overwrite("setup.template.enabled=true".to_owned()));
+    Config::load(&world, &load)
 }
 
 fn setup(config: &Config, parts: Parts) -> u8 {

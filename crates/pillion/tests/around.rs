@@ -89,6 +89,8 @@ fn what_is_exported() {
     let file = dir.join("out/template/filebeat-8.19.14.json");
     assert_eq!((code, stdout.trim_end()), (0, "out/template/filebeat-8.19.14.json"));
     assert_eq!(serde_json::from_slice::<Value>(&fs::read(file).unwrap()).unwrap(), template);
+    // As with Filebeat: who puts it by hand has switched it off.
+    assert_eq!(json("export template -E setup.template.enabled=false"), template);
     let (code, _, stderr) = text(&pillion(dir, "export template --es.version x", ""));
     assert!(code == 2 && stderr.contains("isn't a version"), "{stderr}");
 }

@@ -90,11 +90,16 @@ fn settings_keep_their_order() {
 
 #[test]
 fn selectors_files_and_environment() {
-    let run = run("filebeat -d * -d a,b -c one.yml -c two.yml --environment container -httpprof :6060");
+    let run =
+        run("filebeat -d * -d a,b -c one.yml -c two.yml --environment container -httpprof :6060 --system.hostfs /host");
     assert_eq!(run.log.selectors, ["*", "a", "b"]);
     assert_eq!(run.load.files, [PathBuf::from("one.yml"), PathBuf::from("two.yml")]);
     assert!(run.log.stderr);
-    assert_eq!(run.warnings, ["--httpprof has no effect: there is no profiler built in"]);
+    let without_effect = [
+        "--httpprof has no effect: there is no profiler built in",
+        "--system.hostfs has no effect: nothing is asked of the host's own file system",
+    ];
+    assert_eq!(run.warnings, without_effect);
 }
 
 #[test]

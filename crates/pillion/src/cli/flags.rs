@@ -56,6 +56,7 @@ pub(super) const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("memprofile", "there is no profiler built in"),
     ("httpprof", "there is no profiler built in"),
     ("setup", "no dashboards are loaded"),
+    ("system.hostfs", "nothing is asked of the host's own file system"),
 ];
 
 /// Filebeat's flags without which something else would be delivered: flag, reason, remedy.
@@ -166,8 +167,8 @@ fn config(command: Command) -> Command {
         .arg(value_arg("environment", "NAME", "`container`: log to standard error").hide(true))
         .arg(value_arg("hostname", "NAME", "The host's name in events"));
     let hidden = ["configtest", "version", "setup"].map(|name| switch_arg(name, "").hide(true));
-    let values =
-        ["cpuprofile", "memprofile", "httpprof", "modules", "plugin"].map(|name| value_arg(name, "", "").hide(true));
+    let values = ["cpuprofile", "memprofile", "httpprof", "modules", "plugin", "system.hostfs"]
+        .map(|n| value_arg(n, "", "").hide(true));
     let once = switch_arg("once", "Read every file to its end, ship it, and end");
     command
         .arg(once)

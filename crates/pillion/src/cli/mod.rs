@@ -501,7 +501,15 @@ fn not_a_command(words: &[&str]) -> Usage {
             };
             Usage::new(&format!("`{first}` needs to know what"), remedy)
         }
-        ("test" | "export", Some(_)) | ("enroll" | "generate", _) => Usage::new(
+        ("generate", _) => Usage::new(
+            "`generate` isn't here: it makes the first files of a new module of Filebeat",
+            "use a Filebeat of its developers for that; `modules list` tells which modules are read here",
+        ),
+        ("enroll", _) => Usage::new(
+            "`enroll` isn't here: there is no central management",
+            "give the configuration as a file: `-c filebeat.yml`",
+        ),
+        ("test" | "export", Some(_)) => Usage::new(
             &format!("`{said}` isn't a command"),
             "there are `test config`, `test output`, `export config`, `template`, `ilm-policy` and `index-pattern`",
         ),

@@ -23,6 +23,7 @@ const LONG: &[(&str, bool)] = &[
     ("cpuprofile", true),
     ("memprofile", true),
     ("httpprof", true),
+    ("system.hostfs", true),
     ("environment", true),
     ("hostname", true),
     ("until", true),
