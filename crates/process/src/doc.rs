@@ -202,7 +202,9 @@ impl<'b> Doc<'b> {
             return Ok(Got::Time(self.time_ms));
         }
         if let Some(below) = below_metadata(path) {
-            return tree::get(&self.metadata, below).map(Got::Value);
+            // As long as there is none at all, Filebeat says of any that it is there, and is nothing.
+            let none = self.metadata.is_empty().then_some(&Value::Null);
+            return none.map_or_else(|| tree::get(&self.metadata, below), Ok).map(Got::Value);
         }
         if self.has_text() && path.starts_with("message.") {
             return Err("expected map but type is string".to_owned());
@@ -328,9 +330,11 @@ impl<'b> Doc<'b> {
     pub fn merge(&mut self, fields: Map<String, Value>, overwrite: bool) {
         let had_text = self.has_text();
         let mut fields = fields;
-        if had_text && !overwrite {
+        if had_text && !overwrite && !fields.get(MESSAGE).is_some_and(Value::is_object) {
             fields.remove(MESSAGE);
         }
+        // Only a time could become the event's, and there is none among values.
+        fields.remove(TIMESTAMP);
         if let Some(Value::Object(metadata)) = fields.remove(METADATA) {
             tree::merge(&mut self.metadata, metadata, overwrite);
         }

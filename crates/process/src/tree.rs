@@ -97,11 +97,13 @@ pub(crate) fn rename(map: &mut Map<String, Value>, from: &str, to: &str) -> Resu
     Ok(())
 }
 
-/// Beats' `DeepUpdate`: an object into an object, anything else replaces; without `overwrite` what is there stays.
+/// Beats' `DeepUpdate`: an object into an object, anything else replaces; without `overwrite` what is there stays, but for
+/// what isn't an object where one comes.
 pub(crate) fn merge(into: &mut Map<String, Value>, from: Map<String, Value>, overwrite: bool) {
     for (key, value) in from {
         match (into.get_mut(&key), value) {
             (Some(Value::Object(old)), Value::Object(new)) => merge(old, new, overwrite),
+            (Some(old), new @ Value::Object(_)) => *old = new,
             (Some(_), _) if !overwrite => {}
             (_, value) => drop(into.insert(key, value)),
         }
@@ -161,8 +163,10 @@ mod tests {
         assert_eq!(delete(&mut m, "a.b"), Ok(json!(2)));
         assert_eq!(delete(&mut m, "a.b"), Ok(json!(1)));
         assert_eq!(delete(&mut m, "a.b"), Err("key not found".into()));
-        merge(&mut m, map(json!({"x": {"y": 5}, "c": 6})), false);
+        merge(&mut m, map(json!({"x": {"y": {"z": 5}}, "c": 6})), false);
         assert_eq!((get(&m, "c"), get(&m, "x.y.z")), (Ok(&json!("text")), Ok(&json!(4))));
+        merge(&mut m, map(json!({"c": {"q": 6}})), false);
+        assert_eq!(get(&m, "c"), Ok(&json!({"q": 6})));
         merge(&mut m, map(json!({"x": {"y": 5}})), true);
         assert_eq!(get(&m, "x.y"), Ok(&json!(5)));
         assert_eq!(flatten(&map(json!({"a": {"b": 1, "c": {}}, "d": [2]}))).len(), 3);

@@ -11,7 +11,7 @@
 //!
 //! Tested in `tests.rs`; fuzz target `json`.
 
-use pillion_event::{Overlay, Stream};
+use pillion_event::{Flags, Overlay, Stream};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -71,11 +71,11 @@ pub(super) fn accept(options: &Json, chain: &ChainOptions, mut message: Message,
         message.extra().fields.insert("message".to_owned(), "".into());
     }
     let id = take_id(options, &mut fields);
-    let (stream, mut time_ms) = (message.stream, message.time_ms);
+    let (stream, flagged, mut time_ms) = (message.stream, message.flags != Flags::default(), message.time_ms);
     let Extra { fields: into, metadata, .. } = message.extra();
     metadata.extend(id);
     if options.target.is_empty() {
-        let mut event = Root { fields: into, metadata, time_ms: &mut time_ms, stream };
+        let mut event = Root { fields: into, metadata, time_ms: &mut time_ms, stream, flagged };
         event.write(options, chain.shape, fields);
         message.time_ms = time_ms;
     } else if !fields.is_empty() {
@@ -110,7 +110,8 @@ pub(super) fn merge(decoded: Decoded, chain: &ChainOptions, m: &mut Message, dat
     if options.keys_under_root {
         // Filebeat's log input forgets what the line says of `@metadata`; filestream's parser doesn't.
         let (metadata, time_ms) = (&mut Map::new(), &mut m.time_ms);
-        let mut event = Root { fields: &mut overlay.fields, metadata, time_ms, stream: m.stream };
+        let flagged = m.flags != Flags::default();
+        let mut event = Root { fields: &mut overlay.fields, metadata, time_ms, stream: m.stream, flagged };
         event.write(options, chain.shape, fields);
     } else {
         overlay.fields.insert("json".to_owned(), Value::Object(fields));
@@ -167,6 +168,8 @@ struct Root<'a> {
     metadata: &'a mut Map<String, Value>,
     time_ms: &'a mut i64,
     stream: Stream,
+    /// The reader has put flags into `log.flags`.
+    flagged: bool,
 }
 
 impl Root<'_> {
@@ -221,7 +224,9 @@ impl Root<'_> {
             let gone = match keys.get_mut("log") {
                 Some(Value::Object(log)) => {
                     log.remove("offset");
-                    log.remove("flags");
+                    if self.flagged {
+                        log.remove("flags");
+                    }
                     match log.get_mut("file") {
                         Some(Value::Object(f)) => file.iter().for_each(|name| drop(f.remove(*name))),
                         Some(_) => drop(log.remove("file")),

@@ -379,6 +379,7 @@ fn json_of_the_log_input() {
             r#"{"@timestamp":"1970-01-01T00:00:00Z","@metadata":{"x":1},"log":{"offset":1,"level":"e"}}"#,
             json!({"log":{"level":"e"}}),
         ),
+        (root(), r#"{"log":{"flags":["x"],"offset":1}}"#, json!({"log":{"flags":["x"]}})),
         (
             root(),
             r#"{"log":"x","host":"h","input":{"type":"x","y":1},"agent":{"name":"n"}}"#,

@@ -5,7 +5,6 @@ use serde_json::{Map, Value};
 
 use crate::action::{Action, Constant, Done, required_list, tag};
 use crate::doc::Doc;
-use crate::tree;
 
 #[derive(Debug)]
 struct AddFields(Map<String, Value>);
@@ -30,8 +29,8 @@ pub(super) fn fields(s: &Section<'_>) -> Result<Box<dyn Action>, Error> {
     if target.is_empty() {
         all = fields;
     } else {
-        tree::put(&mut all, &target, Value::Object(fields))
-            .map_err(|e| s.error("target", e, "give the name of an object"))?;
+        // As it stands: dots don't lead into objects here.
+        all.insert(target, Value::Object(fields));
     }
     Ok(Box::new(AddFields(all)))
 }
@@ -41,13 +40,26 @@ pub(super) fn labels(s: &Section<'_>) -> Result<Box<dyn Action>, Error> {
         return Err(s.error("labels", "there are no labels to add", "write `labels: {name: value}`"));
     };
     // Labels are flat, and texts.
-    let flat = tree::flatten(&labels).into_iter().map(|(path, value)| match value {
-        Value::Number(n) => (path, Value::String(n.to_string())),
-        Value::Bool(b) => (path, Value::String(b.to_string())),
-        other => (path, other),
-    });
-    let all = [("labels".to_owned(), Value::Object(flat.collect()))].into_iter().collect();
+    let mut flat = Map::new();
+    labels.into_iter().for_each(|(name, value)| flat_label(name, value, &mut flat));
+    let all = [("labels".to_owned(), Value::Object(flat))].into_iter().collect();
     Ok(Box::new(AddFields(all)))
+}
+
+fn flat_label(path: String, value: Value, out: &mut Map<String, Value>) {
+    let text = match value {
+        Value::Object(below) if !below.is_empty() => {
+            return below.into_iter().for_each(|(name, value)| flat_label(format!("{path}.{name}"), value, out));
+        }
+        Value::Array(items) => {
+            let items = items.into_iter().enumerate();
+            return items.for_each(|(i, value)| flat_label(format!("{path}.{i}"), value, out));
+        }
+        Value::Number(n) => Value::String(n.to_string()),
+        Value::Bool(b) => Value::String(b.to_string()),
+        other => other,
+    };
+    out.insert(path, text);
 }
 
 #[derive(Debug)]
@@ -85,6 +97,10 @@ mod tests {
             ("add_fields: {target: '', fields: {j.o: {q: 1}}}", "/j/o", json!({"p": 1, "q": 1})),
             ("add_fields: {target: '', fields: {message: zz}}", "/message", json!("zz")),
             ("add_fields: {target: '@metadata', fields: {x: 1}}", "/@metadata", json!({"x": 1})),
+            ("add_fields: {target: j.new, fields: {x: 1}}", "/j.new", json!({"x": 1})),
+            ("add_fields: {target: message.x, fields: {x: 1}}", "/message", json!("m")),
+            ("add_labels: {labels: {l: [1, {a: x}]}}", "/labels", json!({"l.0": "1", "l.1.a": "x"})),
+            ("add_tags: {tags: [a], target: message}", "/message", json!("m")),
             ("add_labels: {labels: {a: {b: 1}, c: x}}", "/labels", json!({"a.b": "1", "c": "x"})),
             ("add_tags: {tags: [a]}", "/tags", json!(["a"])),
             ("add_tags: {tags: [a], target: j.o}", "/j/o", json!({"p": 1})),
@@ -93,5 +109,8 @@ mod tests {
             let got = processed(&format!("[{{{processor}}}]"), event.clone());
             assert_eq!(got.pointer(path), Some(&want), "{processor}: {got}");
         }
+        // No time comes from a text.
+        let time = "add_fields: {target: '', fields: {'@timestamp': '2020-01-01T00:00:00Z', x: 1}}";
+        assert_eq!(processed(&format!("[{{{time}}}]"), json!({"message": "m"})), json!({"message": "m", "x": 1}));
     }
 }

@@ -49,7 +49,8 @@ impl Decode {
                 .map_err(|e| format!("error trying to decode {}: {e}", to_text(&text)))?,
             Kind::Gzip => unzip(&text).map_err(|e| format!("error decompressing field {from}: {e}"))?,
         };
-        doc.put_bytes(to, decoded).map_err(|e| format!("could not put value: {to}, {e}"))
+        let shown = if self.kind == Kind::Gzip { String::new() } else { format!("{}: ", to_text(&decoded)) };
+        doc.put_bytes(to, decoded).map_err(|e| format!("could not put value: {shown}{to}, {e}"))
     }
 
     fn words(&self) -> &'static str {

@@ -1,6 +1,7 @@
 //! decode_json_fields.
 
 use pillion_config::{Error, Section};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::action::time::rfc3339_ms;
@@ -23,28 +24,33 @@ struct DecodeJson {
 
 /// Why a text isn't decoded.
 enum Refused {
-    /// It is a list, and lists aren't wanted: not an error within another value.
-    List(Value),
+    /// It is a list, and lists aren't wanted.
+    List,
     Broken(String),
 }
 
 impl DecodeJson {
     fn decode(&self, text: &str, depth: u32) -> Result<Value, Refused> {
-        let mut value: Value = serde_json::from_str(text).map_err(|e| Refused::Broken(e.to_string()))?;
-        numbers(&mut value);
+        let mut value = parse(text).map_err(Refused::Broken)?;
+        match &mut value {
+            Value::Object(map) => map.values_mut().for_each(numbers),
+            // Filebeat leaves these numbers as Go's decoder gives them, and those are texts when they are written.
+            other => number_texts(other),
+        }
         if depth <= 1 {
             return Ok(value);
         }
         let deeper = |value: &mut Value| {
             let Value::String(text) = value else { return };
-            match self.decode(text, depth - 1) {
-                Ok(decoded) | Err(Refused::List(decoded)) => *value = decoded,
-                Err(Refused::Broken(_)) => {}
+            if is_structured(text)
+                && let Ok(decoded) = self.decode(text, depth - 1)
+            {
+                *value = decoded;
             }
         };
         match &mut value {
             Value::Object(map) => map.values_mut().for_each(deeper),
-            Value::Array(_) if !self.process_array => return Err(Refused::List(value)),
+            Value::Array(_) if !self.process_array => return Err(Refused::List),
             Value::Array(items) => items.iter_mut().for_each(deeper),
             _ => {}
         }
@@ -61,8 +67,12 @@ impl DecodeJson {
             },
         };
         let mut output = match self.decode(&text, self.max_depth) {
-            Ok(output) | Err(Refused::List(output)) => output,
-            Err(Refused::Broken(e)) => {
+            Ok(output) => output,
+            Err(refused) => {
+                let e = match refused {
+                    Refused::List => "processing skipped".to_owned(),
+                    Refused::Broken(e) => e,
+                };
                 self.error(doc, &format!("parsing input as JSON: {e}"), Some((text, field)));
                 return Err(e);
             }
@@ -147,6 +157,32 @@ impl DecodeJson {
     }
 }
 
+/// The one value that a text holds; errors in Go's words as far as they are known here.
+fn parse(text: &str) -> Result<Value, String> {
+    let mut decoder = serde_json::Deserializer::from_str(text);
+    let value = Value::deserialize(&mut decoder).map_err(|e| match (e.is_eof(), text.trim_ascii().is_empty()) {
+        (true, true) => "EOF".to_owned(),
+        (true, false) => "unexpected EOF".to_owned(),
+        (false, _) => e.to_string(),
+    })?;
+    decoder.end().map_err(|_| "multiple json elements found".to_owned())?;
+    Ok(value)
+}
+
+/// Whether a text within a value looks like an object or a list: others stay texts, numbers among them.
+fn is_structured(text: &str) -> bool {
+    matches!(text.trim().as_bytes(), [b'{', .., b'}'] | [b'[', .., b']'])
+}
+
+fn number_texts(value: &mut Value) {
+    match value {
+        Value::Number(n) => *value = Value::String(n.to_string()),
+        Value::Array(items) => items.iter_mut().for_each(number_texts),
+        Value::Object(map) => map.values_mut().for_each(number_texts),
+        _ => {}
+    }
+}
+
 /// As Filebeat has numbers: a float without a fraction is written as an integer, and an integer beyond 64 bits with a
 /// sign is a float.
 fn numbers(value: &mut Value) {
@@ -192,17 +228,23 @@ pub(super) fn read(s: &Section<'_>) -> Result<Box<dyn Action>, Error> {
 #[cfg(test)]
 mod tests {
     use crate::pipeline::testing::processed;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     #[test]
     fn as_filebeat() {
-        let line = r#"{"a":1.0,"s":"{\"q\":2}","l":"[1]","id":"I","a.b":3,"message":"own","@timestamp":"2020-01-02T03:04:05Z"}"#;
-        let event = json!({"message": line, "a": 0});
+        let line = r#"{"a":1.0,"s":"{\"q\":2}","l":"[1]","n":"5","t":"true","q":"\"q\"","o":{"p":1.0},"id":"I","a.b":3,"message":"own","@timestamp":"2020-01-02T03:04:05Z"}"#;
+        let event = json!({"message": line, "a": 0, "o": "text"});
         for (options, path, want) in [
             ("target: j", "/j/a", json!(1)),
             ("target: j", "/j/s", json!("{\"q\":2}")),
             ("target: j, max_depth: 2", "/j/s", json!({"q": 2})),
-            ("target: j, max_depth: 3", "/j/l", json!([1])),
+            ("target: j, max_depth: 3", "/j/l", json!("[1]")),
+            ("target: j, max_depth: 2", "/j/l", json!(["1"])),
+            ("target: j, max_depth: 3, process_array: true", "/j/l", json!(["1"])),
+            ("target: j, max_depth: 3", "/j/n", json!("5")),
+            ("target: j, max_depth: 3", "/j/t", json!("true")),
+            ("target: j, max_depth: 3", "/j/q", json!("\"q\"")),
+            ("target: ''", "/o", json!({"p": 1})),
             ("target: j, document_id: id", "/@metadata", json!({"_id": "I"})),
             ("target: ''", "/a", json!(0)),
             ("target: ''", "/message", json!(line)),
@@ -214,6 +256,23 @@ mod tests {
         }
         let got = processed("[{decode_json_fields: {fields: [message]}}]", json!({"message": "{\"a\":[1]}"}));
         assert_eq!(got, json!({"message": {"a": [1]}}));
+        let whole = |text: &str, options: &str| {
+            processed(
+                &format!("[{{decode_json_fields: {{fields: [message], target: j{options}}}}}]"),
+                json!({"message": text}),
+            )["j"]
+                .take()
+        };
+        for (text, options, want) in [
+            ("[1,[2.5],{\"a\":3}]", "", json!(["1", ["2.5"], {"a": "3"}])),
+            ("[1,\"{\\\"k\\\":3}\"]", ", max_depth: 2, process_array: true", json!(["1", {"k": 3}])),
+            ("[1]", ", max_depth: 2", Value::Null),
+            ("5", "", json!("5")),
+            ("true", "", json!(true)),
+            ("{\"a\":1} x", "", Value::Null),
+        ] {
+            assert_eq!(whole(text, options), want, "{text}{options}");
+        }
         let broken = json!({"message": "no json"});
         assert_eq!(processed("[{decode_json_fields: {fields: [message, zz]}}]", broken.clone()), broken);
         let got = processed("[{decode_json_fields: {fields: [message], add_error_key: true}}]", broken);

@@ -245,13 +245,12 @@ fn fail<T>(doc: &mut Doc<'_>, message: String) -> Result<T, String> {
     Err(message)
 }
 
-/// Adds tags to a list, which may not be there yet, or be one text.
+/// Adds tags to a list, which may not be there yet.
 fn tag(doc: &mut Doc<'_>, path: &str, tags: &[String]) -> Result<(), String> {
     let mut all = match doc.get(path) {
         Err(_) => Vec::new(),
         Ok(got) => match got.to_value() {
             Value::Array(items) => items,
-            Value::String(one) => vec![Value::String(one)],
             other => return Err(format!("expected string array by type is {}", crate::tree::go_type(&other))),
         },
     };

@@ -3,7 +3,7 @@
 use pillion_config::{Error, Section};
 use serde_json::Value;
 
-use crate::action::{Action, Done, fail, required_list, tag};
+use crate::action::{Action, Done, required_list, tag};
 use crate::doc::{Doc, to_text};
 use crate::tree;
 
@@ -57,7 +57,8 @@ impl Action for Truncate {
             let Err(e) = self.one(doc, field) else { continue };
             if let Some(kept) = kept {
                 doc.restore(kept);
-                return fail(doc, format!("Failed to truncate fields in processor: {e}"));
+                // Filebeat says it in its own log alone.
+                return Err(e);
             }
         }
         Ok(Done::Keep)
@@ -96,6 +97,10 @@ mod tests {
         ] {
             let got = processed(&format!("[{{{processor}}}]"), event.clone());
             assert_eq!(got.pointer(path), Some(&want), "{processor}: {got}");
+        }
+        for fields in ["message, zz", "message, j"] {
+            let steps = format!("[{{truncate_fields: {{fields: [{fields}], max_bytes: 3}}}}]");
+            assert_eq!(processed(&steps, event.clone()), event, "{fields}");
         }
     }
 }

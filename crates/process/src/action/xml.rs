@@ -254,7 +254,8 @@ mod tests {
             ),
             ("field: message", json!({"message": {"catalog": catalog}})),
             ("target_field: ''", json!({"catalog": catalog})),
-            ("target_field: '', overwrite_keys: false", json!({})),
+            // An object takes the place of a text.
+            ("target_field: '', overwrite_keys: false", json!({"catalog": catalog})),
             (
                 "target_field: xml, document_id: catalog.book.seq",
                 json!({"xml": {"catalog": {"book": {"author": "W. Gaddis"}}}, "@metadata": {"_id": "10"}}),
