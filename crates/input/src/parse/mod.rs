@@ -66,6 +66,10 @@ use crate::parse::run::{Reached, Run};
 /// without an end is cut into lines of this size.
 pub const CHUNK_LIMIT: usize = 1 << 30;
 
+/// How many bytes of a line are looked at at least where a parser has to see its end: the 16 KiB of text that container
+/// engines put into a line at most may take six times as many, and labels stand beside them.
+const WHOLE_LINE: usize = 256 << 10;
+
 /// What happens to what isn't complete at the end of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flush {
@@ -210,11 +214,12 @@ impl Chain {
         Long::new(self, offset, read_ms)
     }
 
-    /// How many bytes of a line are looked at: Filebeat's four times `max_bytes` where a parser has to see the end.
-    /// (Filebeat drops longer lines; here the rest is cut off.)
+    /// How many bytes of a line are looked at: Filebeat's four times `max_bytes` where a parser has to see the end, and at
+    /// least [`WHOLE_LINE`]: one that is cut is no JSON, and as Docker's it would be lost. (Filebeat drops longer lines, unless
+    /// they happen to lie in what it has read already; here the rest is cut off.)
     fn line_max(&self) -> usize {
         let whole = self.options.parsers.iter().any(|p| matches!(p, Parser::Json(_) | Parser::Container(_)));
-        if whole { self.options.max_bytes * 4 } else { self.options.max_bytes }
+        if whole { (self.options.max_bytes * 4).max(WHOLE_LINE) } else { self.options.max_bytes }
     }
 
     fn rule(&self) -> Rule {

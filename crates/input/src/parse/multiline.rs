@@ -64,7 +64,7 @@ pub enum Grouping {
 pub struct Multiline {
     /// What makes a group.
     pub grouping: Grouping,
-    /// `max_lines`: how many lines are put into the text; 0 = all. Filebeat's default is 500. Not for `count`.
+    /// `max_lines`: how many lines are put into the text; 0 = all. Filebeat's default is 500, with `count` all.
     pub max_lines: u64,
     /// `timeout`: after which time without a new line a group is sent; 0 = never. Filebeat's default is 5 s.
     pub timeout: Duration,
@@ -80,7 +80,8 @@ impl Multiline {
 
     /// This grouping with Filebeat's defaults.
     pub fn new(grouping: Grouping) -> Multiline {
-        Multiline { grouping, max_lines: Self::MAX_LINES, timeout: Self::TIMEOUT, skip_newline: false }
+        let max_lines = if matches!(grouping, Grouping::Count(_)) { 0 } else { Self::MAX_LINES };
+        Multiline { grouping, max_lines, timeout: Self::TIMEOUT, skip_newline: false }
     }
 
     /// As Filebeat, `count` has no timeout.
@@ -225,7 +226,7 @@ impl Group {
         let size = self.gathered.as_ref().map_or(self.message.text.len(), Vec::len);
         let separator = size > 0 && !options.skip_newline;
         let room = max_bytes.saturating_sub(size + usize::from(separator));
-        let max_lines = if matches!(options.grouping, Grouping::Count(_)) { 0 } else { options.max_lines };
+        let max_lines = options.max_lines;
         self.lines += 1;
         self.last = line.clone();
         if room == 0 || (max_lines > 0 && self.added >= max_lines) {

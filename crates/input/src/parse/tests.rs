@@ -159,6 +159,7 @@ fn multiline_groups() {
         ("flush isn't asked of the first", flush("^start"), "start\na\nstart\nb\n", &["start\na\nstart", "b"]),
         ("count", count(2), "a\nb\nc\nd\ne\n", &["a\nb", "c\nd", "e"]),
         ("count of one", count(1), "a\nb\n", &["a", "b"]),
+        ("count beyond 500", count(600), &"x\n".repeat(1200), &[&["x"; 600].join("\n"), &["x"; 600].join("\n")]),
         ("while", each(r"^\{", false), "{1\n{2\nx\ny\n{3\n", &["{1\n{2", "x", "y", "{3"]),
         ("while not", each(r"^\{", true), "{1\nx\ny\n{3\n", &["{1", "x\ny", "{3"]),
         ("empty lines at the beginning", by_pattern("^x", true, Match::After), "\n\na\n\nb\nx\n", &["a\n\nb", "x"]),
@@ -188,6 +189,10 @@ fn filestream_says_where_the_last_line_begins() {
 #[test]
 fn multiline_limits() {
     let lines = |max_lines| Multiline { max_lines, ..by_pattern("^x", true, Match::After) };
+    let count = Multiline { max_lines: 2, ..Multiline::new(Grouping::Count(3)) };
+    let (seen, parsed) = whole(&one_parser(Parser::Multiline(count), Shape::Log), b"a\nb\nc\nd\n", 0, Flush::All);
+    let got: Vec<_> = seen.iter().map(|s| (s.text.as_str(), s.truncated)).collect();
+    assert_eq!((got, parsed.lines), (vec![("a\nb", true), ("d", false)], 4));
     let cases: &[(u64, usize, bool, &str, &str, bool)] = &[
         // max_lines, max_bytes, skip_newline, file, text, truncated
         (2, 100, false, "xa\nb\nc\n", "xa\nb", true),
@@ -313,6 +318,20 @@ fn container_parts_are_joined() {
     let (seen, parsed) =
         whole(&container(Stream::None, Shape::Log), docker("a", "stdout").as_bytes(), 0, Flush::Groups);
     assert_eq!((seen.len(), parsed.consumed, parsed.open), (0, 0, Open::Line));
+}
+
+/// As Filebeat 7.17.29, where such a line lies in what it has read already: elsewhere it drops it.
+#[test]
+fn a_containers_line_is_seen_whole_however_short_its_events_may_be() {
+    let t = "1970-01-01T00:00:01.5Z";
+    let docker = format!("{}\n", json!({"log": "\u{1}".repeat(16 << 10) + "\n", "stream": "stdout", "time": t}));
+    for file in [docker, format!("{t} stdout F {}\n", "\u{1}".repeat(5_000))] {
+        let mut c = container(Stream::None, Shape::Log).options().clone();
+        c.max_bytes = 10;
+        let (seen, parsed) = whole(&Chain::new(c), file.as_bytes(), 0, Flush::No);
+        let got: Vec<_> = seen.iter().map(|s| (s.text.as_str(), s.truncated)).collect();
+        assert_eq!((got, parsed.malformed.lines), (vec![("\u{1}".repeat(10).as_str(), true)], 0));
+    }
 }
 
 #[test]
