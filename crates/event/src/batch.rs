@@ -48,15 +48,27 @@ pub struct Flags {
     pub truncated: bool,
 }
 
+/// How the fields of an [`Overlay`] stand to those that the event has of itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Extent {
+    /// They are merged deeply over its own: an object into an object, anything else replaces. From parsers.
+    #[default]
+    Merged,
+    /// Each takes the place of its own member of that name, and its own members of the names in here are gone. From
+    /// processors that touched a few.
+    Members(Vec<String>),
+    /// They are all that it has beside `@timestamp`, `@metadata` and its text.
+    Whole,
+}
+
 /// What a parser or processor changed of one event beyond its text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overlay {
-    /// `fields` are all that the event has beside `@timestamp`, `@metadata` and its text: nothing is merged into it.
-    pub whole: bool,
+    /// How `fields` stand to the event's own.
+    pub extent: Extent,
     /// The event has no `message` (JSON without `message_key`).
     pub no_message: bool,
-    /// Fields of the event by their top-level name, merged deeply over the built-in ones (an object into an object;
-    /// anything else replaces). Never dotted keys.
+    /// Fields of the event by their top-level name.
     pub fields: Map<String, Value>,
     /// Fields of `@metadata`, such as `_id` from `json.document_id`.
     pub metadata: Map<String, Value>,

@@ -14,5 +14,5 @@ mod batch;
 mod source;
 
 pub use ack::{Acked, Cursor, Drop, DropKind, Fate};
-pub use batch::{Batch, BatchId, Event, Flags, Overlay, Slice, Stream};
+pub use batch::{Batch, BatchId, Event, Extent, Flags, Overlay, Slice, Stream};
 pub use source::{EventId, FileStat, GUARD, Guard, Incarnation, InputDesc, InputKind, Render, Source};

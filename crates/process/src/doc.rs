@@ -2,11 +2,12 @@
 //!
 //! Comes in: an event of a batch as it was read. Goes out: the same event, with an overlay when something was changed.
 //!
-//! Always holds: the fields are made only when something asks for one that isn't at hand (`message`, the file's path, the
-//! stream); an event that was only looked at is given back as it was. The text isn't copied unless it is changed.
+//! Always holds: a member at the top is made only when something asks for what is in it and that isn't at hand (`message`,
+//! the file's path, the stream), all of them only for what looks at all names; an event that was only looked at is given
+//! back as it was. The text isn't copied unless it is changed.
 //! Tested with the pipeline.
 
-use pillion_event::{Batch, Event, Overlay};
+use pillion_event::{Batch, Event, Extent, Overlay};
 use pillion_world::{UnixMillis, rfc3339};
 use serde_json::{Map, Value};
 
@@ -18,6 +19,11 @@ pub trait Shape: Send + Sync {
     /// All fields by their top-level names, without `@timestamp` and `@metadata`, and without `message` as long as that
     /// is the event's text.
     fn fields(&self, batch: &Batch, event: &Event) -> Map<String, Value>;
+
+    /// One of them, of an event without an overlay.
+    fn member(&self, batch: &Batch, event: &Event, name: &str) -> Option<Value> {
+        self.fields(batch, event).remove(name)
+    }
 
     /// The top-level names that an input's own processors don't see yet: what Filebeat adds after them, where they have
     /// put nothing themselves.
@@ -80,8 +86,12 @@ pub struct Doc<'b> {
     batch: &'b Batch,
     event: &'b Event,
     stage: Stage,
-    /// Everything but the text; `None` = nobody has asked yet.
-    fields: Option<Map<String, Value>>,
+    /// The members that somebody has asked for or put, but for the text.
+    fields: Map<String, Value>,
+    /// `fields` are all that there are.
+    all: bool,
+    /// The event's own members that were taken away.
+    gone: Vec<String>,
     /// What comes after the input's own processors.
     late: Map<String, Value>,
     metadata: Map<String, Value>,
@@ -111,7 +121,9 @@ impl<'b> Doc<'b> {
             batch,
             event,
             stage: Stage::Input,
-            fields: None,
+            fields: Map::new(),
+            all: false,
+            gone: Vec::new(),
             late: Map::new(),
             metadata: overlay.map(|o| o.metadata.clone()).unwrap_or_default(),
             no_message: overlay.is_some_and(|o| o.no_message || o.fields.contains_key(MESSAGE)),
@@ -124,10 +136,15 @@ impl<'b> Doc<'b> {
     /// The input's own processors are done.
     pub fn enter(&mut self, stage: Stage) {
         if stage == Stage::Global && self.stage == Stage::Input {
-            let late = std::mem::take(&mut self.late);
-            if let Some(fields) = &mut self.fields {
-                tree::merge(fields, late, false);
+            let mut late = std::mem::take(&mut self.late);
+            if !self.all {
+                // The others are still where they were.
+                for name in self.shape.late().iter().filter(|name| self.fields.contains_key(**name)) {
+                    let own = self.shape.member(self.batch, self.event, name);
+                    late.extend(own.map(|own| ((*name).to_owned(), own)));
+                }
             }
+            tree::merge(&mut self.fields, late, false);
         }
         self.stage = stage;
     }
@@ -160,7 +177,8 @@ impl<'b> Doc<'b> {
         let input = &self.batch.source.input;
         let top = path.split_once('.').map_or(path, |(top, _)| top);
         let own = |key: &String| key == top || key == path;
-        if self.fields.is_some() || self.event.overlay.is_some() || input.root_fields.keys().any(own) {
+        let touched = self.all || self.gone.iter().chain(self.fields.keys()).any(own);
+        if touched || self.event.overlay.is_some() || input.root_fields.keys().any(own) {
             return None;
         }
         match path {
@@ -172,8 +190,9 @@ impl<'b> Doc<'b> {
         }
     }
 
+    /// All fields.
     fn fields(&mut self) -> &mut Map<String, Value> {
-        if self.fields.is_none() {
+        if !self.all {
             let mut fields = self.shape.fields(self.batch, self.event);
             if self.batch.source.input.root_fields.contains_key(MESSAGE) {
                 self.no_message = true;
@@ -185,9 +204,35 @@ impl<'b> Doc<'b> {
                     }
                 }
             }
-            self.fields = Some(fields);
+            fields.retain(|name, _| !self.gone.contains(name));
+            fields.append(&mut self.fields);
+            (self.fields, self.all) = (fields, true);
         }
-        self.fields.get_or_insert_default()
+        &mut self.fields
+    }
+
+    /// The fields as far as a path may lead through them.
+    fn along(&mut self, path: &str) -> &mut Map<String, Value> {
+        // What a parser has merged into an event isn't taken apart.
+        if self.all || self.event.overlay.is_some() {
+            return self.fields();
+        }
+        self.take_in(path);
+        if let Some((top, _)) = path.split_once('.') {
+            self.take_in(top);
+        }
+        &mut self.fields
+    }
+
+    /// Makes one of the event's own members, unless it is there, gone, or not there yet.
+    fn take_in(&mut self, name: &str) {
+        let not_yet = self.stage == Stage::Input && self.shape.late().contains(&name);
+        if not_yet || self.fields.contains_key(name) || self.gone.iter().any(|gone| gone == name) {
+            return;
+        }
+        if let Some(own) = self.shape.member(self.batch, self.event, name) {
+            self.fields.insert(name.to_owned(), own);
+        }
     }
 
     /// The value at a dotted path.
@@ -209,7 +254,7 @@ impl<'b> Doc<'b> {
         if self.has_text() && path.starts_with("message.") {
             return Err("expected map but type is string".to_owned());
         }
-        tree::get(self.fields(), path).map(Got::Value)
+        tree::get(self.along(path), path).map(Got::Value)
     }
 
     /// The text at a path; `None` when there is none, or it isn't a text.
@@ -297,7 +342,7 @@ impl<'b> Doc<'b> {
         if self.has_text() && path.starts_with("message.") {
             return Err("expected map but type is string".to_owned());
         }
-        tree::put(self.fields(), path, value)?;
+        tree::put(self.along(path), path, value)?;
         self.no_message |= path == MESSAGE;
         self.changed = true;
         Ok(())
@@ -316,11 +361,15 @@ impl<'b> Doc<'b> {
         let value = if let Some(below) = below_metadata(path) {
             tree::delete(&mut self.metadata, below)?
         } else if path == MESSAGE && self.has_text() {
-            self.fields();
             self.no_message = true;
             Value::String(to_text(self.batch.text(self.event)))
         } else {
-            tree::delete(self.fields(), path)?
+            let at_the_top = self.along(path).contains_key(path);
+            let value = tree::delete(&mut self.fields, path)?;
+            if at_the_top && !self.all {
+                self.gone.push(path.to_owned());
+            }
+            value
         };
         self.changed = true;
         Ok(value)
@@ -339,7 +388,10 @@ impl<'b> Doc<'b> {
             tree::merge(&mut self.metadata, metadata, overwrite);
         }
         self.no_message |= fields.contains_key(MESSAGE);
-        tree::merge(self.fields(), fields, overwrite);
+        fields.keys().for_each(|name| {
+            self.along(name);
+        });
+        tree::merge(&mut self.fields, fields, overwrite);
         self.changed = true;
     }
 
@@ -354,10 +406,8 @@ impl<'b> Doc<'b> {
 
     /// Replaces all fields by these; `text`: the event's own text stays.
     pub(crate) fn replace(&mut self, fields: Map<String, Value>, text: bool) {
-        let text = text && self.has_text();
-        self.fields();
-        self.fields = Some(fields);
-        self.no_message = !text;
+        self.no_message = !(text && self.has_text());
+        (self.fields, self.all) = (fields, true);
         self.changed = true;
     }
 
@@ -382,10 +432,11 @@ impl<'b> Doc<'b> {
     }
 
     /// A copy of what can change, to go back to.
-    pub(crate) fn keep(&mut self) -> Kept {
-        self.fields();
+    pub(crate) fn keep(&self) -> Kept {
         Kept {
             fields: self.fields.clone(),
+            all: self.all,
+            gone: self.gone.clone(),
             metadata: self.metadata.clone(),
             no_message: self.no_message,
             time_ms: self.time_ms,
@@ -395,8 +446,9 @@ impl<'b> Doc<'b> {
 
     /// Goes back to what was kept.
     pub(crate) fn restore(&mut self, kept: Kept) {
-        let Kept { fields, metadata, no_message, time_ms, changed } = kept;
-        (self.fields, self.metadata, self.no_message) = (fields, metadata, no_message);
+        let Kept { fields, all, gone, metadata, no_message, time_ms, changed } = kept;
+        (self.fields, self.all, self.gone) = (fields, all, gone);
+        (self.metadata, self.no_message) = (metadata, no_message);
         (self.time_ms, self.changed) = (time_ms, changed);
     }
 
@@ -411,11 +463,13 @@ impl<'b> Doc<'b> {
             return (self.time_ms, None);
         }
         self.enter(Stage::Global);
-        self.fields();
-        let fields = self.fields.take().unwrap_or_default();
+        if self.event.overlay.is_some() {
+            self.fields();
+        }
+        let fields = self.fields;
         let weight = fields.iter().chain(&self.metadata).map(|(k, v)| 64 + k.len() + tree::weight(v)).sum::<usize>();
         let overlay = Overlay {
-            whole: true,
+            extent: if self.all { Extent::Whole } else { Extent::Members(self.gone) },
             no_message: self.no_message,
             weight: u32::try_from(weight).unwrap_or(u32::MAX),
             fields,
@@ -427,7 +481,9 @@ impl<'b> Doc<'b> {
 
 /// What a document was.
 pub(crate) struct Kept {
-    fields: Option<Map<String, Value>>,
+    fields: Map<String, Value>,
+    all: bool,
+    gone: Vec<String>,
     metadata: Map<String, Value>,
     no_message: bool,
     time_ms: i64,

@@ -189,7 +189,7 @@ pub(crate) mod testing {
 
     use super::*;
     use pillion_config::Config;
-    use pillion_event::{BatchId, FileStat, Flags, Guard, Incarnation, InputKind, Source, Stream};
+    use pillion_event::{BatchId, Extent, FileStat, Flags, Guard, Incarnation, InputKind, Source, Stream};
     use serde_json::json;
 
     /// A configuration of a few lines.
@@ -304,7 +304,14 @@ pub(crate) mod testing {
         let mut fields = match &e.overlay {
             None => before,
             Some(o) => {
-                let mut fields = o.fields.clone();
+                let mut fields = match &o.extent {
+                    Extent::Members(gone) => {
+                        let stays = |name: &String| name != "message" && !gone.contains(name);
+                        before.into_iter().filter(|(name, _)| stays(name)).collect()
+                    }
+                    _ => Map::new(),
+                };
+                fields.extend(o.fields.clone());
                 if !o.no_message {
                     fields.insert("message".into(), json!(text));
                 }
@@ -325,6 +332,7 @@ pub(crate) mod testing {
 mod tests {
     use super::testing::{batch, config, input, processed, shape};
     use super::*;
+    use pillion_event::Extent;
     use serde_json::json;
 
     fn bind(input_steps: &str, global: &str) -> (Arc<InputDesc>, Option<Arc<Pipeline>>) {
@@ -400,8 +408,9 @@ mod tests {
         let mut b = batch(desc, &[b"x"]);
         pipeline.unwrap().run(&mut b);
         let overlay = b.events[0].overlay.as_deref().unwrap();
-        assert!(overlay.whole && !overlay.no_message);
-        assert_eq!(json!(overlay.fields), json!({"agent": {"type": "filebeat"}, "host": {"name": "h"}, "tags": ["t"]}));
+        assert!(!overlay.no_message);
+        assert_eq!(overlay.extent, Extent::Members(vec!["log".into()]));
+        assert_eq!(json!(overlay.fields), json!({"agent": {"type": "filebeat"}, "tags": ["t"]}));
     }
 
     #[test]

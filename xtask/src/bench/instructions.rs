@@ -12,7 +12,7 @@ use crate::args::Args;
 use crate::shipper::{Place, Shipper, input};
 
 /// A configuration's name, and its processors.
-const CASES: [(&str, &str); 6] = [
+const CASES: [(&str, &str); 9] = [
     ("no processors", ""),
     ("the same for every event", "[{add_fields: {fields: {a: b}}}, {add_tags: {tags: [t]}}, {add_host_metadata: ~}]"),
     (
@@ -21,6 +21,9 @@ const CASES: [(&str, &str); 6] = [
     ),
     ("a condition on the message", "[{drop_event.when.contains.message: DEBUG}]"),
     ("a field for each event", "[{add_id: {target_field: id}}]"),
+    ("a field where a condition holds", "[{add_fields: {fields: {a: b}, when.contains.message: INFO}}]"),
+    ("fields taken away", "[{drop_fields: {fields: [agent.ephemeral_id, ecs]}}]"),
+    ("the message renamed", "[{rename: {fields: [{from: message, to: event.original}]}}]"),
     ("the message taken apart", "[{dissect: {tokenizer: '%{time} %{level} [%{worker}] %{rest}', field: message}}]"),
 ];
 

@@ -3,13 +3,14 @@
 //! Comes in: the input's description, the agent, the options. Goes out: a [`Variant`] for each combination of stream and
 //! flags, made when the first such event comes. Tested through `render/mod.rs`.
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use pillion_config::Compat;
 use pillion_event::{Event, Flags, InputDesc, InputKind, Source, Stream};
 use serde_json::Value;
 
-use super::tree::{Given, Node, Nulls, Style, Var, View};
+use super::tree::{Given, Node, Nulls, Style, Var, View, copy, write_string};
 use super::{RenderOptions, Target};
 use crate::contract::Agent;
 use crate::format::Format;
@@ -32,7 +33,87 @@ pub(super) struct Variant {
 /// Ready JSON, cut where something differs.
 pub(super) struct Template {
     pub(super) bytes: Vec<u8>,
-    pub(super) cuts: Vec<(usize, Var)>,
+    cuts: Vec<(usize, Var)>,
+    /// Each member of the event by its name: where it is in `bytes`, without commas, and in `cuts`.
+    members: Vec<(String, Range<usize>, Range<usize>)>,
+}
+
+impl Template {
+    fn new<'a>(mut view: View<'a>, given: Given<'a>, style: Style) -> Template {
+        let (mut bytes, mut cuts, mut pieces) = (vec![b'{'], Vec::new(), Vec::new());
+        let mut members = view.members(given).map(std::mem::take);
+        if style.sorted {
+            members.iter_mut().for_each(|all| all.sort_by_key(|(name, _)| *name));
+        }
+        for (name, member) in members.unwrap_or_default() {
+            if bytes.len() > 1 {
+                bytes.push(b',');
+            }
+            let (from, first) = (bytes.len(), cuts.len());
+            write_string(name, style, &mut bytes);
+            bytes.push(b':');
+            member.write(style, &mut bytes, &mut |var, out| cuts.push((out.len(), var)));
+            pieces.push((name.to_owned(), from..bytes.len(), first..cuts.len()));
+        }
+        bytes.push(b'}');
+        Template { bytes, cuts, members: pieces }
+    }
+
+    /// Writes the event, with `var` for what differs.
+    pub(super) fn write(&self, out: &mut Vec<u8>, var: &mut impl FnMut(Var, &mut Vec<u8>)) {
+        self.piece(0..self.bytes.len(), &self.cuts, out, var);
+    }
+
+    /// Writes those of its members for which there are no others, and which stay, and the others.
+    pub(super) fn write_members(
+        &self,
+        stays: impl Fn(&str) -> bool,
+        others: Vec<(&str, View<'_>)>,
+        style: Style,
+        out: &mut Vec<u8>,
+        var: &mut impl FnMut(Var, &mut Vec<u8>),
+    ) {
+        let own =
+            self.members.iter().filter(|(name, ..)| stays(name) && !others.iter().any(|(other, _)| other == name));
+        let own = own.map(|(name, bytes, cuts)| (name.as_str(), Ok((bytes.clone(), cuts.clone()))));
+        let mut all = Vec::with_capacity(self.members.len() + others.len());
+        all.extend(own);
+        all.extend(others.into_iter().map(|(name, other)| (name, Err(other))));
+        if style.sorted {
+            all.sort_by_key(|(name, _)| *name);
+        }
+        out.push(b'{');
+        for (i, (name, member)) in all.into_iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            match member {
+                Ok((bytes, cuts)) => self.piece(bytes, self.cuts.get(cuts).unwrap_or_default(), out, var),
+                Err(other) => {
+                    write_string(name, style, out);
+                    out.push(b':');
+                    other.write(style, out, var);
+                }
+            }
+        }
+        out.push(b'}');
+    }
+
+    fn piece(
+        &self,
+        bytes: Range<usize>,
+        cuts: &[(usize, Var)],
+        out: &mut Vec<u8>,
+        var: &mut impl FnMut(Var, &mut Vec<u8>),
+    ) {
+        let mut at = bytes.start;
+        for &(cut, which) in cuts {
+            out.extend_from_slice(self.bytes.get(at..cut).unwrap_or_default());
+            var(which, out);
+            at = cut;
+        }
+        out.extend_from_slice(self.bytes.get(at..bytes.end).unwrap_or_default());
+    }
 }
 
 impl InputRender {
@@ -63,9 +144,7 @@ impl InputRender {
             let mut view = View::Node(&tree);
             let given = Given { file: &unused, nulls: Nulls::Ignored, late: &[] };
             view.merge(&self.desc.root_fields, options.compat != Compat::V5, given);
-            let (mut bytes, mut cuts) = (Vec::new(), Vec::new());
-            view.write(options.style(), &mut bytes, &mut |var, out| cuts.push((out.len(), var)));
-            Template { bytes, cuts }
+            Template::new(view, given, options.style())
         });
         Variant { tree, template }
     }
@@ -179,7 +258,7 @@ impl InputRender {
             root.push("tags", Node::Value(desc.tags.iter().cloned().map(Value::String).collect()));
         }
         if !desc.fields.is_empty() {
-            root.push("fields", Node::Value(Value::Object(desc.fields.clone())));
+            root.push("fields", Node::Value(copy(&Value::Object(desc.fields.clone()), false)));
         }
         if let Some(service) = &desc.service_type {
             root.push("service", Node::object([("type", Node::text(service))]));

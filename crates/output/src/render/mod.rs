@@ -3,8 +3,9 @@
 //! Comes in: an event and its batch. Goes out: one JSON object, without a line end, appended to a buffer.
 //! What is the same for all events of an input is rendered once; of a file only its own piece is kept (`Source.render`).
 //! An event without overlay is then written as a few ready pieces with time, text and offset between them: the pieces
-//! that repeat are contiguous, which is what a compressor likes. An event with an overlay goes the long way, through a
-//! tree into which its fields are merged. The same tree is what processors get to see ([`Shape`]).
+//! that repeat are contiguous, which is what a compressor likes. Of one of which processors touched a few members
+//! ([`Extent::Members`]) the others are such pieces. Any other event with an overlay goes the long way, through a tree
+//! into which its fields are merged. The same tree is what processors get to see ([`Shape`]).
 //!
 //! Always holds: the output is valid JSON whatever the bytes of the line; writing the same event again gives the same
 //! bytes; both ways give the same JSON. Facts: Beats v5.6.16 `filebeat/input/event.go`, `libbeat/publisher/client.go`,
@@ -20,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pillion_config::Compat;
-use pillion_event::{Batch, Event, EventId, InputDesc, Overlay, Source};
+use pillion_event::{Batch, Event, EventId, Extent, InputDesc, Overlay, Source};
 use pillion_process::Shape;
 use serde_json::{Map, Value};
 
@@ -119,19 +120,25 @@ impl Renderer {
     pub fn write(&self, batch: &Batch, event: &Event, out: &mut Vec<u8>) {
         self.with_source(&batch.source, |source| {
             let variant = source.input.variant(event, &self.options, &self.agent);
-            match (&event.overlay, &variant.template) {
+            match (event.overlay.as_deref(), &variant.template) {
                 (None, Some(template)) => {
                     out.reserve(template.bytes.len() + source.file.len() + event.text.len() + 128);
-                    let mut at = 0;
-                    for &(cut, var) in &template.cuts {
-                        out.extend_from_slice(template.bytes.get(at..cut).unwrap_or_default());
-                        self.write_var(var, source, batch, event, out);
-                        at = cut;
-                    }
-                    out.extend_from_slice(template.bytes.get(at..).unwrap_or_default());
+                    template.write(out, &mut |var, out| self.write_var(var, source, batch, event, out));
                 }
-                _ => self.view(source, variant, batch, event, |view| {
-                    let nulls = source.input.desc.keep_null || event.overlay.as_ref().is_some_and(|o| o.whole);
+                (Some(overlay @ Overlay { extent: Extent::Members(gone), .. }), Some(template)) => {
+                    out.reserve(template.bytes.len() + source.file.len() + event.text.len() + 256);
+                    let unused = Node::Var(Var::File);
+                    let stays =
+                        |name: &str| !(gone.iter().any(|gone| gone == name) || overlay.no_message && name == "message");
+                    let style = Style { nulls: true, ..self.options.style() };
+                    let others = self.others(variant, overlay, &unused);
+                    template.write_members(stays, others, style, out, &mut |var, out| {
+                        self.write_var(var, source, batch, event, out);
+                    });
+                }
+                _ => self.view(&source.input, variant, batch, event, |view| {
+                    let settled = event.overlay.as_ref().is_some_and(|o| o.extent != Extent::Merged);
+                    let nulls = source.input.desc.keep_null || settled;
                     view.write(Style { nulls, ..self.options.style() }, out, &mut |var, out| {
                         self.write_var(var, source, batch, event, out);
                     });
@@ -148,7 +155,7 @@ impl Renderer {
             let file = self.options.file_node(&self.agent, &batch.source);
             let given = Given { file: &file, nulls: Nulls::Stay, late: &[] };
             let mut found = false;
-            self.view(source, variant, batch, event, |view| {
+            self.view(&source.input, variant, batch, event, |view| {
                 found = match view.find(path, given) {
                     Some(View::Node(Node::Var(Var::Message))) => {
                         // As it is, invalid UTF-8 too: as in Beats.
@@ -183,22 +190,26 @@ impl Renderer {
     /// The event as a tree with everything merged into it.
     fn view(
         &self,
-        source: &SourceRender,
+        input: &InputRender,
         variant: &Variant,
         batch: &Batch,
         event: &Event,
         use_it: impl FnOnce(View<'_>),
     ) {
         let file = self.options.file_node(&self.agent, &batch.source);
-        if let Some(overlay) = event.overlay.as_deref().filter(|o| o.whole) {
-            return use_it(self.whole_view(variant, overlay, &file));
-        }
+        let settled = match event.overlay.as_deref() {
+            Some(overlay) if overlay.extent == Extent::Whole => {
+                return use_it(self.whole_view(variant, overlay, &file));
+            }
+            Some(Overlay { extent: Extent::Members(gone), .. }) => Some(gone),
+            _ => None,
+        };
         let mut view = View::Node(&variant.tree);
-        let desc = &source.input.desc;
+        let desc = &input.desc;
         let given = Given { file: &file, nulls: self.nulls(desc), late: BEHIND };
         let new = self.options.compat != Compat::V5;
         let tags = if new { all_tags(event, desc) } else { None };
-        if let Some(overlay) = &event.overlay {
+        if let Some(overlay) = event.overlay.as_deref().filter(|_| settled.is_none()) {
             if overlay.no_message {
                 view.remove_var("message", Var::Message, given);
             }
@@ -218,10 +229,48 @@ impl Renderer {
         if let Some(fields) = view.member("fields", given).filter(|_| new && !desc.fields.is_empty()) {
             fields.merge_or_become(&desc.fields, own);
         }
-        if let Some(tags) = &tags {
+        if let Some(tags) = tags.as_ref().filter(|_| settled.is_none()) {
             view.set("tags", View::Value(tags), given);
         }
+        if let (Some(gone), Some(overlay)) = (settled, event.overlay.as_deref()) {
+            self.settle(&mut view, gone, overlay, &file);
+        }
         use_it(view);
+    }
+
+    /// Puts members that processors have settled in the place of the event's own.
+    fn settle<'a>(&self, view: &mut View<'a>, gone: &[String], overlay: &'a Overlay, file: &'a Node) {
+        let given = Given { file, nulls: Nulls::Stay, late: &[] };
+        if let Some(members) = view.members(given) {
+            members.retain(|(name, _)| {
+                let gone = gone.iter().any(|gone| gone == name) || overlay.fields.contains_key(*name);
+                !(gone || overlay.no_message && *name == "message")
+            });
+            members.extend(overlay.fields.iter().map(|(name, value)| (name.as_str(), View::Value(value))));
+        }
+        self.add_metadata(view, overlay, given);
+    }
+
+    /// The members that take the place of an event's own; `file` stands for what isn't looked into.
+    fn others<'a>(&self, variant: &'a Variant, overlay: &'a Overlay, file: &'a Node) -> Vec<(&'a str, View<'a>)> {
+        let mut others: Vec<_> =
+            overlay.fields.iter().map(|(name, value)| (name.as_str(), View::Value(value))).collect();
+        if !overlay.metadata.is_empty() || self.options.compat == Compat::V5 {
+            let given = Given { file, nulls: Nulls::Stay, late: &[] };
+            let mut view = View::Node(&variant.tree);
+            self.add_metadata(&mut view, overlay, given);
+            others.extend(view.member("@metadata", given).map(|meta| ("@metadata", meta.clone())));
+        }
+        others
+    }
+
+    fn add_metadata<'a>(&self, view: &mut View<'a>, overlay: &'a Overlay, given: Given<'a>) {
+        if let Some(meta) = view.member("@metadata", given) {
+            meta.merge(&overlay.metadata, true, given);
+            if let (Compat::V5, Some(own)) = (self.options.compat, overlay.fields.get("type").and_then(Value::as_str)) {
+                meta.set("type", View::Text(own), given);
+            }
+        }
     }
 
     /// An event whose fields processors have settled: only its time, its metadata and its text are still to be added.
@@ -237,13 +286,13 @@ impl Renderer {
         let settled = overlay.fields.iter().map(|(name, value)| (name.as_str(), View::Value(value)));
         let given = Given { file, nulls: Nulls::Stay, late: &[] };
         let mut view = View::Object(kept.chain(settled).collect());
-        if let Some(meta) = view.member("@metadata", given) {
-            meta.merge(&overlay.metadata, true, given);
-            if let (Compat::V5, Some(own)) = (self.options.compat, overlay.fields.get("type").and_then(Value::as_str)) {
-                meta.set("type", View::Text(own), given);
-            }
-        }
+        self.add_metadata(&mut view, overlay, given);
         view
+    }
+
+    /// What is said of a file, as a value.
+    fn file(&self, source: &Source) -> Option<Value> {
+        View::Node(&self.options.file_node(&self.agent, source)).to_value(false, &|_| None)
     }
 
     /// What becomes of the nulls that a line holds.
@@ -314,27 +363,30 @@ impl Renderer {
     }
 }
 
-/// What processors see of an event before they change it.
+/// What processors see of an event before they change it. Nothing is kept at the source for that: its place is the output's.
 impl Shape for Renderer {
     fn fields(&self, batch: &Batch, event: &Event) -> Map<String, Value> {
         let mut out = Map::new();
-        self.with_source(&batch.source, |source| {
-            let variant = source.input.variant(event, &self.options, &self.agent);
-            let file = self.options.file_node(&self.agent, &batch.source);
-            self.view(source, variant, batch, event, |view| {
-                let var = |var: Var| match var {
-                    Var::Offset => Some(Value::from(event.offset)),
-                    Var::End => Some(Value::from(event.offset + u64::from(event.len))),
-                    Var::File => View::Node(&file).to_value(false, &|_| None),
-                    Var::Time | Var::Message | Var::Id | Var::RawIndex => None,
-                };
-                if let Some(Value::Object(fields)) = view.to_value(source.input.desc.keep_null, &var) {
-                    out = fields;
-                }
-            });
+        let input = self.input(&batch.source.input);
+        let variant = input.variant(event, &self.options, &self.agent);
+        let file = || self.file(&batch.source);
+        self.view(&input, variant, batch, event, |view| {
+            if let Some(Value::Object(fields)) = view.to_value(input.desc.keep_null, &|var| of_var(var, event, &file)) {
+                out = fields;
+            }
         });
         out.remove("@metadata");
         out
+    }
+
+    fn member(&self, batch: &Batch, event: &Event, name: &str) -> Option<Value> {
+        let input = self.input(&batch.source.input);
+        if input.desc.root_fields.contains_key(name) || event.overlay.is_some() {
+            return self.fields(batch, event).remove(name);
+        }
+        let variant = input.variant(event, &self.options, &self.agent);
+        let node = variant.tree.member(name).filter(|_| name != "@metadata")?;
+        View::Node(node).to_value(input.desc.keep_null, &|var| of_var(var, event, &|| self.file(&batch.source)))
     }
 
     fn late(&self) -> &'static [&'static str] {
@@ -342,6 +394,16 @@ impl Shape for Renderer {
             Compat::V5 => &["beat", "tags", "fields"],
             _ => &["ecs", "host", "agent"],
         }
+    }
+}
+
+/// What processors see of a variable; `file` gives what is said of the event's file.
+fn of_var(var: Var, event: &Event, file: &impl Fn() -> Option<Value>) -> Option<Value> {
+    match var {
+        Var::Offset => Some(Value::from(event.offset)),
+        Var::End => Some(Value::from(event.offset + u64::from(event.len))),
+        Var::File => file(),
+        Var::Time | Var::Message | Var::Id | Var::RawIndex => None,
     }
 }
 

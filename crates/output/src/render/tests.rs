@@ -1,6 +1,6 @@
 use std::sync::{Arc, OnceLock};
 
-use pillion_event::{BatchId, FileStat, Flags, Incarnation, InputKind, Overlay, Stream};
+use pillion_event::{BatchId, Extent, FileStat, Flags, Incarnation, InputKind, Overlay, Stream};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -353,7 +353,7 @@ fn what_processors_see_is_what_is_written() {
                     let before: Value = serde_json::from_str(&text(&r, &b, event)).unwrap();
                     let no_message = event.overlay.as_ref().is_some_and(|o| o.no_message);
                     let whole = Overlay {
-                        whole: true,
+                        extent: Extent::Whole,
                         no_message,
                         fields: r.fields(&b, event),
                         metadata: event.overlay.as_ref().map(|o| o.metadata.clone()).unwrap_or_default(),
@@ -362,6 +362,7 @@ fn what_processors_see_is_what_is_written() {
                     let event = Event { overlay: Some(Box::new(whole)), ..event.clone() };
                     let after: Value = serde_json::from_str(&text(&r, &b, &event)).unwrap();
                     assert_eq!(before, after, "{compat:?} {kind:?} {target:?}");
+                    members_like_the_whole(&r, &b, &event);
                 }
             }
         }
@@ -424,4 +425,41 @@ fn nulls_of_a_line_go_or_stay() {
     let null = Some(Value::Null);
     assert_eq!(case(Compat::V7, true), [null.clone(), Some(json!({"b": null, "l": [null]})), null.clone(), null, x]);
     assert_eq!(case(Compat::V5, false)[..2], [None, Some(json!({"l": [null]}))]);
+}
+
+/// Processors that take some members away and put others there give the same event, whether the rest of it is known to them
+/// or not.
+fn members_like_the_whole(r: &Renderer, b: &Batch, whole: &Event) {
+    let map = |value: Value| value.as_object().cloned().unwrap_or_default();
+    let plain = &b.events[0];
+    let all = r.fields(b, plain);
+    for name in all.keys() {
+        assert_eq!(r.member(b, plain, name).as_ref(), all.get(name), "{name}");
+    }
+    assert_eq!((r.member(b, plain, "nothing"), r.member(b, plain, "message")), (None, None));
+    let some: Vec<String> = all.keys().step_by(2).cloned().collect();
+    for (gone, metadata) in [(&some[..], json!({})), (&some[1..], json!({"_id": "own"})), (&[], json!({}))] {
+        for no_message in [false, true] {
+            let new = map(json!({"log": {"x": null}, "new": ["\u{7}", 1.5], "tags": ["p"], "type": "own"}));
+            let overlay = |extent, mut fields: Map<String, Value>| {
+                fields.extend(new.clone());
+                let metadata = map(metadata.clone());
+                Some(Box::new(Overlay { extent, no_message, fields, metadata, weight: 0 }))
+            };
+            let rest = all.clone().into_iter().filter(|(name, _)| !gone.contains(name)).collect();
+            let members = Event { overlay: overlay(Extent::Members(gone.to_vec()), Map::new()), ..plain.clone() };
+            let expect = Event { overlay: overlay(Extent::Whole, rest), ..plain.clone() };
+            let [members_text, expect_text] = [&members, &expect].map(|e| text(r, b, e));
+            let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+            assert_eq!(parse(&members_text), parse(&expect_text), "{gone:?} {:?}", whole.offset);
+            for path in ["new", "log.x", "type", "message", "@metadata._id", "input.type", "stream", "level"] {
+                let [a, b] = [&members, &expect].map(|e| {
+                    let mut out = Vec::new();
+                    (r.write_field(b, e, path, &mut out), out)
+                });
+                assert_eq!(a, b, "{path}");
+            }
+            assert_eq!(r.fields(b, &members), r.fields(b, &expect));
+        }
+    }
 }

@@ -47,6 +47,12 @@ impl Node {
         Node::Object(members.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())
     }
 
+    /// A member of an object.
+    pub(super) fn member(&self, name: &str) -> Option<&Node> {
+        let Node::Object(members) = self else { return None };
+        members.iter().find(|(key, _)| key == name).map(|(_, member)| member)
+    }
+
     /// Adds a member to an object.
     pub(crate) fn push(&mut self, key: &str, value: Node) {
         if let Node::Object(members) = self {
@@ -107,7 +113,7 @@ pub(crate) struct Style {
 
 impl<'a> View<'a> {
     /// Turns whatever is an object into one whose members can change.
-    fn members(&mut self, given: Given<'a>) -> Option<&mut Vec<(&'a str, View<'a>)>> {
+    pub(super) fn members(&mut self, given: Given<'a>) -> Option<&mut Vec<(&'a str, View<'a>)>> {
         let expanded = match *self {
             View::Node(Node::Var(Var::File)) => {
                 *self = View::Node(given.file);
@@ -236,7 +242,7 @@ impl<'a> View<'a> {
 }
 
 /// A copy as it is written.
-fn copy(value: &Value, nulls: bool) -> Value {
+pub(super) fn copy(value: &Value, nulls: bool) -> Value {
     match value {
         Value::Object(map) if !nulls => {
             let members = map.iter().filter(|(_, v)| !v.is_null());
@@ -263,7 +269,7 @@ fn write_object<V>(members: &mut [(&str, V)], style: Style, out: &mut Vec<u8>, m
     out.push(b'}');
 }
 
-fn write_string(s: &str, style: Style, out: &mut Vec<u8>) {
+pub(super) fn write_string(s: &str, style: Style, out: &mut Vec<u8>) {
     out.push(b'"');
     escape(s.as_bytes(), style.html, out);
     out.push(b'"');

@@ -14,7 +14,7 @@
 use std::sync::{Arc, OnceLock};
 
 use pillion_event::{
-    Batch, BatchId, Event, FileStat, Flags, Incarnation, InputDesc, InputKind, Overlay, Source, Stream,
+    Batch, BatchId, Event, Extent, FileStat, Flags, Incarnation, InputDesc, InputKind, Overlay, Source, Stream,
 };
 use serde_json::{Map, Number, Value};
 
@@ -278,6 +278,10 @@ const MULTILINE: u8 = 4;
 const TRUNCATED: u8 = 8;
 const OVERLAY: u8 = 16;
 
+const WHOLE: u8 = 1;
+const NO_MESSAGE: u8 = 2;
+const MEMBERS: u8 = 4;
+
 /// The body of a batch's record.
 pub(super) fn put_batch(batch: &Batch) -> Vec<u8> {
     let texts: usize = batch.events.iter().map(|e| e.text.len()).sum();
@@ -303,8 +307,17 @@ pub(super) fn put_batch(batch: &Batch) -> Vec<u8> {
         put_i64(&mut out, event.time_ms.wrapping_sub(batch.read_ms));
         at = event.offset.wrapping_add(event.len.into());
         if let Some(overlay) = &event.overlay {
-            out.push(u8::from(overlay.whole) | u8::from(overlay.no_message) << 1);
+            let (extent, gone) = match &overlay.extent {
+                Extent::Merged => (0, None),
+                Extent::Whole => (WHOLE, None),
+                Extent::Members(gone) => (MEMBERS, Some(gone)),
+            };
+            out.push(extent | if overlay.no_message { NO_MESSAGE } else { 0 });
             put_u64(&mut out, overlay.weight.into());
+            if let Some(gone) = gone {
+                put_u64(&mut out, gone.len() as u64);
+                gone.iter().for_each(|name| put_bytes(&mut out, name.as_bytes()));
+            }
             put_map(&mut out, &overlay.fields, 0);
             put_map(&mut out, &overlay.metadata, 0);
         }
@@ -351,9 +364,15 @@ fn take_event(r: &mut Reader<'_>, (at, text): (&mut u64, &mut u32), read_ms: i64
         0 => None,
         _ => {
             let said = r.u8()?;
-            let (whole, no_message, weight) = (said & 1 != 0, said & 2 != 0, r.u32()?);
+            let (no_message, weight) = (said & NO_MESSAGE != 0, r.u32()?);
+            let extent = match said & (WHOLE | MEMBERS) {
+                0 => Extent::Merged,
+                WHOLE => Extent::Whole,
+                MEMBERS => Extent::Members((0..r.u32()?).map(|_| r.text().map(str::to_owned)).collect::<Option<_>>()?),
+                _ => return None,
+            };
             let (fields, metadata) = (r.map(0)?, r.map(0)?);
-            Some(Box::new(Overlay { whole, no_message, fields, metadata, weight }))
+            Some(Box::new(Overlay { extent, no_message, fields, metadata, weight }))
         }
     };
     let flags = Flags { multiline: bits & MULTILINE != 0, truncated: bits & TRUNCATED != 0 };

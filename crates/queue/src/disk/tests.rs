@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pillion_event::{
-    Batch, BatchId, Event, FileStat, Flags, Guard, Incarnation, InputDesc, InputKind, Overlay, Source, Stream,
+    Batch, BatchId, Event, Extent, FileStat, Flags, Guard, Incarnation, InputDesc, InputKind, Overlay, Source, Stream,
 };
 use pillion_world::World;
 use serde_json::json;
@@ -51,6 +51,11 @@ fn batch(source: &Arc<Source>, n: u64) -> Arc<Batch> {
     let mut overlay = Overlay { no_message: true, weight: 99, ..Overlay::default() };
     overlay.fields.insert("json".into(), json!({"a": 1.5, "b": [n]}));
     overlay.metadata.insert("_id".into(), json!("x"));
+    overlay.extent = match n % 3 {
+        0 => Extent::Merged,
+        1 => Extent::Members(vec!["agent".into(), "log".into()]),
+        _ => Extent::Whole,
+    };
     let event = |text: std::ops::Range<u32>, overlay| Event {
         offset: from + u64::from(text.start),
         len: text.end + 1 - text.start,

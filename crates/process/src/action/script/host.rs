@@ -8,7 +8,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pillion_config::{Compat, Config};
-use pillion_event::{Batch, BatchId, Event, FileStat, Flags, Guard, InputDesc, InputKind, Overlay, Source, Stream};
+use pillion_event::{
+    Batch, BatchId, Event, Extent, FileStat, Flags, Guard, InputDesc, InputKind, Overlay, Source, Stream,
+};
 use rquickjs::{Ctx, Function, Object};
 use serde_json::{Map, Value, json};
 
@@ -157,7 +159,7 @@ fn batch(at: At, fields: Map<String, Value>, metadata: Map<String, Value>, time_
         time_ms,
         stream: Stream::None,
         flags: Flags::default(),
-        overlay: Some(Box::new(Overlay { whole: true, no_message: true, fields, metadata, weight: 0 })),
+        overlay: Some(Box::new(Overlay { extent: Extent::Whole, no_message: true, fields, metadata, weight: 0 })),
     };
     Batch {
         id: BatchId(0),
