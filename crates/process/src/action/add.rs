@@ -3,6 +3,7 @@
 use pillion_config::{Error, Section};
 use serde_json::{Map, Value};
 
+use crate::action::json::numbers;
 use crate::action::{Action, Constant, Done, required_list, tag};
 use crate::doc::Doc;
 
@@ -22,9 +23,11 @@ impl Action for AddFields {
 
 pub(super) fn fields(s: &Section<'_>) -> Result<Box<dyn Action>, Error> {
     let target = s.str("target")?.unwrap_or_else(|| "fields".to_owned());
-    let Some(Value::Object(fields)) = s.json("fields")? else {
+    let Some(Value::Object(mut fields)) = s.json("fields")? else {
         return Err(s.error("fields", "there are no fields to add", "write `fields: {name: value}`"));
     };
+    without_nulls(&mut fields);
+    fields.values_mut().for_each(numbers);
     let mut all = Map::new();
     if target.is_empty() {
         all = fields;
@@ -44,6 +47,12 @@ pub(super) fn labels(s: &Section<'_>) -> Result<Box<dyn Action>, Error> {
     labels.into_iter().for_each(|(name, value)| flat_label(name, value, &mut flat));
     let all = [("labels".to_owned(), Value::Object(flat))].into_iter().collect();
     Ok(Box::new(AddFields(all)))
+}
+
+/// What has no value in the configuration isn't there.
+fn without_nulls(fields: &mut Map<String, Value>) {
+    fields.retain(|_, value| !value.is_null());
+    fields.values_mut().filter_map(Value::as_object_mut).for_each(without_nulls);
 }
 
 fn flat_label(path: String, value: Value, out: &mut Map<String, Value>) {
@@ -97,6 +106,11 @@ mod tests {
             ("add_fields: {target: '', fields: {j.o: {q: 1}}}", "/j/o", json!({"p": 1, "q": 1})),
             ("add_fields: {target: '', fields: {message: zz}}", "/message", json!("zz")),
             ("add_fields: {target: '@metadata', fields: {x: 1}}", "/@metadata", json!({"x": 1})),
+            (
+                "add_fields: {fields: {f: 1.0, n: null, o: {n: null, g: 1.5}, e: {}}}",
+                "/fields",
+                json!({"f": 1, "o": {"g": 1.5}}),
+            ),
             ("add_fields: {target: j.new, fields: {x: 1}}", "/j.new", json!({"x": 1})),
             ("add_fields: {target: message.x, fields: {x: 1}}", "/message", json!("m")),
             ("add_labels: {labels: {l: [1, {a: x}]}}", "/labels", json!({"l.0": "1", "l.1.a": "x"})),

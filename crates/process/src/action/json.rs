@@ -185,7 +185,7 @@ fn number_texts(value: &mut Value) {
 
 /// As Filebeat has numbers: a float without a fraction is written as an integer, and an integer beyond 64 bits with a
 /// sign is a float.
-fn numbers(value: &mut Value) {
+pub(super) fn numbers(value: &mut Value) {
     match value {
         Value::Number(n) if n.is_f64() => {
             if let Some(f) = n.as_f64().filter(|f| f.fract() == 0.0 && f.abs() <= 9_007_199_254_740_992.0) {
