@@ -406,8 +406,10 @@ impl<'b> Doc<'b> {
 
     /// Replaces all fields by these; `text`: the event's own text stays.
     pub(crate) fn replace(&mut self, fields: Map<String, Value>, text: bool) {
-        self.no_message = !(text && self.has_text());
-        (self.fields, self.all) = (fields, true);
+        let text = text && self.has_text();
+        // What comes later is told apart by this.
+        self.fields();
+        (self.fields, self.no_message) = (fields, !text);
         self.changed = true;
     }
 

@@ -414,6 +414,22 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_later_is_there_whatever_an_inputs_own_processors_leave() {
+        for own in [
+            "include_fields: {fields: [zz]}",
+            "drop_fields: {fields: [log]}",
+            "add_fields: {target: host, fields: {own: 1}}",
+        ] {
+            let (desc, pipeline) = bind(&format!("[{{{own}}}]"), "[{add_fields: {target: host, fields: {late: 2}}}]");
+            let mut b = batch(desc, &[b"x"]);
+            pipeline.unwrap().run(&mut b);
+            let overlay = b.events[0].overlay.as_deref().unwrap();
+            assert_eq!(overlay.fields["host"]["name"], "h", "{own}");
+            assert_eq!(overlay.fields.contains_key("agent"), overlay.extent == Extent::Whole, "{own}");
+        }
+    }
+
+    #[test]
     fn a_failure_ends_its_branch_alone() {
         let steps = "[{if: {contains.message: abc}, then: [{rename: {fields: [{from: zz, to: y}]}}, {add_tags: {tags: \
                      [never]}}], else: [{add_tags: {tags: [e]}}]}, {add_tags: {tags: [after]}}]";
