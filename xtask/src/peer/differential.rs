@@ -13,7 +13,7 @@ use pillion_world::calendar::civil_from_days;
 
 use super::cases::{Case, DELIBERATE, Deliberate, RUNS, SILENT};
 use super::compare::{Flat, by_case, by_place, differences};
-use super::{Pair, Score, end_filebeat, pillion_once, start};
+use super::{Pair, Score, end_filebeat, odd, pillion_once, start};
 use crate::shipper::{Place, output};
 use crate::sink::{Depth, Protocol, Sink};
 use crate::{Outcome, wait};
@@ -73,6 +73,7 @@ pub(super) fn suite(score: &mut Score, pair: &Pair) {
         score.case(name, || run(pair, cases, settings, local));
         score.case(&format!("{name}-{}", wire.name()), || run(pair, cases, settings, Target::Wire(wire)));
     }
+    score.case("odd", || run(pair, &odd::cases(), "", Target::File));
 }
 
 fn run(pair: &Pair, cases: &[Case], settings: &str, target: Target) -> Outcome<String> {

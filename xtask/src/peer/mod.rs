@@ -9,6 +9,7 @@ mod client;
 pub(crate) mod compare;
 mod differential;
 mod modules;
+mod odd;
 mod swap;
 
 use std::fs;
