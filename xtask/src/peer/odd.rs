@@ -24,7 +24,8 @@ pub(super) fn cases() -> Vec<Case> {
                 // A chore's few cases stay for as long as it runs, as those that are constants.
                 let name = format!("odd-{way}-{:03}", i + 1).leak();
                 let options = format!("{before}processors: [{first}{{{line}}}]").leak();
-                let files = Box::leak(Box::new([("a.log", &*format!("{event}\n").leak().as_bytes())]));
+                let bytes: &'static [u8] = format!("{event}\n").leak().as_bytes();
+                let files = Box::leak(Box::new([("a.log", bytes)]));
                 cases.push(Case { name, kind: "log", glob: "*.log", options, files });
             }
         }
