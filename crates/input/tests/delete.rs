@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{Rig, desc};
-use pillion_event::InputKind;
-use pillion_input::{Budget, Hint, Identity, InputSpec, Step};
+use pillion_event::{Acked, Cursor, InputKind};
+use pillion_input::{Budget, Glob, Harvester, Hint, Identity, InputSpec, Numbers, Own, Step};
 
 const NONE: [&str; 0] = [];
 const GRACE: Duration = Duration::from_secs(60);
@@ -304,4 +304,124 @@ fn a_file_that_another_input_is_behind_with_stays() {
         pass(&mut rig, 2 * GRACE);
         assert_eq!(names(&rig), NONE);
     }
+}
+
+/// Another reading thread's harvester, with an input of its own over these paths.
+fn another(rig: &Rig, numbers: &Arc<Numbers>, pattern: &str) -> Harvester {
+    let mut spec = rig.specs[0].clone();
+    spec.desc = desc(InputKind::Filestream, "audit");
+    spec.delete_after = None;
+    spec.paths = vec![Glob::new(rig.path(pattern).as_os_str(), true).unwrap()];
+    let (world, registry) = (rig.world.clone(), Arc::clone(&rig.registry));
+    Harvester::new(world, registry, vec![spec], &Own::default(), rig.limits, numbers)
+}
+
+/// Steps another thread's harvester until it rests, and acknowledges what it has read if that is wanted.
+fn run(rig: &Rig, other: &mut Harvester, acks: bool) -> usize {
+    let mut lines = 0;
+    loop {
+        match other.step(Budget::UNLIMITED) {
+            Step::Batch(batch) => {
+                lines += batch.events.len();
+                let (key, incarnation) = (Arc::clone(&batch.source.key), batch.source.incarnation);
+                let cursor = Cursor { key, incarnation, offset: batch.to, guard: batch.guard };
+                if acks {
+                    rig.registry.commit(&Acked::by_target(cursor));
+                }
+            }
+            Step::Worked => {}
+            Step::Full { .. } | Step::Idle { .. } => return lines,
+        }
+    }
+}
+
+/// A rig, and harvesters of other threads over these patterns.
+fn threads(patterns: &[&str]) -> (Rig, Vec<Harvester>) {
+    let (mut rig, numbers) = (native(), Arc::<Numbers>::default());
+    rig.restart();
+    let (world, registry, specs) = (rig.world.clone(), Arc::clone(&rig.registry), rig.specs.clone());
+    rig.harvester = Harvester::new(world, registry, specs, &Own::default(), rig.limits, &numbers);
+    let others = patterns.iter().map(|pattern| another(&rig, &numbers, pattern)).collect();
+    (rig, others)
+}
+
+#[test]
+fn what_another_thread_has_not_delivered_stays() {
+    let (mut rig, mut others) = threads(&["*.log"]);
+    rig.append("a.log", "one\ntwo\n");
+    rig.settle();
+    rig.ack();
+    pass(&mut rig, 3 * GRACE);
+    assert_eq!(names(&rig), ["a.log"], "the other one hasn't even seen it");
+    assert_eq!(run(&rig, &mut others[0], false), 2);
+    pass(&mut rig, 3 * GRACE);
+    run(&rig, &mut others[0], false);
+    pass(&mut rig, 3 * GRACE);
+    assert_eq!(names(&rig), ["a.log"], "the other one's lines aren't acknowledged");
+    // As after a restart of that thread: it reads the rest again, and now the target takes it.
+    others.clear();
+    let numbers = Arc::default();
+    let mut other = another(&rig, &numbers, "*.log");
+    let (world, registry, specs) = (rig.world.clone(), Arc::clone(&rig.registry), rig.specs.clone());
+    rig.harvester = Harvester::new(world, registry, specs, &Own::default(), rig.limits, &numbers);
+    assert_eq!(run(&rig, &mut other, true), 2);
+    for _ in 0..20 {
+        pass(&mut rig, Duration::from_secs(10));
+        run(&rig, &mut other, true);
+    }
+    assert_eq!(names(&rig), NONE);
+    assert_eq!(rig.lost(), 0);
+}
+
+#[test]
+fn a_thread_that_hangs_keeps_only_what_it_can_reach() {
+    let (mut rig, others) = threads(&["elsewhere/*.log"]);
+    rig.append("a.log", "one\n");
+    rig.settle();
+    rig.ack();
+    pass(&mut rig, 2 * GRACE);
+    assert_eq!(names(&rig), NONE);
+    assert_eq!(others.len(), 1);
+}
+
+#[test]
+fn an_answer_counts_only_for_what_was_asked() {
+    let (mut rig, mut others) = threads(&["*.log"]);
+    rig.append("a.log", "one\n");
+    rig.settle();
+    rig.ack();
+    for _ in 0..2 {
+        run(&rig, &mut others[0], true);
+        pass(&mut rig, Duration::from_secs(10));
+    }
+    // The other one has had all, and doesn't look again.
+    rig.append("a.log", "two\n");
+    assert_eq!(pass(&mut rig, Duration::from_secs(10)), ["two"]);
+    rig.ack();
+    pass(&mut rig, 3 * GRACE);
+    assert_eq!(names(&rig), ["a.log"]);
+}
+
+#[test]
+fn a_file_that_another_input_knows_by_another_path_stays() {
+    let mut rig = native();
+    let dir = rig.tmp.path().join("second");
+    std::os::unix::fs::symlink(rig.path(""), &dir).unwrap();
+    let mut second = rig.specs[0].clone();
+    second.desc = desc(InputKind::Filestream, "audit");
+    second.delete_after = None;
+    second.paths = vec![Glob::new(dir.join("*.log").as_os_str(), true).unwrap()];
+    rig.specs.push(second);
+    rig.restart();
+    rig.append("a.log", "one\n");
+    assert_eq!(rig.settle(), ["one", "one"]);
+    let audit = rig.batches.pop().unwrap();
+    assert!(audit.source.path.contains("second"), "{}", audit.source.path);
+    rig.ack();
+    pass(&mut rig, 3 * GRACE);
+    assert_eq!(names(&rig), ["a.log"]);
+    rig.batches.push(audit);
+    rig.ack();
+    pass(&mut rig, 3 * GRACE);
+    assert_eq!(names(&rig), NONE);
 }

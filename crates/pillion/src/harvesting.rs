@@ -155,8 +155,10 @@ impl Harvesting {
             Start { place, limits, numbers: Arc::default(), reading: Arc::new(AtomicUsize::new(threads)), wakers };
         let mut readers = Vec::with_capacity(threads);
         let shares = division.shares.len();
-        for (number, share) in division.shares.iter_mut().enumerate() {
-            readers.push(start.files(share, number, shares)?);
+        // None reads before all are made: each has to know of the others before it deletes anything.
+        let made: Vec<_> = division.shares.iter_mut().map(|share| start.harvester(share, shares)).collect();
+        for (number, (share, harvester)) in division.shares.iter().zip(made).enumerate() {
+            readers.push(start.files(share, harvester, number)?);
         }
         if listens {
             readers.push(start.net(net)?);
@@ -303,19 +305,24 @@ impl Start<'_> {
         self.wakers.pop().map_or_else(Waker::new, Ok)
     }
 
-    /// A thread for one of so many shares.
-    fn files(&mut self, share: &mut Share, number: usize, shares: usize) -> io::Result<Reader> {
-        let (waker, last) = (self.waker()?, Arc::default());
+    /// The harvester of one of so many shares.
+    fn harvester(&self, share: &mut Share, shares: usize) -> Harvester {
         let limits = Limits { descriptors: (self.limits.descriptors / shares).max(2), ..self.limits };
         let (world, registry) = (self.place.seat.world.clone(), Arc::clone(&self.place.seat.registry));
         let inputs = std::mem::take(&mut share.inputs);
-        let harvester = Harvester::new(world.clone(), registry, inputs, &share.own, limits, &self.numbers);
+        let harvester = Harvester::new(world, registry, inputs, &share.own, limits, &self.numbers);
         let harvester = match &self.place.seat.replica {
             Some(replica) => harvester.sharing(Arc::clone(replica.ours()) as Arc<dyn Shares>),
             None => harvester,
         };
         let ledger = Arc::clone(self.place.ledger);
-        let harvester = harvester.asking(Arc::new(move |path, life| ledger.is_whole(path, life)));
+        harvester.asking(Arc::new(move |path, life| ledger.is_whole(path, life)))
+    }
+
+    /// The thread of a share.
+    fn files(&mut self, share: &Share, harvester: Harvester, number: usize) -> io::Result<Reader> {
+        let (waker, last) = (self.waker()?, Arc::default());
+        let world = self.place.seat.world.clone();
         let name = if number == 0 { "harvest".into() } else { format!("harvest-{number}") };
         // No watch tells what other machines do.
         let watch = share.mounts.is_empty() && self.place.seat.watches;

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Always holds: a file goes only when the registry says durably that all of it is acknowledged, nothing of it lies in the disk
-//! queue (the target may refuse it yet) or was refused by the target, no other input is behind with it, and its descriptor says right before: a regular file with one name, the inode, length, time and last bytes
+//! queue (the target may refuse it yet) or was refused by the target, no other input is behind with it (of this thread or another: `peers.rs`), and its descriptor says right before: a regular file with one name, the inode, length, time and last bytes
 //! that were read. It is open while it goes: what somebody who has it open writes at the last moment is read like that of any
 //! deleted file. One that was put aside by a process that was killed then gets its name back at the next start, and waits
 //! anew. In the end of a run nothing is deleted. Facts: Filebeat's documentation, "Removing files after ingestion".
@@ -160,20 +160,9 @@ impl Harvester {
     }
 
     /// Whether all that was read of a file is acknowledged.
-    fn is_acknowledged(&self, f: &FileState) -> bool {
+    pub(crate) fn is_acknowledged(&self, f: &FileState) -> bool {
         let entry = self.table.key_of(f).and_then(|key| self.registry.get(&key));
         entry.is_some_and(|e| e.incarnation == f.incarnation && e.offset == f.pos && e.intents.is_empty())
-    }
-
-    /// Whether all inputs of other keys that read what is at a file's path have all of it, too.
-    fn is_read_by_others(&self, f: &FileState) -> bool {
-        let reads = |i: &&Input| i.group != f.group && i.spec.has_path(&f.path);
-        let has_all = |other: &FileState| {
-            (other.dev, other.ino, other.pos, other.len) == (f.dev, f.ino, f.len, f.len)
-                && other.replays.is_none()
-                && self.is_acknowledged(other)
-        };
-        self.inputs.iter().filter(reads).all(|i| self.table.peek_at(i.group, &f.path, has_all).unwrap_or(false))
     }
 
     /// Deletes the file that is due first, unless it has changed; false: none is due.
@@ -196,6 +185,7 @@ impl Harvester {
                 tracing::info!(path = %path.display(), bytes = waits.pos, "a file was deleted: all of it is acknowledged");
                 // Before it is closed it is looked at once more: somebody may have it open.
                 self.table.get_mut(id).into_iter().for_each(|f| f.look_at = None);
+                self.forget_asked(&path);
                 self.lost_its_name(id, now);
             }
             // It waits anew, as after any change.

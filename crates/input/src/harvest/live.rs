@@ -53,6 +53,7 @@ impl Harvester {
         }
         let group = self.group_of(&spec)?;
         let id = self.numbers.input();
+        self.peer.reads(&spec);
         let input = Input::new(spec, group, id, self.world.clock.mono());
         match self.inputs.iter().position(|i| i.life == Life::Over) {
             Some(free) => self.inputs[free] = input,

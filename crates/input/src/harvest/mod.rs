@@ -36,6 +36,7 @@ mod live;
 mod look;
 mod pace;
 mod path;
+mod peers;
 mod read;
 mod ready;
 mod replace;
@@ -72,6 +73,7 @@ use crate::harvest::hints::Hints;
 use crate::harvest::identity::Former;
 use crate::harvest::live::Life;
 use crate::harvest::pace::Pace;
+use crate::harvest::peers::{Peer, Peers};
 use crate::harvest::ready::Ready;
 use crate::harvest::shared::Sharing;
 pub(crate) use crate::harvest::table::FileId;
@@ -122,11 +124,12 @@ pub struct Behind {
     pub to: u64,
 }
 
-/// What harvesters of one process share: the numbers that name batches and inputs.
+/// What harvesters of one process share: the numbers that name batches and inputs, and what they ask each other.
 #[derive(Debug, Default)]
 pub struct Numbers {
     batches: AtomicU64,
     inputs: AtomicU64,
+    peers: Peers,
 }
 
 impl Numbers {
@@ -197,6 +200,8 @@ pub struct Harvester {
     /// What tells apart the groups of inputs that share registry keys.
     groups: Vec<GroupName>,
     numbers: Arc<Numbers>,
+    /// This one, among those who share the numbers.
+    peer: Arc<Peer>,
     /// Inputs that are about to end, and when these are looked at again.
     ending: usize,
     settle_at: Mono,
@@ -257,7 +262,8 @@ const MAX_SAID: usize = 4096;
 impl Harvester {
     /// A harvester that has read nothing yet; `stdin` inputs are left out. Files that the registry knows go on where they
     /// were acknowledged, after a resend of what may have been sent. Nothing of the file system is asked yet. `numbers`: one
-    /// for all harvesters whose batches meet.
+    /// for all harvesters whose batches meet; all of them are to be made before the first one steps, so that none deletes what
+    /// another one has still to read.
     pub fn new(
         world: World,
         registry: Arc<Registry>,
@@ -272,10 +278,10 @@ impl Harvester {
             descriptors: limits.descriptors.max(2),
             ..limits
         };
-        let started_ms = world.clock.wall().0;
-        let lengths = identity::growing_lengths(&registry);
         let mut harvester = Harvester {
+            started_ms: world.clock.wall().0,
             world,
+            lengths: identity::growing_lengths(&registry),
             registry,
             at: At::default(),
             limits,
@@ -284,13 +290,13 @@ impl Harvester {
             inputs: Vec::new(),
             groups: Vec::new(),
             numbers: Arc::clone(numbers),
+            peer: numbers.peers.join(),
             ending: 0,
             settle_at: Mono(0),
             table: Table::default(),
             folders: HashMap::new(),
             folders_kept: 0,
             unwatched: Vec::new(),
-            lengths,
             former: HashMap::new(),
             ready: Ready::new(limits.order),
             timers: Timers::default(),
@@ -303,7 +309,6 @@ impl Harvester {
             asked: None,
             opened: VecDeque::new(),
             refused: 0,
-            started_ms,
             owed: 0,
             turns: 0,
             draining: false,
@@ -322,6 +327,7 @@ impl Harvester {
     /// Does one bounded piece of work: looks at one path, searches one folder or some files of it, or reads one chunk
     /// of one file.
     pub fn step(&mut self, budget: Budget) -> Step {
+        self.answer_peers();
         let done = self.do_step(budget);
         self.asked = None;
         self.table.settle();

@@ -262,6 +262,21 @@ impl Table {
         }
     }
 
+    /// The same of the file that has an inode.
+    pub(crate) fn peek_inode<T>(
+        &self,
+        group: u16,
+        dev: u64,
+        ino: u64,
+        look: impl FnOnce(&FileState) -> T,
+    ) -> Option<T> {
+        match self.files.place(self.find_inode(group, dev, ino)?)? {
+            Place::Free => None,
+            Place::Hot(f) => Some(look(f)),
+            Place::Cold(cold) => Some(look(&self.thawed(cold))),
+        }
+    }
+
     /// A quiet file as it is when it isn't.
     pub(crate) fn thawed(&self, cold: &Cold) -> FileState {
         cold.thaw(&self.common)
@@ -377,11 +392,15 @@ impl Table {
     }
 
     pub(crate) fn by_inode(&mut self, group: u16, dev: u64, ino: u64) -> Option<FileId> {
+        let found = self.find_inode(group, dev, ino)?;
+        Some(self.thaw(found))
+    }
+
+    fn find_inode(&self, group: u16, dev: u64, ino: u64) -> Option<FileId> {
         let (files, common) = (&self.files, &self.common);
         let is_it = |f: View<'_>| !f.by_path && (f.group, f.dev, f.ino) == (group, dev, ino);
         let is_it = |id: &FileId| files.view(*id, common).is_some_and(is_it);
-        let found = self.slots.find(hash((group, dev, ino)), is_it).copied()?;
-        Some(self.thaw(found))
+        self.slots.find(hash((group, dev, ino)), is_it).copied()
     }
 
     fn find_path(&self, group: u16, path: &Path) -> Option<FileId> {
