@@ -385,6 +385,19 @@ fn the_beginning_of_a_life_that_is_read_on_elsewhere_is_no_other_files() {
 }
 
 #[test]
+fn a_new_file_where_one_was_that_begins_alike_is_not_that_one() {
+    let (mut rig, _, mut second) = two_on(Rig::fingerprint(true), "a", "b");
+    rig.append("a.log", "Starting\n");
+    assert_eq!(rig.search(), ["Starting"]);
+    rig.ack();
+    // Archived, and begun anew, before the first one looks.
+    rig.rename("a.log", "b.log");
+    rig.append("a.log", "Starting\n");
+    rig.append("b.log", "more\n");
+    assert_eq!(settle(&mut rig, &mut second), ["more"]);
+}
+
+#[test]
 fn of_several_lives_the_one_that_is_in_the_file_counts_whatever_clocks_say() {
     let (mut rig, one, mut second) = two("a", "b");
     rig.append("a.log", "one\ntwo\n");

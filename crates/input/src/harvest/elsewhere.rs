@@ -27,7 +27,7 @@ use pillion_registry::{Entry, Identifier, Kind, identifier_of, tied_key};
 use pillion_world::Mono;
 
 use crate::harvest::Harvester;
-use crate::harvest::file::differ;
+use crate::harvest::file::{differ, ns};
 use crate::harvest::identity::{Bind, bears};
 use crate::harvest::look::missing;
 use crate::harvest::shared::{Known, Shares};
@@ -244,7 +244,8 @@ impl Harvester {
         };
         let found = self.stat_file(source, symlinks);
         let looked = match found {
-            Ok(Some(meta)) if is_this(&meta) => return Ok(false),
+            // One that was made later is there in its place.
+            Ok(Some(meta)) if is_this(&meta) || differ(ns(meta.birth_ns), entry.birth_ns) => return Ok(false),
             Ok(Some(_)) => {
                 let network = source.parent().is_some_and(|dir| self.folder(dir).network);
                 self.open_path(source, symlinks, network)
