@@ -83,6 +83,8 @@ pub struct Receipt {
     pub unacked: Vec<Unacked>,
     /// What is there and not read.
     pub unread: Vec<Unread>,
+    /// What may not be looked at, so that it isn't known whether there is something to read: the first paths, and how many more.
+    pub unseen: (Vec<String>, u64),
     /// The registry couldn't be written: the next run sends again what this one delivered.
     pub registry_error: Option<String>,
     /// Events weren't sent since the registry couldn't be written (`exactly_once`).
@@ -100,11 +102,19 @@ impl Receipt {
     pub fn verdict(&self) -> Verdict {
         let c = self.accounts.totals();
         let clean = c.dropped == 0 && c.dead_lettered == 0 && c.lost() == 0 && c.unacked() == 0;
-        if self.phase == Phase::Committed && clean && self.unacked.is_empty() && self.unread.is_empty() {
+        if self.phase == Phase::Committed && clean && self.unacked.is_empty() && self.is_all_read() {
             Verdict::Complete
         } else {
             Verdict::Incomplete
         }
+    }
+
+    fn is_all_read(&self) -> bool {
+        self.unread.is_empty() && self.unseen() == 0
+    }
+
+    fn unseen(&self) -> u64 {
+        self.unseen.0.len() as u64 + self.unseen.1
     }
 
     fn reasons(&self) -> Vec<String> {
@@ -125,6 +135,7 @@ impl Receipt {
         count(c.unacked() - queued, "events read and not acknowledged");
         count(queued, "events in the disk queue and not acknowledged: the next run on it sends them first");
         count(self.unread_bytes(), "bytes not read");
+        count(self.unseen(), "folders or files that may not be looked at");
         count(c.dropped, "events refused by the target");
         count(c.dead_lettered, "events refused by the target and kept as dead letters");
         count(c.lost_bytes, "bytes destroyed before they could be read");
@@ -210,6 +221,9 @@ impl Receipt {
         for u in &self.unread {
             add(format!("not read: {} {}-{}\n", u.path, u.from, u.to));
         }
+        for path in &self.unseen.0 {
+            add(format!("not looked at: {path} (permission denied)\n"));
+        }
         for (path, file) in self.accounts.files() {
             for ((why, _), d) in file.drops() {
                 add(format!("refused: {path} {} events, {}\n", d.count, reason(why)));
@@ -235,6 +249,8 @@ impl Receipt {
             "work_exit_code": self.cause.as_ref().and_then(Cause::work_exit_code),
             "totals": counts_json(self.accounts.totals()),
             "unread": unread,
+            "unseen": self.unseen.0,
+            "unseen_omitted": self.unseen.1,
             "registry_error": self.registry_error,
             "queue": self.queue.as_ref().map(|q| json!({"events": q.events, "bytes": q.bytes, "error": q.error})),
             "target_error": self.target_error,
@@ -357,6 +373,7 @@ pub(crate) mod tests {
             accounts: books.accounts().clone(),
             unacked: books.unacked(),
             unread: vec![],
+            unseen: Default::default(),
             registry_error: None,
             held_back: false,
             queue: None,
@@ -406,6 +423,15 @@ pub(crate) mod tests {
             r.termination_message().contains("refused: /x/a.log 1 events, rejected with status 400, mapper, field n")
         );
         assert_eq!(r.json()["files"][0]["refused"][0]["first_ranges"], json!([[10, 20]]));
+    }
+
+    #[test]
+    fn what_may_not_be_looked_at_makes_it_incomplete_and_is_named() {
+        let r = Receipt { unseen: (vec!["/x/private".into()], 2), ..receipt(&Books::default(), Phase::Committed) };
+        assert_eq!(r.verdict(), Verdict::Incomplete);
+        assert!(r.line().contains("; 3 folders or files that may not be looked at"), "{}", r.line());
+        assert!(r.termination_message().contains("not looked at: /x/private (permission denied)"));
+        assert_eq!((&r.json()["unseen"], &r.json()["unseen_omitted"]), (&json!(["/x/private"]), &2.into()));
     }
 
     #[test]

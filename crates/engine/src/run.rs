@@ -59,6 +59,8 @@ pub struct ReadingReport {
     pub unread: Vec<Unread>,
     /// What is there and won't be read: not allowed, or more files than the table takes.
     pub unreadable: Vec<Unread>,
+    /// Folders (and files) that nobody here is allowed to look at, so that it isn't known what is there; and how many more.
+    pub unseen: (Vec<String>, u64),
     /// What was destroyed before it could be read.
     pub lost: Vec<Unread>,
     /// Paths, and what was counted of them apart from batches: see [`Accounts::counted`](crate::account::Accounts::counted).
@@ -368,6 +370,7 @@ impl Run {
             accounts,
             unacked,
             unread,
+            unseen: reading.unseen,
             registry_error: self.ledger.registry_error(),
             held_back: self.ledger.holds_back(),
             queue: self.ledger.disk_queue(),

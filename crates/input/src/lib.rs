@@ -27,7 +27,7 @@ mod watch;
 pub use handle::{Handle, Refused};
 pub use harvest::{
     Behind, Beside, FileAccount, Harvester, Hint, InputId, Known, Loss, LossCause, Numbers, Shares, Stats, Step, Tally,
-    Whole,
+    Unseen, Whole,
 };
 pub use mount::Mounts;
 pub use mount::divide::{Division, MAX_SHARES, Share};

@@ -20,7 +20,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use tokio::sync::Notify;
 
 use crate::handle::{Command, Handle, Refused};
-use crate::harvest::{FileAccount, Harvester, Hint, Loss, Stats, Step};
+use crate::harvest::{FileAccount, Harvester, Hint, Loss, Stats, Step, Unseen};
 use crate::net::Missed;
 use crate::spec::{Budget, InputSpec};
 use crate::watch::{Told, Watches};
@@ -108,13 +108,16 @@ pub struct Report {
     pub losses: Vec<Loss>,
     /// What network inputs didn't get whole, by the names at which they listen.
     pub missed: Vec<(PathBuf, Missed)>,
+    /// What the last searches weren't allowed to look at.
+    pub unseen: Unseen,
     /// All together.
     pub stats: Stats,
 }
 
 impl Report {
     fn of(h: &Harvester) -> Report {
-        Report { files: h.notable(), losses: h.losses().to_vec(), missed: Vec::new(), stats: h.stats() }
+        let (files, losses) = (h.notable(), h.losses().to_vec());
+        Report { files, losses, missed: Vec::new(), unseen: h.unseen(), stats: h.stats() }
     }
 }
 

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::Rig;
-use pillion_input::Hint;
-use pillion_world::{File, Fs, FsKind, Meta, OpenHow, World};
+use pillion_input::{Glob, Hint, Unseen};
+use pillion_world::{DirEntry, File, Fs, FsKind, Meta, OpenHow, World};
 
 const NONE: [&str; 0] = [];
 
@@ -31,6 +31,15 @@ struct Faults {
     opened: usize,
     /// Opening the file of this name isn't allowed.
     denied: Option<String>,
+    /// Listing folders of this name, and asking for files in them or opening these, isn't allowed.
+    shut: Vec<&'static str>,
+}
+
+impl Faults {
+    fn may_enter(&self, path: &Path) -> io::Result<()> {
+        let shut = path.parent().is_some_and(|dir| self.shut.iter().any(|name| dir.ends_with(name)));
+        if shut { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
+    }
 }
 
 struct Lying {
@@ -57,6 +66,7 @@ impl Fs for Lying {
             return self.real.open(path, how);
         }
         let mut f = self.faults.lock().unwrap();
+        f.may_enter(path)?;
         if f.denied.as_ref().is_some_and(|name| path.ends_with(name)) {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
@@ -66,18 +76,25 @@ impl Fs for Lying {
     }
     fn stat(&self, path: &Path, follow: bool) -> io::Result<Meta> {
         let meta = self.real.stat(path, follow)?;
+        let mut f = self.faults.lock().unwrap();
+        f.may_enter(path)?;
         if !is_log(path) {
             return Ok(meta);
         }
-        let mut f = self.faults.lock().unwrap();
         fail(&mut f.stats)?;
         Ok(Meta { len: f.sizes.pop_front().unwrap_or(meta.len), ..meta })
+    }
+    fn read_dir(&self, path: &Path, each: &mut dyn FnMut(DirEntry<'_>) -> bool) -> io::Result<()> {
+        if self.faults.lock().unwrap().shut.iter().any(|name| path.ends_with(name)) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        self.real.read_dir(path, each)
     }
     fn kind(&self, _: &Path) -> io::Result<FsKind> {
         Ok(FsKind::Network)
     }
 
-    pillion_world::pass_fs!(this => this.real; read_dir canonicalize read_link rename remove create_dir_all sync_dir try_lock);
+    pillion_world::pass_fs!(this => this.real; canonicalize read_link rename remove create_dir_all sync_dir try_lock);
 }
 
 impl File for LyingFile {
@@ -271,6 +288,34 @@ fn the_drain_goes_on_without_a_file_that_may_not_be_read_and_says_so() {
     let denied: Vec<_> = rig.harvester.accounts().into_iter().filter(|a| a.denied).collect();
     assert_eq!(denied.iter().map(|a| (a.pos, a.len)).collect::<Vec<_>>(), [(0, 7)]);
     assert!(denied[0].path.ends_with("a.log"));
+}
+
+#[test]
+fn what_may_not_be_looked_at_is_told_until_it_may() {
+    let (mut rig, faults) = network();
+    let glob = |pattern: &str| Glob::new(rig.path(pattern).as_os_str(), true).unwrap();
+    rig.specs[0].paths = vec![glob("**/*.log"), glob("closed/of-known-name.log")];
+    rig.restart();
+    for dir in ["private", "lost+found", "closed", "open"] {
+        std::fs::create_dir(rig.path(dir)).unwrap();
+    }
+    rig.append("private/a.log", "secret\n");
+    rig.append("closed/of-known-name.log", "secret\n");
+    rig.append("open/b.log", "one\n");
+    faults.lock().unwrap().shut = vec!["private", "lost+found", "closed"];
+    assert_eq!(rig.settle(), ["one"]);
+    assert_eq!(rig.drain(), NONE, "it doesn't hold up the end");
+    let unseen = rig.harvester.unseen();
+    let names = ["closed", "closed/of-known-name.log", "private"].map(|name| rig.path(name));
+    assert_eq!((unseen.paths.into_iter().collect::<Vec<_>>(), unseen.more), (names.to_vec(), 0));
+    // The same, and then it is allowed to look.
+    rig.restart();
+    rig.settle();
+    assert_eq!(rig.harvester.unseen().paths.len(), 3);
+    faults.lock().unwrap().shut.clear();
+    assert_eq!(rig.search(), ["secret", "secret"]);
+    assert_eq!(rig.drain(), NONE);
+    assert_eq!(rig.harvester.unseen(), Unseen::default());
 }
 
 #[test]

@@ -411,6 +411,9 @@ fn add(said: &mut ReadingReport, report: &Report) {
     let missed = report.missed.iter().map(|(path, missed)| (path, missed_counts(missed)));
     let told = left_out.chain(missed).filter(|(_, counts)| *counts != Counts::default());
     said.counted.extend(told.map(|(path, counts)| (path.to_string_lossy().into_owned(), counts)));
+    let unseen = report.unseen.paths.iter().map(|path| path.to_string_lossy().into_owned());
+    said.unseen.0.extend(unseen);
+    said.unseen.1 += report.unseen.more;
     if report.stats.refused > 0 {
         let path = format!("({} files beyond the limit of the table)", report.stats.refused);
         said.unreadable.push(Unread { path, from: 0, to: 0 });

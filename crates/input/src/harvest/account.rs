@@ -4,7 +4,7 @@
 //! receipt. Always holds: totals are exact; the lists are bounded by `Limits::accounts`, and say how much they leave
 //! out; of a former file of which everything was read nothing is kept but its numbers. Tested with the harvester.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use pillion_event::Incarnation;
@@ -69,6 +69,34 @@ impl FileAccount {
     }
 }
 
+/// What a search came upon and isn't allowed to look at: a folder that it may not list, a file that it may not even `stat`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unseen {
+    /// The first ones.
+    pub paths: BTreeSet<PathBuf>,
+    /// How many more there were.
+    pub more: u64,
+}
+
+/// How many of them are named.
+const MAX_UNSEEN: usize = 256;
+
+impl Unseen {
+    pub(crate) fn note(&mut self, path: &Path) {
+        if self.paths.len() < MAX_UNSEEN {
+            self.paths.insert(path.to_owned());
+        } else if !self.paths.contains(path) {
+            self.more += 1;
+        }
+    }
+
+    /// Adds what other searches came upon.
+    pub fn add(&mut self, other: &Unseen) {
+        other.paths.iter().for_each(|path| self.note(path));
+        self.more += other.more;
+    }
+}
+
 /// All files together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -91,6 +119,11 @@ pub struct Stats {
 pub(crate) struct Books {
     limit: usize,
     former: HashMap<PathBuf, FileAccount>,
+    /// Files that left the table with something unread, whatever came to their paths since: all that is known of them but
+    /// for what was read.
+    left: Vec<FileAccount>,
+    /// What inputs that have ended weren't allowed to look at in their last search.
+    pub(crate) unseen: Unseen,
     /// Of the former files that aren't listed.
     others: Tally,
     losses: Vec<Loss>,
@@ -114,7 +147,17 @@ impl Books {
         self.limited += left_out.limited;
     }
 
-    pub(crate) fn close(&mut self, account: FileAccount) {
+    pub(crate) fn close(&mut self, mut account: FileAccount) {
+        if account.len > account.pos {
+            let left = FileAccount { tally: Tally::default(), ..account.clone() };
+            let same = |l: &FileAccount| (&l.path, l.pos, l.len) == (&left.path, left.pos, left.len);
+            if self.left.len() >= self.limit {
+                self.unlisted += 1;
+            } else if !self.left.iter().any(same) {
+                self.left.push(left);
+            }
+            (account.len, account.denied) = (account.pos, false);
+        }
         if let Some(known) = self.former.get_mut(&account.path) {
             let mut tally = known.tally;
             tally.add(&account.tally);
@@ -145,12 +188,59 @@ impl Books {
     }
 
     pub(crate) fn former(&self) -> impl Iterator<Item = &FileAccount> {
-        self.former.values()
+        self.former.values().chain(&self.left)
     }
 
     pub(crate) fn total(&self) -> Tally {
         let mut total = self.others;
         self.former.values().for_each(|f| total.add(&f.tally));
         total
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(len: u64, denied: bool) -> FileAccount {
+        let (path, key) = (PathBuf::from("/l/a.log"), String::new());
+        FileAccount {
+            path,
+            key,
+            incarnation: Incarnation(1),
+            pos: 3,
+            len,
+            tally: Tally::default(),
+            gone: false,
+            denied,
+        }
+    }
+
+    #[test]
+    fn what_a_file_had_unread_stays_told_whatever_comes_to_its_path() {
+        let mut books = Books::new(2);
+        for (len, denied) in [(9, true), (3, false), (9, true), (3, false)] {
+            books.close(account(len, denied));
+        }
+        let left: Vec<_> = books.former().filter(|f| f.denied).map(|f| (f.pos, f.len)).collect();
+        assert_eq!((left, books.unlisted()), (vec![(3, 9)], 0), "once, however often it ends");
+        for len in 10..13 {
+            books.close(account(len, true));
+        }
+        let left: u64 = books.former().filter(|f| f.denied).map(|f| f.len - f.pos).sum();
+        assert_eq!((left, books.unlisted()), (6 + 7, 2), "what can't be listed is counted");
+    }
+
+    #[test]
+    fn what_is_unseen_is_named_once_and_counted_beyond() {
+        let mut unseen = Unseen::default();
+        for _ in 0..2 {
+            (0..MAX_UNSEEN).for_each(|n| unseen.note(Path::new(&format!("/l/{n}"))));
+        }
+        assert_eq!((unseen.paths.len(), unseen.more), (MAX_UNSEEN, 0));
+        unseen.note(Path::new("/l/one more"));
+        let mut both = Unseen::default();
+        [&unseen, &unseen].into_iter().for_each(|other| both.add(other));
+        assert_eq!((both.paths.len(), both.more), (MAX_UNSEEN, 2));
     }
 }

@@ -152,6 +152,10 @@ impl Harvester {
             self.books.close(account_of(&self.table, &f));
         }
         let input = &mut self.inputs[at];
+        let unseen = std::mem::take(&mut input.unseen);
+        if input.life == Life::Ending {
+            self.books.unseen.add(&unseen);
+        }
         input.life = Life::Over;
         input.spec.paths = Vec::new();
         input.tour = Tour::default();

@@ -84,7 +84,7 @@ impl Harvester {
                     if let Some(f) = known.and_then(|id| self.table.get_mut(id)) {
                         f.seen = number;
                     }
-                    self.failed_to_see(input, &e);
+                    self.failed_to_see(input, &path, &e);
                     self.say_once(&path, "a file can't be looked at; it is tried again at each search", &e);
                 }
                 return;
@@ -173,6 +173,7 @@ impl Harvester {
         let meta = &seen.meta;
         let number = self.inputs.get(usize::from(input)).map_or(0, |i| i.tour.number);
         let Some(f) = self.table.get(id) else { return };
+        let at = path.clone();
         let on = match (*f.path != *path, f.gone) {
             (true, _) => self.seen_elsewhere(id, input, path, meta, now),
             (false, true) => self.goes_on_at(id, input, path, meta, now).map(|()| true),
@@ -181,7 +182,7 @@ impl Harvester {
         match on {
             Ok(true) => {}
             Ok(false) => return,
-            Err(e) => return self.failed_to_see(input, &e),
+            Err(e) => return self.failed_to_see(input, &at, &e),
         }
         self.take_over_stopped(id, input, now);
         self.take_back(id);

@@ -59,7 +59,7 @@ use pillion_event::{Batch, BatchId, Incarnation};
 use pillion_registry::{LogWords, Registry};
 use pillion_world::{Mono, World};
 
-pub use account::{FileAccount, Loss, LossCause, Stats};
+pub use account::{FileAccount, Loss, LossCause, Stats, Unseen};
 pub use delete::Whole;
 pub use file::Tally;
 pub use live::InputId;
@@ -162,6 +162,8 @@ pub(crate) struct Input {
     tour: Tour,
     /// When the next search is due.
     due: Mono,
+    /// What the last whole search wasn't allowed to look at.
+    unseen: Unseen,
     /// How many searches were finished.
     tours: u32,
     /// A whole search since the drain began is finished.
@@ -178,6 +180,7 @@ impl Input {
             group,
             tour: Tour::default(),
             due: now,
+            unseen: Unseen::default(),
             tours: 0,
             searched_at_drain: false,
             id,

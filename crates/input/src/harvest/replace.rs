@@ -21,7 +21,7 @@ use std::sync::Weak;
 
 use pillion_world::Mono;
 
-use crate::harvest::account::LossCause;
+use crate::harvest::account::{LossCause, Unseen};
 use crate::harvest::file::Drain;
 use crate::harvest::identity::Former;
 use crate::harvest::live::Life;
@@ -59,6 +59,7 @@ impl Harvester {
         for &at in old {
             let input = &mut self.inputs[at];
             (input.life, input.tour, input.due) = (Life::Stopped, Tour::default(), Mono(u64::MAX));
+            input.unseen = Unseen::default();
             self.ending += 1;
             self.forget_leaving(at);
         }

@@ -277,7 +277,7 @@ impl Harvester {
                 // They stay unread, and are found again by the next search.
                 let tour = &mut self.inputs[input].tour;
                 (tour.unknown, tour.answered) = Default::default();
-                self.failed_to_see(input as u16, &e);
+                self.failed_to_see(input as u16, Path::new("/"), &e);
                 self.say_once(Path::new("/"), "other replicas' registries can't be read: new files wait", &e);
                 return;
             }

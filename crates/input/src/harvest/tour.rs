@@ -8,12 +8,14 @@
 //! registry entry may be another's waits until all have been seen.
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use pillion_world::Mono;
 
 use crate::harvest::Harvester;
+use crate::harvest::account::Unseen;
 use crate::harvest::identity::Bind;
 use crate::harvest::live::Life;
 use crate::harvest::look::{DOUBT, missing};
@@ -36,6 +38,10 @@ const MAX_UNSURE: u8 = 3;
 /// A search that is to follow at once waits so many times as long as the one before it took: where files come and go all
 /// the time, searches take a fifth of it at most. One of few files takes no time that anybody would notice.
 const PAUSE: u32 = 4;
+
+/// Where a check of a file system (e2fsck and the like) puts what it finds: it is at the root of most volumes, its owner's
+/// alone, and nobody writes logs there.
+const LOST_AND_FOUND: &str = "lost+found";
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Phase {
@@ -76,6 +82,8 @@ pub(crate) struct Tour {
     pub(crate) answered: usize,
     /// A call failed: something that is there may not have been seen.
     pub(crate) failed: bool,
+    /// What it isn't allowed to look at.
+    pub(crate) unseen: Unseen,
 }
 
 impl Tour {
@@ -176,6 +184,7 @@ impl Harvester {
                 i.tour.number = i.tour.number.wrapping_add(1).max(1);
                 i.tour.walk = Walk::new(&i.spec.paths);
                 i.tour.again = false;
+                i.tour.unseen = Unseen::default();
             }
             Phase::Walking if i.tour.must_ask() => self.bind_unknown(input, false, now),
             Phase::Late | Phase::Closing if !i.tour.unknown.is_empty() => {
@@ -232,7 +241,7 @@ impl Harvester {
                 self.folders.remove(dir);
             }
             Some(e) => {
-                self.failed_to_see(input as u16, &e);
+                self.failed_to_see(input as u16, dir, &e);
                 self.say_once(dir, "a folder can't be listed; its files are looked for again at each search", &e)
             }
             None => {}
@@ -294,7 +303,8 @@ impl Harvester {
                 Some(Ok(true)) => continue,
                 Some(Err(e)) if !missing(&e) => {
                     // Whose it is has to be known before it is read: the next search.
-                    self.failed_to_see(input as u16, &e);
+                    let path = self.table.get(id).map(|f| f.path.to_path_buf()).unwrap_or_default();
+                    self.failed_to_see(input as u16, &path, &e);
                     again.push((id, before));
                     continue;
                 }
@@ -316,6 +326,7 @@ impl Harvester {
         let draining = self.is_draining(input as u16);
         let i = &mut self.inputs[input];
         let failed = std::mem::take(&mut i.tour.failed);
+        i.unseen = std::mem::take(&mut i.tour.unseen);
         i.tours = i.tours.saturating_add(1);
         i.tour.phase = Phase::Resting;
         i.tour.not_before = now.plus((now.since(i.tour.begun) * PAUSE).min(i.spec.scan_every));
@@ -333,14 +344,21 @@ impl Harvester {
     }
 
     /// A call failed in a search. What it isn't allowed to see, or lies behind a link that leads nowhere, it won't see the next
-    /// time either.
-    pub(crate) fn failed_to_see(&mut self, input: u16, e: &std::io::Error) {
-        if e.kind() != ErrorKind::PermissionDenied
-            && !leads_nowhere(e)
-            && let Some(i) = self.inputs.get_mut(usize::from(input))
-        {
-            i.tour.failed = true;
+    /// time either: the former is told, since nobody knows what is there.
+    pub(crate) fn failed_to_see(&mut self, input: u16, path: &Path, e: &std::io::Error) {
+        let Some(i) = self.inputs.get_mut(usize::from(input)) else { return };
+        if e.kind() != ErrorKind::PermissionDenied {
+            i.tour.failed |= !leads_nowhere(e);
+        } else if path.file_name() != Some(OsStr::new(LOST_AND_FOUND)) {
+            i.tour.unseen.note(path);
         }
+    }
+
+    /// What the last whole search of each input wasn't allowed to look at.
+    pub fn unseen(&self) -> Unseen {
+        let mut all = self.books.unseen.clone();
+        self.inputs.iter().for_each(|i| all.add(&i.unseen));
+        all
     }
 
     /// What follows from an attempt to bind a file.
