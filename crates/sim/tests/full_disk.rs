@@ -55,6 +55,7 @@ fn receipt(ledger: &Ledger, phase: Phase) -> Receipt {
         accounts,
         unacked,
         unread: Vec::new(),
+        unseen: Default::default(),
         registry_error: ledger.registry_error(),
         held_back: ledger.holds_back(),
         queue: ledger.disk_queue(),
