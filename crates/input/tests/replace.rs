@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +12,20 @@ use common::{Rig, desc};
 use pillion_event::{InputDesc, InputKind};
 use pillion_input::{Budget, Glob, Hint, InputSpec};
 use pillion_registry::Kind;
+use pillion_world::{Fs, FsKind, World};
 
 const NONE: [&str; 0] = [];
+
+/// The real file system, as if another machine's.
+struct Network(Arc<dyn Fs>);
+
+impl Fs for Network {
+    fn kind(&self, _: &Path) -> io::Result<FsKind> {
+        Ok(FsKind::Network)
+    }
+
+    pillion_world::pass_fs!(this => this.0; open stat read_dir canonicalize read_link rename remove create_dir_all sync_dir try_lock);
+}
 
 /// An input with this label that reads `logs/PATTERN`, with these tags.
 fn spec(rig: &Rig, label: u64, pattern: &str, tag: &str) -> InputSpec {
@@ -186,8 +200,10 @@ fn a_file_that_was_renamed_as_its_input_stopped_keeps_its_entry() {
 
 #[test]
 fn a_renamed_file_that_is_not_read_to_its_end_is_not_lost_with_its_input() {
-    for opened in [true, false] {
-        let mut rig = Rig::log();
+    for (opened, network) in [(true, false), (false, false), (true, true), (false, true)] {
+        let real = World::real();
+        let fs: Arc<dyn Fs> = if network { Arc::new(Network(Arc::clone(&real.fs))) } else { real.fs };
+        let mut rig = Rig::on(World { fs, ..World::real() }, &["*.log"], |_| {});
         let first = spec(&rig, 7, "*.txt", "old");
         rig.harvester.replace(&[], vec![first]);
         rig.append("x.txt", "one\n");
@@ -209,7 +225,11 @@ fn a_renamed_file_that_is_not_read_to_its_end_is_not_lost_with_its_input() {
         rig.append("moved.x", " of it\n");
         rig.ack();
         seen.extend(rest(&mut rig));
-        assert_eq!((seen, rig.lost()), (vec!["two".to_owned(), "half of it".to_owned()], 0), "open: {opened}");
+        assert_eq!(
+            (seen, rig.lost()),
+            (vec!["two".to_owned(), "half of it".to_owned()], 0),
+            "open: {opened}, network: {network}"
+        );
     }
 }
 

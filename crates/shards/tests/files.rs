@@ -90,9 +90,14 @@ fn signs_of_life_are_seen_by_others_and_each_is_another() {
     // Only the same sign of life is removed.
     now(a.bury(first.beats[1].clone())).unwrap();
     assert_eq!(now(a.look()).unwrap().beats.len(), 2);
+    // It died over its files.
+    let board = board_of(root.path());
+    let drafts = ["members/b.json.b.new", "table.json.b.new", "members/a.json.a.new"].map(|name| board.join(name));
+    drafts.iter().for_each(|draft| std::fs::write(draft, "{").unwrap());
     now(a.bury(second.beats[1].clone())).unwrap();
     now(a.bury(second.beats[1].clone())).unwrap();
     assert_eq!(now(a.look()).unwrap().beats.len(), 1);
+    assert_eq!(drafts.map(|draft| draft.exists()), [false, false, true]);
 }
 
 #[test]

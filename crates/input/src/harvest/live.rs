@@ -166,7 +166,7 @@ impl Harvester {
 
     /// A file that an ended input doesn't find any more, and of which it isn't known that it was deleted: an input of the same
     /// keys that looks into its folder may find it under another name. If its next search doesn't, it is forgotten.
-    fn is_looked_for_elsewhere(&mut self, id: FileId) -> bool {
+    pub(crate) fn is_looked_for_elsewhere(&mut self, id: FileId) -> bool {
         let Some(f) = self.table.get(id).filter(|f| f.gone && !f.deleted) else { return false };
         let (group, folder) = (self.group(f.input), f.path.parent());
         let looks = |i: &Input| {

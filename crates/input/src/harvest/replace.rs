@@ -150,6 +150,11 @@ impl Harvester {
         }
         // On a network file system a deleted file may have a name that its client keeps.
         let last = f.gone && (f.deleted || f.network) && f.len > f.pos;
+        // Or it was renamed: its last line may not be whole.
+        if last && !f.deleted && self.is_looked_for_elsewhere(id) {
+            return false;
+        }
+        let Some(f) = self.table.get_mut(id) else { return false };
         if last && f.fd.is_some() && f.key.is_some() {
             f.drain = Drain::Pending;
             self.consider(id, now);

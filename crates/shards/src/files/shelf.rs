@@ -17,6 +17,8 @@ use crate::text::{TABLE_LIMIT, is_name, read_table, table_text};
 const FOLDER: &str = ".pillion";
 const DIR_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
+/// The table's name in the board's folder.
+const TABLE: &str = "table.json";
 /// A sign of life has a few hundred bytes.
 const BEAT_LIMIT: usize = 4096;
 /// Entries of the members' folder that are looked at.
@@ -41,6 +43,13 @@ pub(super) struct Shelf {
     limit: Duration,
     beats: Mutex<u64>,
     said: Mutex<Vec<String>>,
+}
+
+/// What a member builds a file in before it is whole.
+fn draft_of(path: &Path, member: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(OsStr::new(&format!(".{member}.new")));
+    name.into()
 }
 
 impl Shelf {
@@ -130,7 +139,7 @@ impl Shelf {
     }
 
     fn table(&self, nonsense: &mut Vec<String>) -> Result<Option<(Version, Table)>, String> {
-        let path = self.folder.join("table.json");
+        let path = self.folder.join(TABLE);
         let mut broken = |why: String| {
             nonsense.push(format!("{}: {why}", path.display()));
             Some((Version(BROKEN.to_owned()), Table::new()))
@@ -176,7 +185,7 @@ impl Shelf {
         let fresh = || format!("{:016x}.1", self.world.random.u128() as u64);
         let version = there.and_then(|version| next(&version.0)).unwrap_or_else(fresh);
         let text = format!("{{\"version\":\"{version}\",{}\n", text.get(1..).unwrap_or_default());
-        let path = self.folder.join("table.json");
+        let path = self.folder.join(TABLE);
         self.replace(&path, &text).map_err(|e| told(&path, &e))?;
         self.world.fs.sync_dir(&self.folder).map_err(|e| told(&self.folder, &e))?;
         drop(held);
@@ -199,10 +208,17 @@ impl Shelf {
     pub(super) fn bury(&self, beat: &Beat) -> Result<(), String> {
         let path = self.life(&beat.member);
         match is_name(&beat.member).then(|| self.read_beat(&beat.member)) {
-            Some(Ok(Some(there))) if there == *beat => match self.world.fs.remove(&path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(told(&path, &e)),
-                _ => Ok(()),
-            },
+            Some(Ok(Some(there))) if there == *beat => {
+                // What it was writing when it died goes first: nobody asks for it when the sign of life is gone.
+                let drafts = [&path, &self.folder.join(TABLE)].map(|of| draft_of(of, &beat.member));
+                for path in drafts.iter().chain([&path]) {
+                    match self.world.fs.remove(path) {
+                        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(told(path, &e)),
+                        _ => {}
+                    }
+                }
+                Ok(())
+            }
             Some(Err(Bad::Failed(e))) => Err(told(&path, &e)),
             _ => Ok(()),
         }
@@ -214,19 +230,17 @@ impl Shelf {
 
     /// Replaces a file whole; what it is built in has a name of its own, and isn't written through if it is there.
     fn replace(&self, path: &Path, text: &str) -> io::Result<()> {
-        let mut new = path.as_os_str().to_owned();
-        new.push(OsStr::new(&format!(".{}.new", self.member)));
-        let new = Path::new(&new);
-        let mut file = self.draft(new);
+        let new = draft_of(path, &self.member);
+        let mut file = self.draft(&new);
         if file.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
             self.make_folders()?;
-            file = self.draft(new);
+            file = self.draft(&new);
         }
         let file = file?;
         file.write_all(text.as_bytes())?;
         file.sync()?;
         drop(file);
-        self.world.fs.rename(new, path)
+        self.world.fs.rename(&new, path)
     }
 
     fn draft(&self, path: &Path) -> io::Result<Box<dyn File>> {
