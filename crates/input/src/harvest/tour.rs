@@ -7,7 +7,7 @@
 //! Always holds: a file is taken for gone only after a walk that didn't see it and a look at its path; a file whose
 //! registry entry may be another's waits until all have been seen.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -65,6 +65,8 @@ pub(crate) struct Tour {
     next: FileId,
     /// Files whose binding waits, and which file was at their path before.
     late: VecDeque<(FileId, Option<FileId>)>,
+    /// Which these are.
+    is_late: HashSet<FileId>,
     /// When it began, and the one before it.
     begun: Mono,
     before: Mono,
@@ -123,7 +125,7 @@ impl Tour {
     }
 
     pub(crate) fn wait(&mut self, id: FileId, before: Option<FileId>) {
-        if !self.late.iter().any(|l| l.0 == id) {
+        if self.is_late.insert(id) {
             self.late.push_back((id, before));
         }
     }
@@ -296,6 +298,7 @@ impl Harvester {
                 self.inputs[input].tour.phase = Phase::Closing;
                 break;
             };
+            self.inputs[input].tour.is_late.remove(&id);
             if self.table.get(id).is_none_or(|f| f.key.is_some()) {
                 continue;
             }
@@ -313,7 +316,7 @@ impl Harvester {
             let bound = self.bind(id, true, now);
             self.after_bind(id, bound, now);
         }
-        self.inputs[input].tour.late.extend(again);
+        again.into_iter().for_each(|(id, before)| self.inputs[input].tour.wait(id, before));
     }
 
     fn end_search(&mut self, input: usize, now: Mono) {
