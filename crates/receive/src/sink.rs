@@ -1,7 +1,9 @@
-//! Where events go. Each batch is written at once, before it is acknowledged.
+//! Where events go. Each batch is written at once, before it is acknowledged. A file has whole lines only: what a killed
+//! receiver had begun to write, and never acknowledged, is cut off when the next one opens it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt as _;
 use std::sync::Mutex;
 
 use serde::de::IgnoredAny;
@@ -30,7 +32,9 @@ impl Port {
             Sink::Folder(folder) => {
                 std::fs::create_dir_all(folder)?;
                 let path = folder.join(format!("{}-{port}.ndjson", kind.as_str()));
-                Target::File(Mutex::new(OpenOptions::new().append(true).create(true).open(path)?))
+                let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+                cut_to_whole_lines(&file)?;
+                Target::File(Mutex::new(file))
             }
             Sink::Stdout => Target::Stdout,
             Sink::Count => Target::Count,
@@ -93,11 +97,60 @@ impl Port {
     }
 }
 
+/// Cuts off what stands behind the last line's end.
+fn cut_to_whole_lines(file: &File) -> io::Result<()> {
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Ok(());
+    }
+    let (mut end, mut block) = (meta.len(), vec![0; 64 * 1024]);
+    while end > 0 {
+        let begin = end.saturating_sub(block.len() as u64);
+        // No longer than the block, by how it begins.
+        let part = &mut block[..(end - begin) as usize];
+        file.read_exact_at(part, begin)?;
+        if let Some(at) = part.iter().rposition(|b| *b == b'\n') {
+            end = begin + at as u64 + 1;
+            break;
+        }
+        end = begin;
+    }
+    if end < meta.len() {
+        file.set_len(end)?;
+    }
+    Ok(())
+}
+
 /// Line ends in JSON stand only between its tokens: a space means the same.
 fn one_line(json: &[u8], lines: &mut Vec<u8>) {
     let start = lines.len();
     lines.extend_from_slice(json);
     if let Some(new) = lines.get_mut(start..) {
         new.iter_mut().filter(|b| matches!(b, b'\n' | b'\r')).for_each(|b| *b = b' ');
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a folder of the test's own")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_a_killed_receiver_had_begun_is_cut_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.ndjson");
+        let long = "x".repeat(200_000);
+        for (before, after) in [
+            (String::new(), ""),
+            ("{}\n".to_owned(), "{}\n"),
+            ("{}\n{\"a\":".to_owned(), "{}\n"),
+            (format!("{{}}\n{long}"), "{}\n"),
+            (long.clone(), ""),
+        ] {
+            std::fs::write(&path, &before).unwrap();
+            let file = OpenOptions::new().read(true).append(true).open(&path).unwrap();
+            cut_to_whole_lines(&file).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), after);
+        }
     }
 }
