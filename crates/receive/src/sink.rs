@@ -145,7 +145,7 @@ mod tests {
             ("{}\n".to_owned(), "{}\n"),
             ("{}\n{\"a\":".to_owned(), "{}\n"),
             (format!("{{}}\n{long}"), "{}\n"),
-            (long.clone(), ""),
+            (long, ""),
         ] {
             std::fs::write(&path, &before).unwrap();
             let file = OpenOptions::new().read(true).append(true).open(&path).unwrap();
