@@ -18,6 +18,11 @@ pub(crate) fn path() -> Outcome<PathBuf> {
     go_program("filebeat")
 }
 
+/// Filebeat 9's, likewise; `$PILLION_FILEBEAT9` is used instead when set.
+pub(crate) fn nine() -> Outcome<PathBuf> {
+    std::env::var_os("PILLION_FILEBEAT9").map_or_else(|| go_program("filebeat9"), |set| Ok(PathBuf::from(set)))
+}
+
 /// A Go program of `e2e/NAME`, built into the cache.
 pub(crate) fn go_program(name: &str) -> Outcome<PathBuf> {
     let source = root().join("e2e").join(name);

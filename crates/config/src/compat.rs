@@ -47,6 +47,11 @@ impl Compat {
         }
     }
 
+    /// Whether it is 8 or 9, which are alike in much that 7.17 did otherwise.
+    pub fn is_modern(self) -> bool {
+        matches!(self, Compat::V8 | Compat::V9)
+    }
+
     fn from_name(name: &str) -> Option<Compat> {
         match name.strip_prefix('v').unwrap_or(name).split('.').next()? {
             "5" | "6" => Some(Compat::V5),

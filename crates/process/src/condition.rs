@@ -26,12 +26,12 @@ pub enum Condition {
     Contains(Vec<(String, String)>),
     /// Each field, or one of its texts, matches.
     Regexp(Vec<(String, Regex)>),
-    /// Each field is a number within these bounds.
-    Range(Vec<(String, Bounds)>),
+    /// Each field is a number within these bounds; in 8 and 9 (true) a text that is a number counts, too.
+    Range(Vec<(String, Bounds)>, bool),
     /// Each of these fields is there.
     HasFields(Vec<String>),
-    /// Each field is an address in one of its networks.
-    Network(Vec<(String, Vec<Network>)>),
+    /// Each field is an address in one of its networks; in 8 and 9 (true) what is no address is `public`.
+    Network(Vec<(String, Vec<Network>)>, bool),
     /// One of them is true.
     Or(Vec<Condition>),
     /// All of them are true.
@@ -131,9 +131,9 @@ impl Condition {
             "equals" => Condition::Equals(each(s, kind, literal)?),
             "contains" => Condition::Contains(each(s, kind, text)?),
             "regexp" => Condition::Regexp(each(s, kind, regex)?),
-            "range" => Condition::Range(ranges(s)?),
+            "range" => Condition::Range(ranges(s)?, s.compat().is_modern()),
             "has_fields" => Condition::HasFields(s.strings(kind)?),
-            "network" => Condition::Network(each(s, kind, networks)?),
+            "network" => Condition::Network(each(s, kind, networks)?, s.compat().is_modern()),
             "or" => Condition::Or(list(s, kind)?),
             "and" => Condition::And(list(s, kind)?),
             _ => {
@@ -152,8 +152,8 @@ impl Condition {
             Condition::Equals(fields) => fields.iter().all(|(path, _)| knows(path)),
             Condition::Contains(fields) => fields.iter().all(|(path, _)| knows(path)),
             Condition::Regexp(fields) => fields.iter().all(|(path, _)| knows(path)),
-            Condition::Range(fields) => fields.iter().all(|(path, _)| knows(path)),
-            Condition::Network(fields) => fields.iter().all(|(path, _)| knows(path)),
+            Condition::Range(fields, _) => fields.iter().all(|(path, _)| knows(path)),
+            Condition::Network(fields, _) => fields.iter().all(|(path, _)| knows(path)),
             Condition::HasFields(paths) => paths.iter().all(knows),
             Condition::Or(all) | Condition::And(all) => all.iter().all(|c| c.is_about(known)),
             Condition::Not(inner) => inner.is_about(known),
@@ -166,25 +166,36 @@ impl Condition {
             Condition::Equals(fields) => {
                 fields.iter().all(|(path, wanted)| doc.get(path).is_ok_and(|got| equals(&got, wanted)))
             }
-            Condition::Contains(fields) => fields.iter().all(|(path, part)| {
-                any_text(doc, path, |text| memchr::memmem::find(text, part.as_bytes()).is_some())
-            }),
+            Condition::Contains(fields) => fields
+                .iter()
+                .all(|(path, part)| any_text(doc, path, |text| memchr::memmem::find(text, part.as_bytes()).is_some())),
             Condition::Regexp(fields) => {
                 fields.iter().all(|(path, pattern)| any_text(doc, path, |text| pattern.is_match(text)))
             }
-            Condition::Range(fields) => fields.iter().all(|(path, bounds)| {
-                matches!(doc.get(path), Ok(Got::Value(Value::Number(n))) if n.as_f64().is_some_and(|n| bounds.hold(n)))
+            Condition::Range(fields, texts) => fields.iter().all(|(path, bounds)| {
+                doc.get(path).is_ok_and(|got| number(&got, *texts).is_some_and(|n| bounds.hold(n)))
             }),
             Condition::HasFields(paths) => paths.iter().all(|path| doc.get(path).is_ok()),
-            Condition::Network(fields) => fields.iter().all(|(path, networks)| {
+            Condition::Network(fields, odd_is_public) => fields.iter().all(|(path, networks)| {
                 let parsed = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<IpAddr>().ok();
-                let inside = |ip: IpAddr| networks.iter().any(|n| n.contains(ip));
-                any_text(doc, path, |text| parsed(text).is_some_and(inside))
+                any_text(doc, path, |text| match parsed(text) {
+                    Some(ip) => networks.iter().any(|n| n.contains(ip)),
+                    None => *odd_is_public && networks.contains(&Network::Named("public")),
+                })
             }),
             Condition::Or(all) => all.iter().any(|c| c.check(doc)),
             Condition::And(all) => all.iter().all(|c| c.check(doc)),
             Condition::Not(inner) => !inner.check(doc),
         }
+    }
+}
+
+/// A number, or, when `texts` count, a text that is one.
+fn number(got: &Got<'_>, texts: bool) -> Option<f64> {
+    match got {
+        Got::Value(Value::Number(n)) => n.as_f64(),
+        Got::Time(_) => None,
+        got => std::str::from_utf8(got.text().filter(|_| texts)?).ok()?.parse().ok(),
     }
 }
 
@@ -209,7 +220,11 @@ fn equals(got: &Got<'_>, wanted: &Literal) -> bool {
 }
 
 impl Bounds {
+    /// Nothing is beyond a bound that isn't a number.
     fn hold(&self, n: f64) -> bool {
+        if n.is_nan() {
+            return true;
+        }
         self.lt.is_none_or(|b| n < b)
             && self.lte.is_none_or(|b| n <= b)
             && self.gt.is_none_or(|b| n > b)

@@ -28,6 +28,12 @@ pub trait Shape: Send + Sync {
     /// The top-level names that an input's own processors don't see yet: what Filebeat adds after them, where they have
     /// put nothing themselves.
     fn late(&self) -> &'static [&'static str];
+
+    /// Whether it is an event of 8 or 9, where processors find nothing below a `@metadata` that is empty. To those of 7
+    /// everything is there then, and is nothing.
+    fn is_modern(&self) -> bool {
+        true
+    }
 }
 
 /// Whose processors look at the event.
@@ -247,8 +253,7 @@ impl<'b> Doc<'b> {
             return Ok(Got::Time(self.time_ms));
         }
         if let Some(below) = below_metadata(path) {
-            // As long as there is none at all, Filebeat says of any that it is there, and is nothing.
-            let none = self.metadata.is_empty().then_some(&Value::Null);
+            let none = (self.metadata.is_empty() && !self.shape.is_modern()).then_some(&Value::Null);
             return none.map_or_else(|| tree::get(&self.metadata, below), Ok).map(Got::Value);
         }
         if self.has_text() && path.starts_with("message.") {
@@ -358,7 +363,9 @@ impl<'b> Doc<'b> {
     /// # Errors
     /// Beats' words for why there is none.
     pub fn delete(&mut self, path: &str) -> Result<Value, String> {
-        let value = if let Some(below) = below_metadata(path) {
+        let value = if path == TIMESTAMP {
+            return Err(format!("deleting {TIMESTAMP:?} key is not supported"));
+        } else if let Some(below) = below_metadata(path) {
             tree::delete(&mut self.metadata, below)?
         } else if path == MESSAGE && self.has_text() {
             self.no_message = true;
@@ -395,9 +402,9 @@ impl<'b> Doc<'b> {
         self.changed = true;
     }
 
-    /// All dotted paths that have a value, the text's among them.
+    /// All dotted paths, what lies below an object before the object, the text's among them.
     pub(crate) fn paths(&mut self) -> Vec<String> {
-        let mut out: Vec<String> = tree::flatten(self.fields()).into_iter().map(|(path, _)| path).collect();
+        let mut out = tree::paths(self.fields());
         if self.has_text() {
             out.push(MESSAGE.to_owned());
         }

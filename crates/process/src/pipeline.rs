@@ -291,7 +291,12 @@ pub(crate) mod testing {
     /// What global processors make of an event: its fields with `message`, and `@timestamp` and `@metadata` where they
     /// changed; `null` = dropped.
     pub(crate) fn processed(processors: &str, event: Value) -> Value {
-        let config = config(&format!("processors: {processors}"));
+        processed_as(7, processors, event)
+    }
+
+    /// The same in a dialect: 7, 8 or 9.
+    pub(crate) fn processed_as(dialect: u8, processors: &str, event: Value) -> Value {
+        let config = Config::from_yaml(&format!("pillion.compat: {dialect}\nprocessors: {processors}\n")).unwrap();
         let global = Steps::from_section(&config.root()).unwrap();
         let text = event["message"].as_str().unwrap_or_default().to_owned();
         let mut batch = batch(Arc::new(input()), &[text.as_bytes()]);

@@ -9,7 +9,7 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use pillion_config::{Compat, Error, Section};
+use pillion_config::{Error, Section};
 use pillion_world::{UnixMillis, World, names, rfc3339};
 use regex::Regex;
 use serde_json::{Map, Value, json};
@@ -261,7 +261,7 @@ fn container_regex(s: &Section<'_>, text: &str) -> Result<Regex, Error> {
 fn mappings(s: &Section<'_>) -> Result<Vec<(String, &'static str)>, Error> {
     let mut valid: Vec<&'static str> = PROCESS.to_vec();
     valid.push(CONTAINER);
-    if s.compat() == Compat::V8 || s.compat() == Compat::V9 {
+    if s.compat().is_modern() {
         valid.extend(OWNER);
     }
     if s.bool("restricted_fields")?.unwrap_or(false) {

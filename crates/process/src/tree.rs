@@ -39,6 +39,18 @@ pub(crate) fn get<'m>(map: &'m Map<String, Value>, path: &str) -> Result<&'m Val
     }
 }
 
+/// All dotted paths, what lies below an object before the object.
+pub(crate) fn paths(map: &Map<String, Value>) -> Vec<String> {
+    let mut out = Vec::new();
+    for (key, value) in map {
+        if let Value::Object(below) = value {
+            out.extend(paths(below).into_iter().map(|path| format!("{key}.{path}")));
+        }
+        out.push(key.clone());
+    }
+    out
+}
+
 /// Sets the value at a path; maps on the way are made.
 pub(crate) fn put(map: &mut Map<String, Value>, path: &str, value: Value) -> Result<(), String> {
     if !map.contains_key(path)
@@ -68,15 +80,51 @@ pub(crate) fn delete(map: &mut Map<String, Value>, path: &str) -> Result<Value, 
 
 /// A path as it stands in the map, where its parts may be written in another case.
 pub(crate) fn find(map: &Map<String, Value>, path: &str) -> Result<String, String> {
+    find_below(map, path, path)
+}
+
+fn find_below(map: &Map<String, Value>, path: &str, whole: &str) -> Result<String, String> {
     let (head, tail) = path.split_once('.').map_or((path, None), |(head, tail)| (head, Some(tail)));
     let same = map.get_key_value(head);
     let other = || map.iter().find(|(key, _)| key.to_lowercase() == head.to_lowercase());
     let (key, value) = same.or_else(other).ok_or(NOT_FOUND)?;
     match (tail, value) {
         (None, _) => Ok(key.clone()),
-        (Some(tail), Value::Object(below)) => Ok(format!("{key}.{}", find(below, tail)?)),
-        (Some(_), other) => Err(no_map(other)),
+        (Some(tail), Value::Object(below)) => Ok(format!("{key}.{}", find_below(below, tail, whole)?)),
+        (Some(_), _) => {
+            Err(format!("cannot continue path {whole:?}, next value {key:?} is not a map: value is not a map"))
+        }
     }
+}
+
+/// Makes objects of keys with dots, in place (Beats' `expandFields`). After an error a part of it is done.
+pub(crate) fn expand(map: &mut Map<String, Value>) -> Result<(), String> {
+    let keys: Vec<String> = map.keys().cloned().collect();
+    for key in keys {
+        if let Some(Value::Object(below)) = map.get_mut(&key) {
+            expand(below).map_err(|e| format!("error expanding {key:?}: {e}"))?;
+        }
+        if !key.contains('.') {
+            continue;
+        }
+        let Some(value) = map.remove(&key) else { continue };
+        let old = get(map, &key).ok().cloned();
+        let mut one = Map::new();
+        match (&value, &old) {
+            (_, None) => {
+                put(map, &key, value).map_err(|e| format!("cannot expand {key:?}: found conflicting key: {e}"))?
+            }
+            (Value::Object(_), Some(Value::Object(_))) => {
+                put(&mut one, &key, value)?;
+                merge(map, one, false);
+            }
+            (Value::Object(_), Some(_)) => return Err(format!("cannot expand {key:?}: found conflicting key")),
+            (_, Some(old)) => {
+                return Err(format!("cannot expand {key:?}: found existing ({}) value", go_type(old)));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Gives the parts of a path other names, from a path as [`find`] gives it; both have as many parts.

@@ -2,6 +2,8 @@
 //!
 //! Always holds: a case makes at least one event, unless it says that it makes none.
 
+use super::Version;
+
 /// One input and its files.
 pub(super) struct Case {
     /// The folder's name.
@@ -24,6 +26,8 @@ pub(super) struct Deliberate {
     pub(super) field: &'static str,
     /// Why Pillion does it in its own way.
     pub(super) reason: &'static str,
+    /// The version of Filebeat that it is seen beside; none: each.
+    pub(super) beside: Option<Version>,
 }
 
 const MARK: &str = "a byte order mark begins a file; within a file U+FEFF is the application's text, and is shipped";
@@ -38,20 +42,22 @@ pub(super) const DELIBERATE: &[Deliberate] = &[
         case: "unfinished",
         field: "events",
         reason: "Filebeat never ships a last line without its newline; a job's last words matter, so the drain ships them",
+        beside: None,
     },
-    Deliberate { case: "fs-unfinished", field: "events", reason: "as `unfinished`" },
-    Deliberate { case: "bom", field: "message", reason: MARK },
-    Deliberate { case: "fs-bom", field: "message", reason: MARK },
-    Deliberate { case: "cri", field: "action._index", reason: ZONE },
-    Deliberate { case: "cri-format", field: "action._index", reason: ZONE },
-    Deliberate { case: "few-cri", field: "action._index", reason: ZONE },
-    Deliberate { case: "docker-format", field: "log.offset", reason: SKIPPED },
-    Deliberate { case: "cri-format", field: "log.offset", reason: SKIPPED },
-    Deliberate { case: "container-odd", field: "log.offset", reason: SKIPPED },
+    Deliberate { case: "fs-unfinished", field: "events", reason: "as `unfinished`", beside: None },
+    Deliberate { case: "bom", field: "message", reason: MARK, beside: None },
+    Deliberate { case: "fs-bom", field: "message", reason: MARK, beside: None },
+    Deliberate { case: "cri", field: "action._index", reason: ZONE, beside: Some(Version::Seven) },
+    Deliberate { case: "cri-format", field: "action._index", reason: ZONE, beside: Some(Version::Seven) },
+    Deliberate { case: "few-cri", field: "action._index", reason: ZONE, beside: Some(Version::Seven) },
+    Deliberate { case: "docker-format", field: "log.offset", reason: SKIPPED, beside: None },
+    Deliberate { case: "cri-format", field: "log.offset", reason: SKIPPED, beside: None },
+    Deliberate { case: "container-odd", field: "log.offset", reason: SKIPPED, beside: None },
     Deliberate {
         case: "fs-container",
         field: "message",
         reason: "Filebeat 7.17's filestream leaves Docker's own line end in the message; Pillion takes it off, as `type: container` does",
+        beside: None,
     },
 ];
 

@@ -9,7 +9,7 @@ use std::process::Command;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{LIMIT, Pair, Score, start, tail};
+use super::{LIMIT, Pair, Score, tail};
 use crate::child::Child;
 use crate::shipper::{Place, input, output};
 use crate::sink::Protocol;
@@ -53,7 +53,7 @@ fn ship(pair: &Pair, place: &Place, (_, protocol, options, restarts): Case) -> O
     let (head, rest) = target.split_once("]\n").ok_or("an output without hosts")?;
     place.configure(&format!("{}{head}]\n{quick}{options}{rest}", input(place, "log")))?;
     let mut receiver = receive(pair, place, protocol, port, restarts > 0)?;
-    let shipper = start(&pair.filebeat, place, &[])?;
+    let shipper = pair.start(&pair.filebeat, place, &[])?;
     for n in 1..=restarts {
         let mark = n * LINES / (restarts + 2);
         wait::until("a part at the receiver", LIMIT, || Ok((received(place)?.0 >= mark).then_some(())))?;

@@ -19,16 +19,47 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::Outcome;
 use crate::args::Args;
 use crate::child::Child;
 use crate::shipper::{Place, Shipper};
+use crate::{Outcome, filebeat};
 
 /// How long a shipper may take for what it is asked; far more than a loaded machine needs.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The versions that Pillion speaks as beside this Filebeat: settings for its command line alone.
-const AS_FILEBEAT: [&str; 4] = ["-E", "pillion.compat=7", "-E", "pillion.agent_version=7.17.29"];
+/// A version of Filebeat to be compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    /// 7.17.29, the last of 7.
+    Seven,
+    /// 9.5.0 as its main branch was in April 2026: the newest that is published as a Go module.
+    Nine,
+}
+
+impl Version {
+    fn of(word: Option<&str>) -> Outcome<Version> {
+        match word {
+            None | Some("7") => Ok(Version::Seven),
+            Some("9") => Ok(Version::Nine),
+            Some(other) => Err(format!("--filebeat {other}: 7 and 9 are here")),
+        }
+    }
+
+    fn shipper(self) -> Outcome<Shipper> {
+        match self {
+            Version::Seven => Shipper::named("filebeat"),
+            Version::Nine => filebeat::nine().map(Shipper::filebeat_at),
+        }
+    }
+
+    /// What Pillion speaks as beside it: settings for its command line alone.
+    fn settings(self) -> [&'static str; 4] {
+        match self {
+            Version::Seven => ["-E", "pillion.compat=7", "-E", "pillion.agent_version=7.17.29"],
+            Version::Nine => ["-E", "pillion.compat=9", "-E", "pillion.agent_version=9.5.0"],
+        }
+    }
+}
 
 /// The checks of this module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,14 +72,15 @@ pub(crate) enum Check {
     Client,
 }
 
-/// Runs a check: `--case NAME`.
+/// Runs a check: `--case NAME`, `--filebeat 9`.
 pub(crate) fn run(check: Check, words: &[&str]) -> Outcome {
     let mut args = Args::new(words);
     let only = args.value("--case")?;
+    let version = Version::of(args.value("--filebeat")?.as_deref())?;
     if let Some(odd) = args.rest()?.first() {
         return Err(format!("what is {odd}?"));
     }
-    let pair = Pair { filebeat: Shipper::named("filebeat")?, pillion: Shipper::named("pillion")? };
+    let pair = Pair { version, filebeat: version.shipper()?, pillion: Shipper::named("pillion")? };
     let mut score = Score::new(only);
     match check {
         Check::Differential => {
@@ -63,6 +95,7 @@ pub(crate) fn run(check: Check, words: &[&str]) -> Outcome {
 
 /// The two programs.
 struct Pair {
+    version: Version,
     filebeat: Shipper,
     pillion: Shipper,
 }
@@ -107,18 +140,20 @@ impl Score {
     }
 }
 
-/// Starts a shipper on a place, with more words on its command line.
-fn start(shipper: &Shipper, place: &Place, more: &[&str]) -> Outcome<Child> {
-    let mut command: Command = shipper.command(place);
-    if shipper.is_pillion() {
-        command.args(AS_FILEBEAT);
+impl Pair {
+    /// Starts one of the two on a place, with more words on its command line.
+    fn start(&self, shipper: &Shipper, place: &Place, more: &[&str]) -> Outcome<Child> {
+        let mut command: Command = shipper.command(place);
+        if shipper.is_pillion() {
+            command.args(self.version.settings());
+        }
+        Child::start_apart(command.args(more), &place.log(), &place.console())
     }
-    Child::start_apart(command.args(more), &place.log(), &place.console())
 }
 
 /// Runs Pillion with `--once` to a complete end.
 fn pillion_once(pair: &Pair, place: &Place, more: &[&str]) -> Outcome {
-    let mut child = start(&pair.pillion, place, &[more, &["--once"]].concat())?;
+    let mut child = pair.start(&pair.pillion, place, &[more, &["--once"]].concat())?;
     let status = child.wait(LIMIT)?.status;
     if status.code() == Some(0) { Ok(()) } else { Err(format!("Pillion: {status}; {}", tail(&place.log()))) }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::{LIMIT, Pair, Score, end_filebeat, pillion_once, start, tail};
+use super::{LIMIT, Pair, Score, end_filebeat, pillion_once, tail};
 use crate::child::Child;
 use crate::shipper::{Place, Shipper, input, output};
 use crate::sink::{Depth, Protocol, Sink};
@@ -60,7 +60,7 @@ impl Stage {
         if by.is_pillion() {
             return pillion_once(pair, &self.place, &[]);
         }
-        let mut child = start(by, &self.place, &["-E", "filebeat.shutdown_timeout=20s"])?;
+        let mut child = pair.start(by, &self.place, &["-E", "filebeat.shutdown_timeout=20s"])?;
         self.settled(&mut child)?;
         end_filebeat(child)
     }
@@ -141,11 +141,11 @@ fn midway(pair: &Pair, kind: &str) -> Outcome<String> {
     let outcome = (|| {
         stage.write("a.log", LINES / 2)?;
         stage.write("b.log", LINES / 2)?;
-        let child = start(&pair.filebeat, &stage.place, &[])?;
+        let child = pair.start(&pair.filebeat, &stage.place, &[])?;
         stage.sink.tally().wait_for(2000, LIMIT)?;
         end_filebeat(child)?;
         let after_filebeat = stage.sink.tally().events();
-        let child = start(&pair.pillion, &stage.place, &["-E", "output.logstash.bulk_max_size=200"])?;
+        let child = pair.start(&pair.pillion, &stage.place, &["-E", "output.logstash.bulk_max_size=200"])?;
         stage.sink.tally().wait_for(after_filebeat + 2000, LIMIT)?;
         drop(child);
         let after_kill = stage.sink.tally().events();

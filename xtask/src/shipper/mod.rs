@@ -116,6 +116,11 @@ impl Shipper {
         Ok(found)
     }
 
+    /// Filebeat with this executable.
+    pub(crate) fn filebeat_at(path: PathBuf) -> Shipper {
+        Shipper { path, program: Program::Filebeat }
+    }
+
     /// Pillion with this executable.
     #[cfg(test)]
     pub(crate) fn pillion_at(path: PathBuf) -> Shipper {

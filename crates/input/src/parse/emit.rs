@@ -135,10 +135,14 @@ impl<'c> Emit<'c> {
                 overlay => overlay.map(Box::new),
             };
         }
-        let mut extra = extra?;
+        let omitted = self.options.omits_empty && m.text.is_empty();
+        let Some(mut extra) = extra else {
+            return omitted.then(|| Box::new(Overlay { no_message: true, ..Overlay::default() }));
+        };
         let mut overlay = Overlay { fields: extra.fields, metadata: extra.metadata, ..Overlay::default() };
-        if let Some(decoded) = extra.json.take() {
-            json::merge(decoded, self.options, m, data, &mut overlay);
+        match extra.json.take() {
+            Some(decoded) => json::merge(decoded, self.options, m, data, &mut overlay),
+            None => overlay.no_message = omitted,
         }
         (overlay != Overlay::default()).then(|| Box::new(overlay))
     }

@@ -93,6 +93,7 @@ pub(super) fn merge(decoded: Decoded, chain: &ChainOptions, m: &mut Message, dat
         if chain.shape == Shape::Log {
             overlay.fields.insert("json".to_owned(), json!({}));
         }
+        overlay.no_message = chain.omits_empty && m.text.is_empty();
         return;
     };
     overlay.no_message = true;

@@ -116,6 +116,8 @@ pub struct ChainOptions {
     pub parsers: Vec<Parser>,
     /// Whose events these are.
     pub shape: Shape,
+    /// Whether an event of a log input whose text is empty has no `message`, as in 8 and 9.
+    pub omits_empty: bool,
 }
 
 impl Default for ChainOptions {
@@ -128,6 +130,7 @@ impl Default for ChainOptions {
             exclude_lines: Vec::new(),
             parsers: Vec::new(),
             shape: Shape::Log,
+            omits_empty: true,
         }
     }
 }

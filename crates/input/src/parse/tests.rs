@@ -287,10 +287,14 @@ fn container_extras() {
     let (seen, _) = whole(&c, line, 0, Flush::No);
     assert_eq!(seen[0].overlay.as_ref().map(|o| json!(o.fields)), Some(json!({"docker":{"attrs":{"tag":"t"}}})));
     assert_eq!(seen[1].overlay.as_ref().map(|o| json!(o.fields)), Some(json!({"stream":"other"})));
-    // What a container wrote as an empty line is an event; filestream's has no message.
-    assert_eq!((seen[2].text.as_str(), seen[2].overlay.is_none()), ("", true));
-    let (seen, _) = whole(&container(Stream::None, Shape::Filestream), line, 0, Flush::No);
-    assert!(seen[2].overlay.as_ref().is_some_and(|o| o.no_message));
+    // What a container wrote as an empty line is an event: without a message, but in the log input of 7.
+    let parser = || vec![Parser::Container(Container { format: Format::Auto, stream: Stream::None })];
+    for (shape, omits_empty) in [(Shape::Log, false), (Shape::Log, true), (Shape::Filestream, false)] {
+        let chain = chain(ChainOptions { parsers: parser(), shape, omits_empty, ..ChainOptions::default() });
+        let (seen, _) = whole(&chain, line, 0, Flush::No);
+        let is_without = seen[2].overlay.as_ref().is_some_and(|o| o.no_message);
+        assert_eq!((seen[2].text.as_str(), is_without), ("", omits_empty || shape == Shape::Filestream));
+    }
 }
 
 #[test]
@@ -389,7 +393,7 @@ fn json_of_the_log_input() {
         (json(), r#"{"a":1} trailing"#, json!({"json":{"a":1}})),
         (json(), "plain", json!({"message":"plain","json":{}})),
         (json(), "[1]", json!({"message":"[1]","json":{}})),
-        (json(), "{}", json!({"message":"","json":{}})),
+        (json(), "{}", json!({"json":{}})),
         (json(), r#"{"n":18446744073709551615}"#, json!({"json":{"n":18446744073709551615.0}})),
         (key(), r#"{"m":"text\n","a":1}"#, json!({"json":{"m":"text","a":1}})),
         (root(), r#"{"message":"x","a":1}"#, json!({"message":"x","a":1})),
@@ -603,6 +607,7 @@ pub(super) fn chains() -> impl Strategy<Value = ChainOptions> {
             exclude_lines: if exclude { vec![pattern("b")] } else { Vec::new() },
             parsers,
             shape,
+            omits_empty: feed,
         },
     )
 }

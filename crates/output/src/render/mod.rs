@@ -395,6 +395,10 @@ impl Shape for Renderer {
             _ => &["ecs", "host", "agent"],
         }
     }
+
+    fn is_modern(&self) -> bool {
+        self.options.compat.is_modern()
+    }
 }
 
 /// What processors see of a variable; `file` gives what is said of the event's file.

@@ -18,6 +18,8 @@ struct Copy {
     fields: Vec<(String, String)>,
     ignore_missing: bool,
     fail_on_error: bool,
+    /// 7.17 begins the message in the event with a capital.
+    capital: bool,
 }
 
 impl Copy {
@@ -53,7 +55,8 @@ impl Action for Copy {
             if let Some(kept) = kept {
                 doc.restore(kept);
                 let what = if self.kind == Kind::Rename { "rename fields in" } else { "copy fields in copy_fields" };
-                return fail(doc, format!("Failed to {what} processor: {e}"));
+                let failed = if self.capital { "Failed" } else { "failed" };
+                return fail(doc, format!("{failed} to {what} processor: {e}"));
             }
         }
         Ok(Done::Keep)
@@ -70,7 +73,8 @@ fn read(s: &Section<'_>, kind: Kind) -> Result<Box<dyn Action>, Error> {
     }
     let ignore_missing = s.bool("ignore_missing")?.unwrap_or(false);
     let fail_on_error = s.bool("fail_on_error")?.unwrap_or(true);
-    Ok(Box::new(Copy { kind, fields, ignore_missing, fail_on_error }))
+    let capital = !s.compat().is_modern();
+    Ok(Box::new(Copy { kind, fields, ignore_missing, fail_on_error, capital }))
 }
 
 pub(super) fn rename(s: &Section<'_>) -> Result<Box<dyn Action>, Error> {

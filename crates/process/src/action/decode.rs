@@ -46,7 +46,7 @@ impl Decode {
                 .map_err(|bad| format!("error trying to URL-decode {}: invalid URL escape {bad:?}", to_text(&text)))?,
             Kind::Base64 => STANDARD_NO_PAD
                 .decode(text.trim_ascii_end().trim_end_matches_byte(b'='))
-                .map_err(|e| format!("error trying to decode {}: {e}", to_text(&text)))?,
+                .map_err(|e| format!("error trying to decode {}: {}", to_text(&text), in_go(&e)))?,
             Kind::Gzip => unzip(&text).map_err(|e| format!("error decompressing field {from}: {e}"))?,
         };
         let shown = if self.kind == Kind::Gzip { String::new() } else { format!("{}: ", to_text(&decoded)) };
@@ -59,6 +59,16 @@ impl Decode {
             Kind::Base64 => "failed to decode base64 fields in processor",
             Kind::Gzip => "failed to decompress field in decompress_gzip_field processor",
         }
+    }
+}
+
+/// The error in Go's words.
+fn in_go(e: &base64::DecodeError) -> String {
+    match e {
+        base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol { offset: at, .. } => {
+            format!("illegal base64 data at input byte {at}")
+        }
+        other => other.to_string(),
     }
 }
 
@@ -101,6 +111,7 @@ fn unzip(packed: &[u8]) -> Result<Vec<u8>, String> {
     let mut out = Vec::new();
     let read = flate2::read::MultiGzDecoder::new(packed).take(UNPACKED + 1).read_to_end(&mut out);
     match read {
+        Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => Err("gzip: invalid header".to_owned()),
         Err(e) => Err(e.to_string()),
         Ok(_) if out.len() as u64 > UNPACKED => Err(format!("more than {UNPACKED} bytes come out of it")),
         Ok(_) => Ok(out),

@@ -19,7 +19,7 @@ use std::time::Duration;
 use hickory_resolver::proto::op::{Message, MessageType, Query, ResponseCode};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
-use pillion_config::{Compat, Error, Section};
+use pillion_config::{Error, Section};
 use pillion_world::World;
 use rustls::ClientConfig;
 use serde_json::Value;
@@ -273,7 +273,7 @@ pub(super) fn read(s: &Section<'_>) -> Result<Box<dyn Action>, Error> {
 }
 
 fn kind(s: &Section<'_>) -> Result<RecordType, Error> {
-    let modern = matches!(s.compat(), Compat::V8 | Compat::V9);
+    let modern = s.compat().is_modern();
     match s.str("type")?.unwrap_or_default().to_ascii_lowercase().as_str() {
         "reverse" | "ptr" => Ok(RecordType::PTR),
         "a" if modern => Ok(RecordType::A),

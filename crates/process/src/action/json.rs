@@ -20,6 +20,8 @@ struct DecodeJson {
     add_error_key: bool,
     expand_keys: bool,
     document_id: Option<String>,
+    /// 8 and 9 give each error its type, and leave the data out when there is none.
+    typed_errors: bool,
 }
 
 /// Why a text isn't decoded.
@@ -85,7 +87,15 @@ impl DecodeJson {
         match (self.target.as_deref().unwrap_or(field), output) {
             ("", Value::Object(map)) => self.write_keys(doc, map)?,
             ("", _) => return Err("failed to add target to root".to_owned()),
-            (target, output) => doc.put(target, self.expanded(output))?,
+            (target, mut output) => {
+                if let Value::Object(map) = &mut output {
+                    self.expand(doc, map);
+                } else if self.expand_keys && self.typed_errors {
+                    doc.put(target, output)?;
+                    return Err("failed to expand keys".to_owned());
+                }
+                doc.put(target, output)?;
+            }
         }
         if let Some(id) = id {
             doc.put("@metadata._id", Value::String(id))?;
@@ -96,6 +106,12 @@ impl DecodeJson {
     fn error(&self, doc: &mut Doc<'_>, message: &str, data: Option<(String, &str)>) {
         if self.add_error_key {
             let error = match data {
+                Some((data, field)) if self.typed_errors && data.is_empty() => {
+                    json!({"message": message, "type": "json", "field": field})
+                }
+                Some((data, field)) if self.typed_errors => {
+                    json!({"message": message, "type": "json", "data": data, "field": field})
+                }
                 Some((data, field)) => json!({"message": message, "data": data, "field": field}),
                 None => json!({"message": message, "type": "json"}),
             };
@@ -104,26 +120,23 @@ impl DecodeJson {
         }
     }
 
-    fn expanded(&self, value: Value) -> Value {
-        match value {
-            Value::Object(map) if self.expand_keys => {
-                let mut out = Map::new();
-                for (key, value) in map {
-                    let value = self.expanded(value);
-                    let mut one = Map::new();
-                    if tree::put(&mut one, &key, value).is_ok() {
-                        tree::merge(&mut out, one, true);
-                    }
-                }
-                Value::Object(out)
-            }
-            other => other,
+    /// Whether keys with dots could become objects, where that is wanted.
+    fn expand(&self, doc: &mut Doc<'_>, map: &mut Map<String, Value>) -> bool {
+        if !self.expand_keys {
+            return true;
         }
+        let expanded = tree::expand(map);
+        if let Err(e) = &expanded {
+            self.error(doc, e, None);
+        }
+        expanded.is_ok()
     }
 
     /// Beats' `WriteJSONKeys`.
-    fn write_keys(&self, doc: &mut Doc<'_>, map: Map<String, Value>) -> Result<(), String> {
-        let Value::Object(mut map) = self.expanded(Value::Object(map)) else { return Ok(()) };
+    fn write_keys(&self, doc: &mut Doc<'_>, mut map: Map<String, Value>) -> Result<(), String> {
+        if !self.expand(doc, &mut map) {
+            return Ok(());
+        }
         let (time, metadata) = (map.remove("@timestamp"), map.remove("@metadata"));
         if !self.overwrite_keys {
             doc.merge(map, false);
@@ -222,6 +235,7 @@ pub(super) fn read(s: &Section<'_>) -> Result<Box<dyn Action>, Error> {
         add_error_key: flag("add_error_key")?,
         expand_keys: flag("expand_keys")?,
         document_id: s.str("document_id")?.filter(|id| !id.is_empty()),
+        typed_errors: s.compat().is_modern(),
     }))
 }
 

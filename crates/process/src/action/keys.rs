@@ -65,6 +65,8 @@ impl Action for Case {
                     if let Some(kept) = kept {
                         doc.restore(kept);
                     }
+                    let is_missing = e == tree::NOT_FOUND;
+                    let e = if is_missing { format!("could not fetch value for key: {field}, Error: {e}") } else { e };
                     return fail(doc, e);
                 }
                 _ => {}
@@ -211,6 +213,12 @@ impl Append {
             });
             all = once;
         }
+        match doc.delete(&self.target) {
+            Err(e) if e != tree::NOT_FOUND => {
+                return Err(format!("unable to delete the target field {} due to error: {e}", self.target));
+            }
+            _ => {}
+        }
         doc.put(&self.target, Value::Array(all))
             .map_err(|e| format!("unable to put values in the target field {} due to error: {e}", self.target))
     }
@@ -256,7 +264,13 @@ mod tests {
             ("lowercase: {fields: [field1.subfield]}", json!({"field1": {"subfield": 1}})),
             ("lowercase: {fields: [Field1.SubField], alter_full_field: false}", json!({"Field1": {"subfield": 1}})),
             ("uppercase: {fields: [Field1.SubField]}", json!({"FIELD1": {"SUBFIELD": 1}})),
-            ("lowercase: {fields: [zz]}", json!({"Field1": {"SubField": 1}, "error": {"message": "key not found"}})),
+            (
+                "lowercase: {fields: [zz]}",
+                json!({
+                    "Field1": {"SubField": 1},
+                    "error": {"message": "could not fetch value for key: zz, Error: key not found"},
+                }),
+            ),
             ("lowercase: {fields: [zz], ignore_missing: true}", json!({"Field1": {"SubField": 1}})),
             ("lowercase: {fields: [zz, Field1], fail_on_error: false}", json!({"field1": {"SubField": 1}})),
         ] {

@@ -5,7 +5,7 @@ use regex::Regex;
 use serde_json::Value;
 
 use crate::action::{Action, Done, fail, fetch_text, missing, pattern, required};
-use crate::doc::{Doc, to_text};
+use crate::doc::{Doc, Got, to_text};
 
 /// One field, and what becomes of each match in it.
 #[derive(Debug)]
@@ -28,6 +28,9 @@ impl Replace {
         let wrong = |kind: &str, value: &str| {
             format!("key '{}' expected type string, but got {kind} with value '{value}'", field.field)
         };
+        if let Ok(Got::Value(object @ Value::Object(_))) = doc.get(&field.field) {
+            return Err(wrong("mapstr.M", &object.to_string()));
+        }
         let Some(text) = fetch_text(doc, &field.field, "could not fetch value for key", self.ignore_missing, wrong)?
         else {
             return Ok(());

@@ -21,18 +21,26 @@ pub(super) fn drop_event(_: &Section<'_>) -> Result<Box<dyn Action>, Error> {
     Ok(Box::new(DropEvent))
 }
 
-/// Names of fields, and patterns for them (`/…/`).
+/// Names of fields, and in 8 and 9 patterns for them (`/…/`).
 #[derive(Debug, Default)]
 struct Names {
     plain: Vec<String>,
     patterns: Vec<Regex>,
 }
 
+/// What isn't dropped by its name (Beats' `MandatoryExportedFields`).
+fn is_kept(name: &str) -> bool {
+    ["@timestamp", "type"]
+        .iter()
+        .any(|kept| name.strip_prefix(kept).is_some_and(|r| r.is_empty() || r.starts_with('.')))
+}
+
 impl Names {
     fn read(s: &Section<'_>) -> Result<Names, Error> {
         let mut names = Names::default();
-        for name in required_list(s, "fields")? {
-            match name.strip_prefix('/').and_then(|n| n.strip_suffix('/')) {
+        for name in required_list(s, "fields")?.into_iter().filter(|name| !is_kept(name)) {
+            let pattern = name.strip_prefix('/').and_then(|n| n.strip_suffix('/')).filter(|n| !n.is_empty());
+            match pattern.filter(|_| s.compat().is_modern()) {
                 None => names.plain.push(name),
                 Some(pattern) => names.patterns.push(Regex::new(pattern).map_err(|e| {
                     let why = e.to_string().lines().last().unwrap_or_default().to_owned();
@@ -59,14 +67,11 @@ struct DropFields {
     ignore_missing: bool,
 }
 
-/// What stays whatever is dropped (Beats' `MandatoryExportedFields`).
-const KEPT: [&str; 2] = ["@timestamp", "type"];
-
 impl Action for DropFields {
     fn run(&self, doc: &mut Doc<'_>) -> Result<Done, String> {
         let mut errors = Vec::new();
         let matched = self.names.matched(doc);
-        for name in self.names.plain.iter().chain(&matched).filter(|name| !KEPT.contains(&name.as_str())) {
+        for name in self.names.plain.iter().chain(&matched) {
             match doc.delete(name) {
                 Err(e) if !(self.ignore_missing && e == tree::NOT_FOUND) => {
                     errors.push(format!("failed to drop field [{name}], error: {e}"));
@@ -84,14 +89,13 @@ pub(super) fn drop_fields(s: &Section<'_>) -> Result<Box<dyn Action>, Error> {
 }
 
 #[derive(Debug)]
-struct IncludeFields(Names);
+struct IncludeFields(Vec<String>);
 
 impl Action for IncludeFields {
     fn run(&self, doc: &mut Doc<'_>) -> Result<Done, String> {
         let mut kept = Map::new();
         let mut text = false;
-        let matched = self.0.matched(doc);
-        for name in self.0.plain.iter().map(String::as_str).chain(["type"]).chain(matched.iter().map(String::as_str)) {
+        for name in self.0.iter().map(String::as_str).chain(["type"]) {
             if name == "message" && doc.text_is_own() {
                 text = true;
             } else if name != "@timestamp"
@@ -107,12 +111,12 @@ impl Action for IncludeFields {
 }
 
 pub(super) fn include_fields(s: &Section<'_>) -> Result<Box<dyn Action>, Error> {
-    Ok(Box::new(IncludeFields(Names::read(s)?)))
+    Ok(Box::new(IncludeFields(required_list(s, "fields")?)))
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::pipeline::testing::processed;
+    use crate::pipeline::testing::{processed, processed_as};
     use serde_json::{Value, json};
 
     #[test]
@@ -124,12 +128,29 @@ mod tests {
             ("drop_fields: {fields: [j.zz]}", event.clone()),
             ("drop_fields: {fields: [j, type, '@timestamp']}", json!({"message": "m", "type": "log"})),
             ("drop_fields: {fields: [zz, message, j.b.c]}", json!({"j": {"a": 1, "b": {}}, "type": "log"})),
-            ("drop_fields: {fields: ['/^j\\./']}", json!({"message": "m", "j": {"b": {}}, "type": "log"})),
+            ("drop_fields: {fields: ['/^j\\./']}", event.clone()),
             ("include_fields: {fields: [j.a, zz]}", json!({"j": {"a": 1}, "type": "log"})),
             ("include_fields: {fields: [message]}", json!({"message": "m", "type": "log"})),
-            ("include_fields: {fields: ['/^j[.]b/']}", json!({"j": {"b": {"c": 2}}, "type": "log"})),
+            ("include_fields: {fields: ['/^j[.]b/']}", json!({"type": "log"})),
         ] {
             assert_eq!(processed(&format!("[{{{processor}}}]"), event.clone()), want, "{processor}");
+        }
+    }
+
+    /// From 8 on `drop_fields` takes patterns; they reach `type`, which its name doesn't.
+    #[test]
+    fn patterns() {
+        let event = json!({"message": "m", "j": {"a": 1, "b": {"c": 2}}, "type": "log"});
+        for (fields, want) in [
+            (r"'/^j\./'", json!({"message": "m", "j": {}, "type": "log"})),
+            (r"'/^j/', type, type.x", json!({"message": "m", "type": "log"})),
+            (r"'/^t/', '//', '/'", json!({"message": "m", "j": {"a": 1, "b": {"c": 2}}})),
+            (r"'/zz/'", event.clone()),
+        ] {
+            let steps = format!("[{{drop_fields: {{fields: [{fields}]}}}}]");
+            for dialect in [8, 9] {
+                assert_eq!(processed_as(dialect, &steps, event.clone()), want, "{fields}");
+            }
         }
     }
 }

@@ -76,7 +76,8 @@ pub(super) fn read(s: &Section<'_>) -> Result<Box<dyn Action>, Error> {
         fields: required_list(s, "fields")?,
         max,
         ignore_missing: s.bool("ignore_missing")?.unwrap_or(false),
-        fail_on_error: s.bool("fail_on_error")?.unwrap_or(true),
+        // Whatever its documentation says.
+        fail_on_error: s.bool("fail_on_error")?.unwrap_or(false),
     }))
 }
 
@@ -99,8 +100,9 @@ mod tests {
             assert_eq!(got.pointer(path), Some(&want), "{processor}: {got}");
         }
         for fields in ["message, zz", "message, j"] {
-            let steps = format!("[{{truncate_fields: {{fields: [{fields}], max_bytes: 3}}}}]");
-            assert_eq!(processed(&steps, event.clone()), event, "{fields}");
+            let steps = |more: &str| format!("[{{truncate_fields: {{fields: [{fields}], max_bytes: 3{more}}}}}]");
+            assert_eq!(processed(&steps(", fail_on_error: true"), event.clone()), event, "{fields}");
+            assert_eq!(processed(&steps(""), event.clone())["message"], "abc", "{fields}");
         }
     }
 }
