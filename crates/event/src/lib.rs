@@ -11,8 +11,10 @@
 
 mod ack;
 mod batch;
+mod go;
 mod source;
 
 pub use ack::{Acked, Cursor, Drop, DropKind, Fate};
 pub use batch::{Batch, BatchId, Event, Extent, Flags, Overlay, Slice, Stream};
+pub use go::go_type;
 pub use source::{EventId, FileStat, GUARD, Guard, Incarnation, InputDesc, InputKind, Render, Source};

@@ -133,7 +133,7 @@ fn number(value: &Value) -> Result<u32, String> {
         Value::Number(n) => {
             n.as_u64().and_then(|n| u32::try_from(n).ok()).ok_or_else(|| format!("integer out of range: {n}"))
         }
-        other => Err(format!("not an integer or string, but {}", tree::go_type(other))),
+        other => Err(format!("not an integer or string, but {}", pillion_event::go_type(other))),
     }
 }
 

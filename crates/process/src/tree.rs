@@ -4,23 +4,11 @@
 //! Always holds: at each level a key that has the dots in itself comes first (Beats' `mapFind`).
 //! Tested below and against Filebeat.
 
+use pillion_event::go_type;
 use serde_json::{Map, Value};
 
 /// What Beats says of a path that leads nowhere.
 pub(crate) const NOT_FOUND: &str = "key not found";
-
-/// Go's name for the type of a value, for messages.
-pub(crate) fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(n) if n.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
-}
 
 fn no_map(value: &Value) -> String {
     format!("expected map but type is {}", go_type(value))

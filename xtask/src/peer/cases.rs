@@ -64,7 +64,7 @@ pub(super) const DELIBERATE: &[Deliberate] = &[
 /// Cases whose name is here make no event at all.
 pub(super) const SILENT: &[&str] = &["symlinks-off", "fs-symlinks-off", "empty", "glob-off"];
 
-const TEXT: &[u8] =
+pub(super) const TEXT: &[u8] =
     "one\ntwo \"quoted\" \\ Z\u{fc}rich \u{1f980}\n\n  spaces  \t tab\n<a href='x'>&amp;</a>\n \nlast\n".as_bytes();
 const CRLF: &[u8] = b"a\r\nb\n\r\nc\r\r\n\rd\r\ne\rf\n";
 const BYTES: &[u8] = b"bad \xff\xfe end\nlone \x80\xbf\ncut \xe2\x82\nsurrogate \xed\xa0\x80\noverlong \xc0\xaf\nfour \xf0\x9f\xa6\nc0 \x00\x01\x07\x08\x0b\x0c\x1b\x1f del \x7f\nlines \xe2\x80\xa8 \xe2\x80\xa9\nc1 \xc2\x85 x\n";
@@ -75,7 +75,7 @@ const TRACES: &[u8] =
     b"2026-01-01 ERROR a\n  at b\n  at c\n2026-01-01 INFO d\n\n2026-01-01 ERROR e\n\tat f\n\n\n2026-01-01 end\n";
 const FLUSHED: &[u8] = b"begin 1\n a\n b\nend\nafter\nbegin 2\n c\nend\nbegin 3\n d\n";
 const NUMBERED: &[u8] = b"1\n2\n3\n4\n5\n6\n7\n8\n";
-const LEVELS: &[u8] = b"DBG x\nINF y\nERR z\nINF secret\nother\n";
+pub(super) const LEVELS: &[u8] = b"DBG x\nINF y\nERR z\nINF secret\nother\n";
 const JSON: &[u8] =
     br#"{"message":"m","level":"info","n":1.0,"i":12345678901234567890,"e":1e3,"o":{"p":[1,null,true,{"q":-0.5}]}}
 not json
@@ -102,7 +102,7 @@ const NULLS: &[u8] =
 {"message":"meta","@metadata":null,"fields":"text"}
 {"message":"inner","log":{"own":null},"fields":{"x":null,"z":1}}
 "#;
-const DOCKER: &[u8] = br#"{"log":"one\n","stream":"stdout","time":"2026-01-01T00:00:00.000000001Z"}
+pub(super) const DOCKER: &[u8] = br#"{"log":"one\n","stream":"stdout","time":"2026-01-01T00:00:00.000000001Z"}
 {"log":"part ","stream":"stderr","time":"2026-01-01T00:00:00.5Z"}
 {"log":"whole\n","stream":"stderr","time":"2026-01-01T00:00:00.6Z"}
 {"log":"\n","stream":"stdout","time":"2026-01-01T00:00:01.1239Z"}
@@ -110,18 +110,30 @@ const DOCKER: &[u8] = br#"{"log":"one\n","stream":"stdout","time":"2026-01-01T00
 {"log":"attrs\n","stream":"stdout","attrs":{"k":"v"},"time":"2026-01-01T00:00:03Z"}
 {"log":"  \u001b[31mred\u001b[0m\n","stream":"stdout","time":"2026-01-01T00:00:04Z"}
 "#;
-const CRI: &[u8] = b"2026-01-01T00:00:00.000000001Z stdout F one\n2026-01-01T00:00:01Z stderr P part \n2026-01-01T00:00:02Z stderr F whole\n2026-01-01T00:00:03+01:00 stdout F  spaces  \n2026-01-01T00:00:04Z stdout F \n2026-01-01T00:00:05Z stdout P a\n2026-01-01T00:00:06Z stdout P b\n2026-01-01T00:00:07Z stdout F c\n2026-01-01T00:00:08Z stdout F:x tagged\n";
+pub(super) const CRI: &[u8] = b"2026-01-01T00:00:00.000000001Z stdout F one\n2026-01-01T00:00:01Z stderr P part \n2026-01-01T00:00:02Z stderr F whole\n2026-01-01T00:00:03+01:00 stdout F  spaces  \n2026-01-01T00:00:04Z stdout F \n2026-01-01T00:00:05Z stdout P a\n2026-01-01T00:00:06Z stdout P b\n2026-01-01T00:00:07Z stdout F c\n2026-01-01T00:00:08Z stdout F:x tagged\n";
 const CONTAINER_TRACES: &[u8] = b"2026-01-01T00:00:00Z stdout F begin\n2026-01-01T00:00:01Z stdout F  at a\n2026-01-01T00:00:02Z stdout F  at b\n2026-01-01T00:00:03Z stdout F begin\n";
 
-const fn log(name: &'static str, options: &'static str, files: &'static [(&'static str, &'static [u8])]) -> Case {
+pub(super) const fn log(
+    name: &'static str,
+    options: &'static str,
+    files: &'static [(&'static str, &'static [u8])],
+) -> Case {
     Case { name, kind: "log", glob: "*.log", options, files }
 }
 
-const fn stream(name: &'static str, options: &'static str, files: &'static [(&'static str, &'static [u8])]) -> Case {
+pub(super) const fn stream(
+    name: &'static str,
+    options: &'static str,
+    files: &'static [(&'static str, &'static [u8])],
+) -> Case {
     Case { name, kind: "filestream", glob: "*.log", options, files }
 }
 
-const fn container(name: &'static str, options: &'static str, files: &'static [(&'static str, &'static [u8])]) -> Case {
+pub(super) const fn container(
+    name: &'static str,
+    options: &'static str,
+    files: &'static [(&'static str, &'static [u8])],
+) -> Case {
     Case { name, kind: "container", glob: "*.log", options, files }
 }
 

@@ -13,6 +13,7 @@ use pillion_world::calendar::civil_from_days;
 
 use super::cases::{Case, DELIBERATE, Deliberate, RUNS, SILENT};
 use super::compare::{Flat, by_case, by_place, differences};
+use super::nine::NINE;
 use super::{Pair, Score, Version, end_filebeat, odd, pillion_once};
 use crate::shipper::{Place, output};
 use crate::sink::{Depth, Protocol, Sink};
@@ -81,6 +82,7 @@ pub(super) fn suite(score: &mut Score, pair: &Pair) {
     }
     score.case("odd", || run(pair, &odd::cases()?, "", Target::File));
     if pair.version == Version::Nine {
+        score.case("nine", || run(pair, NINE, "", Target::File));
         score.case("odd9", || run(pair, &odd::nine()?, "", Target::File));
     }
 }
@@ -158,6 +160,7 @@ fn configuration(version: Version, logs: &Path, cases: &[Case], settings: &str) 
 /// unless it goes by inodes.
 fn as_before(case: &Case) -> &'static str {
     match case.kind {
+        "filestream" if case.options.contains("fingerprint") => "",
         "filestream" if case.options.contains("file_identity") => ", prospector.scanner.fingerprint.enabled: false",
         "filestream" => ", file_identity.native: null, prospector.scanner.fingerprint.enabled: false",
         _ => ", allow_deprecated_use: true",

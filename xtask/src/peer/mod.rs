@@ -9,6 +9,7 @@ mod client;
 pub(crate) mod compare;
 mod differential;
 mod modules;
+mod nine;
 mod odd;
 mod swap;
 

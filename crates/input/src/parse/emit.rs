@@ -135,7 +135,7 @@ impl<'c> Emit<'c> {
                 overlay => overlay.map(Box::new),
             };
         }
-        let omitted = self.options.omits_empty && m.text.is_empty();
+        let omitted = self.options.modern && m.text.is_empty();
         let Some(mut extra) = extra else {
             return omitted.then(|| Box::new(Overlay { no_message: true, ..Overlay::default() }));
         };

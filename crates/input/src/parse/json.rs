@@ -11,7 +11,7 @@
 //!
 //! Tested in `tests.rs`; fuzz target `json`.
 
-use pillion_event::{Flags, Overlay, Stream};
+use pillion_event::{Flags, Overlay, Stream, go_type};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -76,12 +76,21 @@ pub(super) fn accept(options: &Json, chain: &ChainOptions, mut message: Message,
     metadata.extend(id);
     if options.target.is_empty() {
         let mut event = Root { fields: into, metadata, time_ms: &mut time_ms, stream, flagged };
-        event.write(options, chain.shape, fields);
+        event.write(options, chain, fields);
         message.time_ms = time_ms;
     } else if !fields.is_empty() {
-        into.insert(options.target.clone(), Value::Object(fields));
+        let (top, value) = below(&options.target, Value::Object(fields), chain.modern);
+        into.insert(top, value);
     }
     message
+}
+
+/// A target's name at the top, and what stands there.
+fn below(target: &str, value: Value, dots_lead: bool) -> (String, Value) {
+    let mut parts = target.split('.').filter(|_| dots_lead);
+    let Some(top) = parts.next() else { return (target.to_owned(), value) };
+    let inner = parts.rev().fold(value, |value, name| Value::Object(Map::from_iter([(name.to_owned(), value)])));
+    (top.to_owned(), inner)
 }
 
 /// Merges what was decoded into the complete event of a log input.
@@ -93,7 +102,7 @@ pub(super) fn merge(decoded: Decoded, chain: &ChainOptions, m: &mut Message, dat
         if chain.shape == Shape::Log {
             overlay.fields.insert("json".to_owned(), json!({}));
         }
-        overlay.no_message = chain.omits_empty && m.text.is_empty();
+        overlay.no_message = chain.modern && m.text.is_empty();
         return;
     };
     overlay.no_message = true;
@@ -113,7 +122,7 @@ pub(super) fn merge(decoded: Decoded, chain: &ChainOptions, m: &mut Message, dat
         let (metadata, time_ms) = (&mut Map::new(), &mut m.time_ms);
         let flagged = m.flags != Flags::default();
         let mut event = Root { fields: &mut overlay.fields, metadata, time_ms, stream: m.stream, flagged };
-        event.write(options, chain.shape, fields);
+        event.write(options, chain, fields);
     } else {
         overlay.fields.insert("json".to_owned(), Value::Object(fields));
     }
@@ -174,14 +183,14 @@ struct Root<'a> {
 }
 
 impl Root<'_> {
-    fn write(&mut self, options: &Json, shape: Shape, mut keys: Map<String, Value>) {
+    fn write(&mut self, options: &Json, chain: &ChainOptions, mut keys: Map<String, Value>) {
         if options.expand_keys {
-            keys = match expand(keys) {
+            keys = match expand(keys, chain.modern) {
                 Ok(keys) => keys,
                 Err(e) => return self.error(options, &e),
             };
         }
-        self.protect(&mut keys, options.overwrite_keys, shape);
+        self.protect(&mut keys, options.overwrite_keys, chain.shape);
         if !options.overwrite_keys {
             keys.remove("@timestamp");
             keys.remove("@metadata");
@@ -335,25 +344,36 @@ pub(super) fn update(into: &mut Map<String, Value>, from: Map<String, Value>, ov
     }
 }
 
-/// Dots in keys to objects, at all depths of objects. The error is Filebeat's, when two keys want the same place.
-fn expand(keys: Map<String, Value>) -> Result<Map<String, Value>, String> {
-    let mut out = Map::new();
+/// Dots in keys to objects, at all depths of objects. The error is Filebeat's, when two keys want the same place; 7 says
+/// no more than that.
+fn expand(keys: Map<String, Value>, modern: bool) -> Result<Map<String, Value>, String> {
+    let (mut out, mut dotted) = (Map::new(), Vec::new());
     for (key, value) in keys {
         let value = match value {
-            Value::Object(m) => Value::Object(expand(m)?),
+            Value::Object(m) => Value::Object(expand(m, modern)?),
             other => other,
         };
-        place(&mut out, &key, &key, value)?;
+        if key.contains('.') {
+            dotted.push((key, value));
+        } else {
+            out.insert(key, value);
+        }
+    }
+    for (key, value) in dotted {
+        place(&mut out, &key, value).map_err(|held| {
+            let why = if modern { held } else { String::new() };
+            format!("cannot expand {key:?}: found conflicting key{why}")
+        })?;
     }
     Ok(out)
 }
 
-fn place(into: &mut Map<String, Value>, path: &str, key: &str, value: Value) -> Result<(), String> {
-    let conflict = || format!("cannot expand {key:?}: found conflicting key");
+/// Puts a value where a path leads; the error says what is there already.
+fn place(into: &mut Map<String, Value>, path: &str, value: Value) -> Result<(), String> {
     if let Some((head, tail)) = path.split_once('.') {
         return match into.entry(head).or_insert_with(|| json!({})) {
-            Value::Object(inner) => place(inner, tail, key, value),
-            _ => Err(conflict()),
+            Value::Object(inner) => place(inner, tail, value),
+            other => Err(format!(": expected map but type is {}", go_type(other))),
         };
     }
     match (into.get_mut(path), value) {
@@ -362,9 +382,9 @@ fn place(into: &mut Map<String, Value>, path: &str, key: &str, value: Value) -> 
             Ok(())
         }
         (Some(Value::Object(old)), Value::Object(new)) => {
-            new.into_iter().try_for_each(|(name, value)| place(old, &name, key, value))
+            new.into_iter().try_for_each(|(name, value)| place(old, &name, value))
         }
-        (Some(_), _) => Err(conflict()),
+        (Some(_), _) => Err(String::new()),
     }
 }
 

@@ -116,8 +116,9 @@ pub struct ChainOptions {
     pub parsers: Vec<Parser>,
     /// Whose events these are.
     pub shape: Shape,
-    /// Whether an event of a log input whose text is empty has no `message`, as in 8 and 9.
-    pub omits_empty: bool,
+    /// Whether they are as in 8 and 9: an event of a log input whose text is empty has no `message`, and dots in
+    /// `ndjson`'s `target` lead into objects.
+    pub modern: bool,
 }
 
 impl Default for ChainOptions {
@@ -130,7 +131,7 @@ impl Default for ChainOptions {
             exclude_lines: Vec::new(),
             parsers: Vec::new(),
             shape: Shape::Log,
-            omits_empty: true,
+            modern: true,
         }
     }
 }

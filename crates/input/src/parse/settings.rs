@@ -42,7 +42,7 @@ impl ChainOptions {
             exclude_lines: patterns(section, "exclude_lines")?,
             parsers,
             shape,
-            omits_empty: section.compat().is_modern(),
+            modern: section.compat().is_modern(),
         };
         options.check(section)?;
         Ok(options)

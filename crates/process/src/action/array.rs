@@ -25,7 +25,13 @@ impl ExtractArray {
             Err(e) => return Err(format!("could not fetch value for field {}: {e}", self.field)),
             Ok(got) => match got.to_value() {
                 Value::Array(items) => items,
-                other => return Err(format!("unsupported type for field {}: {}", self.field, tree::go_type(&other))),
+                other => {
+                    return Err(format!(
+                        "unsupported type for field {}: {}",
+                        self.field,
+                        pillion_event::go_type(&other)
+                    ));
+                }
             },
         };
         for (target, index) in &self.mappings {

@@ -251,7 +251,7 @@ fn tag(doc: &mut Doc<'_>, path: &str, tags: &[String]) -> Result<(), String> {
         Err(_) => Vec::new(),
         Ok(got) => match got.to_value() {
             Value::Array(items) => items,
-            other => return Err(format!("expected string array by type is {}", crate::tree::go_type(&other))),
+            other => return Err(format!("expected string array by type is {}", pillion_event::go_type(&other))),
         },
     };
     all.extend(tags.iter().cloned().map(Value::String));
@@ -295,7 +295,7 @@ fn fetch_text(
 ) -> Result<Option<Vec<u8>>, String> {
     match doc.bytes(field) {
         Ok(Ok(bytes)) => Ok(Some(bytes)),
-        Ok(Err(value)) => Err(wrong(crate::tree::go_type(&value), &convert::shown(&value))),
+        Ok(Err(value)) => Err(wrong(pillion_event::go_type(&value), &convert::shown(&value))),
         Err(e) if ignore_missing && e == crate::tree::NOT_FOUND => Ok(None),
         Err(e) => Err(format!("{what}: {field}, Error: {e}")),
     }

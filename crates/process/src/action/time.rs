@@ -302,7 +302,9 @@ impl Timestamp {
             Ok(got) => match (got.text(), got.to_value()) {
                 (Some(text), _) => to_text(text),
                 (None, Value::Number(n)) => n.to_string(),
-                (None, other) => return Err(format!("unexpected type {} for time field", tree::go_type(&other))),
+                (None, other) => {
+                    return Err(format!("unexpected type {} for time field", pillion_event::go_type(&other)));
+                }
             },
         };
         let parsed = self.layouts.iter().find_map(|layout| layout.parse(&text, &self.zone, year));

@@ -28,7 +28,7 @@ impl Truncate {
             Err(e) if self.ignore_missing && e == tree::NOT_FOUND => return Ok(()),
             Err(e) => return Err(format!("could not fetch value for key: {field}, Error: {e}")),
             Ok(got) => match got.text() {
-                None => return Err(format!("value cannot be truncated: {}", tree::go_type(&got.to_value()))),
+                None => return Err(format!("value cannot be truncated: {}", pillion_event::go_type(&got.to_value()))),
                 Some(text) => self.cut(text),
             },
         };
