@@ -1,9 +1,9 @@
 //! The sending side of one connection.
 //!
 //! Windows in, acknowledgements out. Always holds: acknowledgements answer windows in the order in which they were
-//! sent; every frame from the server, a keep-alive (sequence 0) too, restarts the deadline, so that a server that lives
-//! may take as long as it needs; after any error the connection is of no more use, and [`Client::pending`] says how much
-//! of each window is done: the rest is to be sent again over another one.
+//! sent, and never one of which nothing is written; every frame from the server, a keep-alive (sequence 0) too, restarts
+//! the deadline, so that a server that lives may take as long as it needs; after any error the connection is of no more
+//! use, and [`Client::pending`] says how much of each window is done: the rest is to be sent again over another one.
 //! Tested in `tests/roundtrip.rs` against the server of this crate, and by the fuzz target `lumberjack_acks`.
 
 use std::collections::VecDeque;
@@ -88,6 +88,8 @@ pub struct Client<S> {
     next_id: WindowId,
     acks: AckDecoder,
     deadline: Pin<Box<Sleep>>,
+    /// Nothing of the newest window is written: an acknowledgement can't be for it.
+    unwritten: bool,
     failed: bool,
     /// The error behind the last reported acknowledgement.
     ended: Option<ClientError>,
@@ -105,6 +107,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             next_id: 0,
             acks: AckDecoder::default(),
             deadline,
+            unwritten: false,
             failed: false,
             ended: None,
         }
@@ -138,6 +141,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             self.restart_deadline();
             let bytes = window.finish();
             let mut written = 0;
+            self.unwritten = true;
+            std::future::poll_fn(|cx| Poll::Ready(self.poll_early(cx))).await?;
             std::future::poll_fn(|cx| self.poll_write_all(cx, bytes, &mut written)).await?;
         }
         Ok(id)
@@ -230,12 +235,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(ClientError::Closed)),
                 Poll::Ready(Ok(n)) => {
                     *written += n;
+                    self.unwritten = false;
                     self.restart_deadline();
                 }
                 Poll::Ready(Err(e)) => return Poll::Ready(Err(e.into())),
                 // Each frame read restarts the deadline; then the stream is asked again.
                 Poll::Pending => ready!(self.poll_read_acks(cx))?,
             }
+        }
+    }
+
+    /// Reads what is there before a window is written, so that an acknowledgement too many doesn't count for it.
+    fn poll_early(&mut self, cx: &mut Context<'_>) -> Result<(), ClientError> {
+        match self.poll_read_acks(cx) {
+            Poll::Ready(done) => done,
+            Poll::Pending => Ok(()),
         }
     }
 
@@ -267,7 +281,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         if seq == 0 {
             return Ok(());
         }
-        let Some(oldest) = self.windows.iter_mut().find(|w| !w.is_done()) else {
+        let sent = self.windows.len().saturating_sub(usize::from(self.unwritten));
+        let Some(oldest) = self.windows.iter_mut().take(sent).find(|w| !w.is_done()) else {
             return Err(ProtocolError::AckBeyond { seq, sent: 0 });
         };
         if seq > oldest.count {

@@ -147,6 +147,22 @@ async fn what_a_server_says_before_it_fails_counts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_too_many_does_not_count_for_the_next_window() {
+    for (before, answer) in [(0, &b"2A\0\0\0\x02"[..]), (1, b"2A\0\0\0\x022A\0\0\0\x02")] {
+        let (near, mut far) = duplex(1 << 16);
+        let mut client = Client::new(near, options(2));
+        for _ in 0..before {
+            client.send(&mut window(0, &[b"a", b"b"])).await.unwrap();
+        }
+        far.write_all(answer).await.unwrap();
+        let e = client.send(&mut window(0, &[b"c", b"d"])).await.unwrap_err();
+        assert!(e.to_string().contains("sequence 2 is acknowledged, but only 0"), "{e}");
+        assert_eq!(client.pending().last(), Some(Progress { window: before, count: 2, acked: 0 }));
+        assert_eq!(client.pending().filter(Progress::is_done).count() as u64, before);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_abandoned_window_closes_the_connection() {
     let (mut client, mut rx, server) = pair(2);
     client.send(&mut window(0, &[b"a", b"b"])).await.unwrap();
