@@ -4,7 +4,8 @@
 //! in large pieces on a thread of its own, so that a reader who is slow stops neither signals nor the drain.
 //!
 //! Always holds: bytes that were written aren't written again, whatever error came between. A reader who went away
-//! (`EPIPE`) ends the output: nobody will ever read the rest, and it stays undelivered. Tested below.
+//! (`EPIPE`) ends the output: nobody will ever read the rest, and it stays undelivered. A standard output that isn't open
+//! is refused ([`is_absent`]). Tested below and in `crates/pillion/tests/outputs.rs`.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pillion_config::{Compat, Error, Section};
+use rustix::fs::OFlags;
 
 use crate::backoff::Backoff;
 use crate::codec::{Codec, CodecOptions};
@@ -24,6 +26,8 @@ use crate::{AckSink, Request};
 const CHUNK: usize = 256 * 1024;
 /// How long to wait for a reader whose pipe doesn't block.
 const NOT_NOW: Duration = Duration::from_millis(5);
+/// What standard output is called where troubles with hosts are kept.
+const HOST: &str = "standard output";
 
 /// What the user set in `output.console`.
 #[derive(Clone, Debug)]
@@ -67,6 +71,12 @@ impl ConsoleOutput {
         // descriptor does neither.
         let fd = io::stdout().as_fd().try_clone_to_owned();
         let fd = fd.map_err(|e| Problem::bare(format!("standard output can't be used: {e}")))?;
+        if is_absent(&fd) {
+            return Err(Problem::new(
+                "standard output isn't open: what is written there is nobody's",
+                "give it a reader or a file; to throw events away on purpose write `>/dev/null` in a shell",
+            ));
+        }
         Ok(ConsoleOutput::to(Box::new(std::fs::File::from(fd)), options, context))
     }
 
@@ -94,26 +104,42 @@ impl ConsoleOutput {
                     Ok(()) => break,
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(NOT_NOW).await,
                     Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
-                        return Err(Problem::new(
-                            "nobody reads standard output any more",
-                            "keep its reader running until Pillion ends",
-                        ));
+                        let remedy = "keep its reader running until Pillion ends";
+                        let problem = Problem::new("nobody reads standard output any more", remedy);
+                        context.stats.fails_with(HOST, &problem);
+                        return Err(problem);
                     }
                     Err(e) => {
                         context.stats.failed.add(1);
-                        tracing::warn!("writing to standard output failed: {e}; trying again");
+                        let problem = Problem::bare(format!("writing to standard output failed: {e}"));
+                        if context.stats.fails_with(HOST, &problem) {
+                            tracing::warn!("{problem}; trying again, and until it works");
+                        } else {
+                            tracing::debug!("{problem} again");
+                        }
                         let wait = backoff.wait(&*context.world.random);
                         context.hurry.pause(wait, &*context.world.random).await;
                     }
                 }
             }
             backoff.reset();
+            if context.stats.works(HOST) {
+                tracing::info!("writing to standard output works again");
+            }
             context.stats.requests.add(1);
             settle(&job.request.slices, &job.dropped, &*acks, &context.stats);
             records = job.records;
         }
         Ok(())
     }
+}
+
+/// Whether nobody gave the process this descriptor. Rust opens `/dev/null` in place of a missing one, for reading and
+/// writing, and all that is written there would count as delivered; a shell's `>/dev/null` is open for writing alone.
+fn is_absent(fd: &impl AsFd) -> bool {
+    let null = rustix::fs::makedev(1, 3);
+    let is_null = rustix::fs::fstat(fd).is_ok_and(|stat| stat.st_rdev == null);
+    is_null && rustix::fs::fcntl_getfl(fd).is_ok_and(|flags| flags & OFlags::RWMODE == OFlags::RDWR)
 }
 
 /// Where records go, and what of them is still to be written.
@@ -245,6 +271,31 @@ mod tests {
         let problem = console(&target, "%{[message]}").run(requests, Arc::clone(&books) as _).await.unwrap_err();
         assert!(problem.reason.contains("nobody reads"), "{problem}");
         assert_eq!(books.acked(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_disk_is_named_for_the_receipt_until_it_takes_more() {
+        let (target, context) = (Picky::default(), context());
+        *target.script.lock().unwrap() = [Some(io::ErrorKind::StorageFull); 40].into();
+        let stats = Arc::clone(&context.stats);
+        let codec = CodecOptions::Format(Format::compile("%{[message]}").unwrap());
+        let options = ConsoleOptions { bulk_max_size: 3, codec, compat: Compat::V8 };
+        let console = ConsoleOutput::to(Box::new(target.clone()), options, context);
+        let (requests, books) = (List::of(lines(1)), Arc::new(Books::default()));
+        let mut run = std::pin::pin!(console.run(requests, Arc::clone(&books) as _));
+        let while_full = tokio::time::timeout(Duration::from_secs(10), &mut run).await;
+        assert!(while_full.is_err(), "a full disk is waited for");
+        assert!(stats.last_error().is_some_and(|e| e.contains("standard output")), "{:?}", stats.last_error());
+        run.await.unwrap();
+        assert_eq!((books.acked(), stats.last_error()), (1, None));
+    }
+
+    #[test]
+    fn only_what_nobody_gave_is_absent() {
+        let open = |how: &mut std::fs::OpenOptions| how.open("/dev/null").unwrap();
+        assert!(is_absent(&open(std::fs::OpenOptions::new().read(true).write(true))));
+        assert!(!is_absent(&open(std::fs::OpenOptions::new().write(true))));
+        assert!(!is_absent(&io::pipe().unwrap().1));
     }
 
     #[tokio::test]

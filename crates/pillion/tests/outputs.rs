@@ -245,3 +245,27 @@ fn what_the_target_puts_off_arrives_once() {
     sent.sort();
     assert_eq!(arrived, sent);
 }
+
+#[test]
+fn a_standard_output_that_is_closed_is_refused_and_nothing_counts_as_delivered() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("job.log"), "one\n").unwrap();
+    let config = format!(
+        "filebeat.inputs:\n- {{type: filestream, id: job, paths: ['{}/*.log']}}\noutput.console: {{}}\n",
+        dir.path().display()
+    );
+    fs::write(dir.path().join("filebeat.yml"), config).unwrap();
+    let run = |redirection: &str| {
+        let receipt = dir.path().join("receipt.json");
+        let script = format!("exec \"$0\" \"$@\" {redirection}");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_pillion"), "-e", "--once", "--strict.perms=false"]);
+        command.arg("-c").arg(dir.path().join("filebeat.yml")).arg("--path.home").arg(dir.path());
+        let output = command.arg("--receipt").arg(&receipt).stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said, fs::read_to_string(&receipt).is_ok())
+    };
+    let (code, said, shipped) = run(">&-");
+    assert!(code == Some(2) && said.contains("standard output isn't open") && !shipped, "{code:?} {said}");
+    assert_eq!(run(">/dev/null").0, Some(0));
+}
