@@ -30,6 +30,12 @@ impl Problem {
     }
 }
 
+/// A server's text as far as the first place at which it quotes a secret of ours.
+pub(crate) fn before<'t>(secret: &str, text: &'t str) -> &'t str {
+    let end = if secret.is_empty() { None } else { text.find(secret) };
+    end.and_then(|end| text.get(..end)).unwrap_or(text)
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.reason)?;

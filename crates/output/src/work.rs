@@ -5,19 +5,25 @@
 //!
 //! Always holds: every event taken from the queue is in exactly one piece until it is settled; [`Pool::next`] says
 //! `None`, and [`Pool::ended`] returns, only when the queue is closed and no piece is left with anybody. What was given back
-//! goes out again only while the [`Gate`] is open, and without what somebody else sends by then. Bounded: what workers
-//! hold, what they gave back of it, and one request more. Tested below and in the tests of the outputs.
+//! goes out again only while the [`Gate`] is open, and without what somebody else sends by then. What was put off comes
+//! again after [`PUT_OFF`] and holds up nothing meanwhile. Bounded: what workers hold, what they gave back or put off (no
+//! more than the queue holds), and one request more. Tested below and in the tests of the outputs.
 
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use pillion_event::{Batch, Event, Slice};
 use pillion_queue::Request;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::contract::{Gate, Requests};
+
+/// How long what was put off waits: no longer than any pause while a run drains.
+pub(crate) const PUT_OFF: Duration = Duration::from_secs(1);
 
 /// A piece, and what an output remembers of it.
 pub(crate) trait Carried: From<Piece> + AsRef<Piece> {
@@ -34,6 +40,8 @@ pub(crate) struct Pool<W> {
     max_events: usize,
     /// Given back, in order.
     back: Mutex<VecDeque<W>>,
+    /// Put off, in the order in which it is due.
+    later: Mutex<VecDeque<(Instant, W)>>,
     held: Arc<Held>,
 }
 
@@ -91,7 +99,8 @@ pub(crate) struct Piece {
 
 impl<W: Carried> Pool<W> {
     pub(crate) fn new(requests: Arc<dyn Requests>, max_events: usize) -> Arc<Pool<W>> {
-        Arc::new(Pool { requests, max_events, back: Mutex::default(), held: Arc::default() })
+        let (back, later) = (Mutex::default(), Mutex::default());
+        Arc::new(Pool { requests, max_events, back, later, held: Arc::default() })
     }
 
     /// The next work: what was given back, else a new request. `None`: all is settled and nothing will come. May be
@@ -101,11 +110,12 @@ impl<W: Carried> Pool<W> {
             let mut changed = pin!(self.held.changed.notified());
             changed.as_mut().enable();
             let (open, moved) = self.look_at_gate();
-            let back = open.then(|| lock(&self.back).pop_front()).flatten();
+            let back = open.then(|| lock(&self.back).pop_front().or_else(|| self.due())).flatten();
             if back.is_some() {
                 return back;
             }
             let waits = !open && !lock(&self.back).is_empty();
+            let due = lock(&self.later).front().map(|(due, _)| *due).filter(|_| open);
             let closed = {
                 let state = self.held.lock();
                 if state.ended() {
@@ -116,6 +126,7 @@ impl<W: Carried> Pool<W> {
             tokio::select! {
                 () = changed => {}
                 () = moved, if waits => {}
+                () = until(due) => {}
                 // What was given back comes first.
                 taken = self.requests.take(self.max_events), if !closed && !waits => match taken {
                     Some(request) => return Some(self.hold(request)),
@@ -161,8 +172,15 @@ impl<W: Carried> Pool<W> {
             *back = rest;
             empty
         };
-        // The end of a request is told once the lock is free.
-        drop(empty);
+        let gone: VecDeque<(Instant, W)> = {
+            let mut later = lock(&self.later);
+            later.iter_mut().for_each(|(_, work)| work.leave_out(&|slice| let_go(gate, slice)));
+            let (gone, rest) = later.drain(..).partition(|(_, work): &(Instant, W)| work.as_ref().is_empty());
+            *later = rest;
+            gone
+        };
+        // The end of a request is told once the locks are free.
+        drop((empty, gone));
         (gate.is_open(), changed)
     }
 
@@ -193,6 +211,21 @@ impl<W: Carried> Pool<W> {
         }
     }
 
+    /// Gives work back that can't be delivered now while other work can: it comes again after [`PUT_OFF`], and whatever else
+    /// there is goes before.
+    pub(crate) fn put_off(&self, work: W) {
+        if !work.as_ref().is_empty() {
+            lock(&self.later).push_back((Instant::now() + PUT_OFF, work));
+            self.held.changed.notify_waiters();
+        }
+    }
+
+    /// The first work that was put off and has waited long enough.
+    fn due(&self) -> Option<W> {
+        let mut later = lock(&self.later);
+        later.pop_front_if(|(due, _)| *due <= Instant::now()).map(|(_, work)| work)
+    }
+
     /// Gives all of it back, in its order.
     pub(crate) fn put_all(&self, works: &mut VecDeque<W>) {
         while let Some(work) = works.pop_back() {
@@ -210,6 +243,14 @@ impl<W: Carried> Pool<W> {
     fn close(&self) {
         self.held.lock().closed = true;
         self.held.changed.notify_waiters();
+    }
+}
+
+/// Waits for that moment; without one for ever.
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -327,6 +368,25 @@ mod tests {
             assert_eq!((piece.events().next().map(|(_, at, _)| at), piece.len()), (Some(first), 10));
         }
         assert!(pool.next().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_put_off_comes_again_in_a_while_and_holds_up_nothing() {
+        let gated = Gated::of(lines(30));
+        let pool: Arc<Pool<Piece>> = Pool::new(Arc::clone(&gated) as _, 10);
+        let firsts = |piece: Option<Piece>| piece.map(|p| p.events().next().map(|(_, at, _)| at));
+        let (begin, mut first) = (Instant::now(), pool.next().await.unwrap());
+        pool.put_off(first.take_front(4));
+        pool.put_off(first);
+        assert_eq!(firsts(pool.next().await), Some(Some(10)));
+        assert_eq!(firsts(pool.next().await), Some(Some(20)));
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+        assert_eq!((firsts(pool.next().await), begin.elapsed()), (Some(Some(0)), PUT_OFF));
+        // What somebody else sends by then isn't waited for.
+        assert!(!is_over(pool.ended()));
+        gated.take_away(4..10);
+        pool.ended().await;
+        assert_eq!((firsts(pool.next().await), begin.elapsed(), gated.forgotten()), (None, PUT_OFF, 6));
     }
 
     #[tokio::test]

@@ -57,7 +57,7 @@ impl Line {
         }
         self.write(&login.ping(salt, &nonce, &auth)).await?;
         match self.answer(limit, "Is the server overloaded or stopped?").await? {
-            Answer::Pong { welcome: false, reason, .. } => Err(refused(&reason)),
+            Answer::Pong { welcome: false, reason, .. } => Err(refused(&reason, login)),
             Answer::Pong { hostname, digest, .. } if login.knows(salt, &nonce, &hostname, &digest) => Ok(()),
             Answer::Pong { .. } => {
                 let why = "the server doesn't show that it knows the shared key";

@@ -9,7 +9,7 @@
 use aws_lc_rs::{constant_time, digest};
 
 use super::msgpack;
-use crate::problem::Problem;
+use crate::problem::{Problem, before};
 
 /// As much of a server's reason is shown.
 const SHOWN: usize = 120;
@@ -48,9 +48,10 @@ impl Login {
     }
 }
 
-/// Why a server doesn't let us in.
-pub(super) fn refused(reason: &str) -> Problem {
-    let shown: String = reason.chars().filter(|c| !c.is_control()).take(SHOWN).collect();
+/// Why a server doesn't let us in, without what it quotes of ours.
+pub(super) fn refused(reason: &str, login: &Login) -> Problem {
+    let quoted = before(&login.shared_key, before(&login.password, reason));
+    let shown: String = quoted.chars().filter(|c| !c.is_control()).take(SHOWN).collect();
     let remedy = match reason {
         r if r.contains("hostname") => "Give output.forward.self_hostname a name that isn't the server's.",
         r if r.contains("shared_key") || r.contains("shared key") => "Put output.forward.shared_key right.",
@@ -113,9 +114,12 @@ mod tests {
             ("Same hostname between input and output", "self_hostname"),
             ("\x1b[0m", "Are"),
         ] {
-            let problem = refused(reason);
+            let problem = refused(reason, &login());
             assert!(problem.remedy.contains(remedy) && !problem.reason.contains('\x1b'), "{problem}");
         }
-        assert!(refused(&"ä".repeat(500)).reason.len() < 300);
+        assert!(refused(&"ä".repeat(500), &Login::default()).reason.len() < 300);
+        let login = Login { shared_key: "topsecret".into(), password: "hunter2".into(), ..login() };
+        let said = refused("shared_key mismatch for hunter2: topsecret", &login).to_string();
+        assert!(said.contains("mismatch for . Put") && !said.contains("hunter2"), "{said}");
     }
 }

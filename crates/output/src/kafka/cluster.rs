@@ -59,6 +59,11 @@ impl Cluster {
         self.topics.get(topic).map(Vec::as_slice)
     }
 
+    /// Whether the partition is known; with or without a leader.
+    pub(super) fn has(&self, topic: &str, partition: i32) -> bool {
+        self.topics.get(topic).is_some_and(|of| of.iter().any(|p| p.id == partition))
+    }
+
     /// Whether what is known is older than this.
     pub(super) fn is_older_than(&self, age: Duration) -> bool {
         self.refreshed.elapsed() > age
@@ -100,11 +105,11 @@ impl Cluster {
         self.nodes.get(&node).map(ToString::to_string).unwrap_or_default()
     }
 
-    /// Asks for these topics, and for all that are known.
+    /// Asks for these topics, and for all that are known. What is wrong with the first one that can't be had.
     ///
     /// # Errors
-    /// No broker answers, or one of the topics can't be had.
-    pub(super) async fn refresh(&mut self, topics: &[String]) -> Result<(), Problem> {
+    /// No broker answers.
+    pub(super) async fn refresh(&mut self, topics: &[String]) -> Result<Option<Problem>, Problem> {
         if self.topics.len() > MOST_TOPICS {
             self.topics.clear();
         }
@@ -131,7 +136,7 @@ impl Cluster {
                 trouble = trouble.or_else(|| Some(explain(topic.error, &format!("topic {}", topic.name))));
             }
         }
-        trouble.map_or(Ok(()), Err)
+        Ok(trouble)
     }
 
     /// Asks any broker; each host is tried once.

@@ -2,13 +2,14 @@
 //!
 //! Comes in: requests. Goes out: batches of records, one for each partition, to the brokers that lead them; each event is
 //! settled by the answer for its batch. `wire` and `records` are the protocol, `broker` a connection, `cluster` who leads
-//! what, `partition` which partition an event goes to, `worker` puts it together.
+//! what, `absent` which topics aren't there, `partition` which partition an event goes to, `worker` puts it together.
 //!
 //! Always holds: an event is sent again until a broker has it or refuses it for good; with `idempotent` a second sending
 //! is told from the first, so that none is there twice within a run. Facts: elastic/beats `libbeat/outputs/kafka/`,
 //! kafka.apache.org/protocol. Why without a client library: docs/decisions/kafka.md. Tested in `tests.rs` against a
 //! scripted broker, and end to end by `cargo xtask e2e kafka`.
 
+mod absent;
 mod broker;
 mod cluster;
 mod partition;
@@ -269,7 +270,8 @@ impl Kafka {
             results.push((host.to_string(), opened.map(drop)));
         }
         if let Some(topic) = o.topic.constant().filter(|_| results.iter().any(|(_, r)| r.is_ok())) {
-            results.push((format!("topic {topic}"), self.cluster().refresh(&[topic.to_owned()]).await));
+            let outcome = self.cluster().refresh(&[topic.to_owned()]).await;
+            results.push((format!("topic {topic}"), outcome.and_then(|trouble| trouble.map_or(Ok(()), Err))));
         }
         results
     }

@@ -46,6 +46,7 @@ pub(super) fn explain(code: i16, what: &str) -> Problem {
         10 | 18 => {
             ("the records are larger than the broker takes", "Raise message.max.bytes or max.message.bytes there.")
         }
+        14..=16 => ("the coordinator is starting or moving", ""),
         17 => ("not a name that a topic can have", "Letters, digits, `.`, `_` and `-`, at most 249."),
         19 | 20 => ("too few replicas are in sync", "Are enough brokers running (min.insync.replicas)?"),
         29 => ("the user may not write to it", "Allow WRITE and DESCRIBE on the topic for the user."),

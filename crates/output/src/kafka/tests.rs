@@ -23,6 +23,8 @@ enum Act {
     Lost,
     /// More bytes of records than this are refused with 10.
     AtMost(usize),
+    /// It is refused with 3, and topics have one partition from now on.
+    Anew,
 }
 
 /// Who wrote, with which number, what.
@@ -37,12 +39,14 @@ struct State {
     /// How often metadata was asked for, and connections were refused.
     asked: usize,
     refuse: usize,
+    /// Topics have one partition, not three.
+    small: bool,
     /// Producers so far.
     producers: i64,
 }
 
 /// Two brokers, `a:9092` with the partitions 0 and 2 of each topic and `b:9093` with 1; topics are there from the second
-/// time that they are asked for.
+/// time that they are asked for, but for `missing`.
 #[derive(Clone, Default)]
 struct Fake(Arc<Mutex<State>>);
 
@@ -113,13 +117,14 @@ impl Fake {
         let topics = r.list(Reader::text).unwrap();
         let mut state = self.0.lock().unwrap();
         state.asked += 1;
-        let there = state.asked > 1;
+        let (later, small) = (state.asked > 1, state.small);
         let nodes = Out::default().i32(0).i32(2).i32(1).text("a").i32(9092).i16(-1).i32(2).text("b").i32(9093).i16(-1);
         topics.iter().fold(nodes.i16(-1).i32(1).i32(topics.len() as i32), |out, topic| {
+            let there = later && topic != "missing";
             let mut out = out.i16(if there { 0 } else { 5 }).text(topic);
             out.0.push(0);
-            let parts = out.i32(if there { 3 } else { 0 });
-            let ids = if there { 0..3 } else { 0..0 };
+            let ids = if there { 0..if small { 1 } else { 3 } } else { 0..0 };
+            let parts = out.i32(ids.end);
             ids.fold(parts, |out, id| out.i16(0).i32(id).i32(if id == 1 { 2 } else { 1 }).i32(0).i32(0))
         })
     }
@@ -131,6 +136,7 @@ impl Fake {
         r.i32().unwrap();
         let mut state = self.0.lock().unwrap();
         let act = state.script.pop_front().unwrap_or(Act::Code(0));
+        state.small |= matches!(act, Act::Anew);
         let all = r.list(|r| {
             let topic = r.text()?;
             r.list(|r| Ok((topic.clone(), r.i32()?, r.bytes()?.to_vec())))
@@ -139,6 +145,8 @@ impl Fake {
         let mut count = 0;
         for (topic, partition, bytes) in all.unwrap().into_iter().flatten() {
             let code = match act {
+                Act::Anew => 3,
+                _ if state.small && partition > 0 => 3,
                 Act::Code(code) => code,
                 Act::AtMost(n) if bytes.len() > n => 10,
                 _ => state.append(&topic, partition, &bytes),
@@ -251,6 +259,32 @@ async fn what_is_refused_for_now_is_sent_again() {
         fake.0.lock().unwrap().refuse = 2;
         let (books, stats) = ship(&fake, "", 500).await;
         assert_eq!((books.acked(), fake.values(), stats.last_error()), (500, want(500), None), "{code}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_not_there_holds_up_no_other() {
+    let fake = Fake::default();
+    let rules = " topic: t\n topics: [{topic: missing, when.contains.message: '1'}]\n bulk_max_size: 4\n hosts: [a]\n \
+                 codec.format.string: '%{[message]}'\n compression: none";
+    let kafka = Kafka { options: options(rules).unwrap(), context: context(), reach: Arc::new(fake.clone()) };
+    let (books, stats) = (Arc::new(Books::default()), Arc::clone(&kafka.context.stats));
+    let run = kafka.run(List::of(lines(20)), Arc::clone(&books) as _);
+    assert!(tokio::time::timeout(Duration::from_secs(60), run).await.is_err(), "it is waited for");
+    let others: Vec<String> = want(20).into_iter().filter(|line| !line.contains('1')).collect();
+    assert_eq!((books.acked(), fake.values()), (others.len(), others));
+    assert!(stats.last_error().is_some_and(|e| e.contains("topic missing")), "{:?}", stats.last_error());
+    let asked = fake.0.lock().unwrap().asked;
+    assert!((30..90).contains(&asked), "it is asked for about once a second: {asked} times in a minute");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_was_made_anew_with_fewer_partitions_gets_what_was_meant_for_others() {
+    for idempotent in [true, false] {
+        let fake = scripted(&[Act::Code(0), Act::Anew]);
+        let yaml = format!(" idempotent: {idempotent}\n partition.round_robin: {{}}\n bulk_max_size: 30");
+        let (books, _) = ship(&fake, &yaml, 300).await;
+        assert_eq!((books.acked(), fake.values()), (300, want(300)), "{idempotent}");
     }
 }
 

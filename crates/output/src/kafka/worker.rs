@@ -7,9 +7,10 @@
 //!                wait (backoff)
 //! ```
 //!
-//! Always holds: a batch is sent again as it is, with the number it had, until a broker has it or refuses it for good; of
-//! a partition at most one batch is on its way, so that order and numbers hold; an event is settled by the answer for its
-//! batch. A leader that is away holds up this worker, not the others. Tested in `tests.rs`.
+//! Always holds: a batch is sent again as it is, with the number it had, until a broker has it or refuses it for good, or
+//! its partition is there no more; of a partition at most one batch is on its way, so that order and numbers hold; an event
+//! is settled by the answer for its batch. A leader that is away holds up this worker, not the others; a topic that isn't
+//! there holds up none where events have topics of their own. Tested in `tests.rs`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use pillion_event::{Drop, DropKind, Event, Fate, Slice};
 
+use super::absent::Absent;
 use super::broker::malformed;
 use super::cluster::Cluster;
 use super::partition::{PartitionOptions, Partitioner};
@@ -30,10 +32,14 @@ use crate::contract::OutputContext;
 use crate::format::Format;
 use crate::problem::Problem;
 use crate::settle::{Books, unencodable};
-use crate::work::{Piece, Pool};
+use crate::work::{PUT_OFF, Piece, Pool};
 
 /// Batches are sent when they have grown beyond this together.
 const ROUND_BYTES: usize = 8 << 20;
+/// A topic that nobody has asked for before is asked for so often before its events are put off: asking may create it.
+const ASKED: usize = 3;
+/// A batch whose partition the cluster doesn't name this often in a row is divided among those that there are.
+const HOMELESS: u32 = 10;
 /// Numbers of more partitions than this aren't kept: then a new producer begins.
 const MOST_NUMBERS: usize = 100_000;
 
@@ -69,6 +75,8 @@ struct Batch {
     bytes: Vec<u8>,
     /// Its first number, once it has one.
     sequence: Option<i32>,
+    /// How often in a row the cluster didn't name its partition.
+    homeless: u32,
 }
 
 /// A batch as it grows.
@@ -85,6 +93,7 @@ pub(super) struct Worker {
     settings: Arc<Settings>,
     context: OutputContext,
     cluster: Cluster,
+    absent: Absent,
     partitioner: Partitioner,
     backoff: Backoff,
     producer: Option<Producer>,
@@ -92,6 +101,8 @@ pub(super) struct Worker {
     numbers: HashMap<(String, i32), i32>,
     /// The most bytes of a batch now: less than the setting while a broker refuses larger ones.
     limit: usize,
+    /// It was said that a broker takes less than `max_message_bytes`.
+    said_large: bool,
     /// Who doesn't work, as it was said.
     failing: Vec<String>,
 }
@@ -106,8 +117,21 @@ impl Worker {
     ) -> Worker {
         let backoff = Backoff::new(settings.backoff.0, settings.backoff.1);
         let (partitioner, limit) = (Partitioner::new(settings.partition.clone()), settings.max_bytes);
-        let (producer, numbers, failing) = (None, HashMap::new(), Vec::new());
-        Worker { pool, books, settings, context, cluster, partitioner, backoff, producer, numbers, limit, failing }
+        Worker {
+            pool,
+            books,
+            settings,
+            context,
+            cluster,
+            absent: Absent::default(),
+            partitioner,
+            backoff,
+            producer: None,
+            numbers: HashMap::new(),
+            limit,
+            said_large: false,
+            failing: Vec::new(),
+        }
     }
 
     /// Works until all is settled and nothing will come. It connects before there is work: the first line needn't wait,
@@ -129,12 +153,14 @@ impl Worker {
     /// Sends as much of a piece's front as goes at once, and settles it.
     async fn round(&mut self, piece: &mut Piece) {
         let topics = self.topics(piece);
-        let unknown: Vec<String> = topics
+        let mut unknown: Vec<String> = topics
             .iter()
             .filter_map(|t| t.as_ref().ok())
-            .filter(|topic| self.cluster.partitions(topic).is_none())
+            .filter(|topic| self.cluster.partitions(topic).is_none() && !self.absent.waits(topic))
             .cloned()
             .collect();
+        unknown.sort();
+        unknown.dedup();
         let old = self.cluster.is_older_than(self.settings.refresh);
         if !unknown.is_empty() || old {
             self.know(&unknown).await;
@@ -164,14 +190,35 @@ impl Worker {
             .collect()
     }
 
-    /// Asks until the cluster knows these topics.
+    /// Asks until the cluster knows these topics, or, where events have topics of their own, which of them it hasn't.
     async fn know(&mut self, topics: &[String]) {
         let mut backoff = Backoff::new(self.settings.metadata_backoff, self.settings.backoff.1);
-        while let Err(problem) = self.cluster.refresh(topics).await {
+        let is_only = self.settings.topic.constant().is_some();
+        let asked = if topics.iter().all(|topic| self.absent.has(topic)) { 1 } else { ASKED };
+        let mut times = 0;
+        loop {
+            times += 1;
+            let problem = match self.cluster.refresh(topics).await {
+                Ok(None) => break,
+                Ok(Some(problem)) if !is_only && times >= asked => {
+                    self.without_topic(&problem);
+                    break;
+                }
+                Ok(Some(problem)) | Err(problem) => problem,
+            };
             let wait = backoff.wait(&*self.context.world.random);
             self.pause("the cluster", &problem, wait).await;
         }
+        topics.iter().for_each(|topic| self.absent.note(topic, self.cluster.partitions(topic).is_some()));
         self.works("the cluster");
+    }
+
+    /// A topic isn't there; each kind of that is said once.
+    fn without_topic(&self, problem: &Problem) {
+        self.context.stats.failed.add(1);
+        if self.context.stats.fails_with("a topic", problem) {
+            tracing::warn!("kafka: {problem} (its events wait, and it is asked for every {PUT_OFF:?})");
+        }
     }
 
     /// Asks until a broker gives this worker a name of its own, and begins to count anew.
@@ -200,7 +247,7 @@ impl Worker {
     fn batches(&mut self, piece: &mut Piece, topics: Vec<Result<String, Fate>>) -> Vec<Batch> {
         let settings = Arc::clone(&self.settings);
         let mut growing: HashMap<(String, i32), Growing> = HashMap::new();
-        let (mut dropped, mut done, mut bytes) = (Vec::new(), 0, 0);
+        let (mut dropped, mut off, mut done, mut bytes) = (Vec::new(), Vec::new(), 0, 0);
         let (mut value, mut key) = (Vec::new(), Vec::new());
         for ((batch, at, event), topic) in piece.events().zip(topics) {
             let slice = || Slice { batch: Arc::clone(batch), events: at..at + 1 };
@@ -216,7 +263,7 @@ impl Worker {
             let place = encoded.and_then(|topic| self.place(topic, &record, batch, event));
             match place {
                 Err(fate) => dropped.push((slice(), fate)),
-                Ok(None) => break,
+                Ok(None) => off.push(slice()),
                 Ok(Some(place)) => {
                     let batch = growing.entry(place).or_default();
                     if batch.events > 0 && batch.records.size() + size > self.limit {
@@ -235,6 +282,8 @@ impl Worker {
         for (slice, fate) in dropped {
             self.books.settle_front(&mut front.with(vec![slice]), 1, &fate);
         }
+        self.context.stats.retried.add(off.len());
+        self.pool.put_off(front.with(off));
         let filled = growing.into_iter().filter(|(_, batch)| batch.events > 0);
         filled
             .map(|((topic, partition), batch)| Batch {
@@ -245,11 +294,12 @@ impl Worker {
                 size: batch.records.size(),
                 bytes: batch.records.finish(settings.compression),
                 sequence: None,
+                homeless: 0,
             })
             .collect()
     }
 
-    /// Where a record goes. `None`: its topic has been forgotten since this round began, and the next one asks for it.
+    /// Where a record goes. `None`: the cluster doesn't have its topic, or it has been forgotten since this round began.
     fn place(
         &mut self,
         topic: String,
@@ -293,32 +343,29 @@ impl Worker {
                     any_taken = true;
                     continue;
                 }
-                trouble.get_or_insert_with(|| {
-                    let node = self.cluster.leader(&batch.topic, batch.partition).unwrap_or(-1);
-                    (self.cluster.name(node), explain(code, &format!("topic {}", batch.topic)))
-                });
-                match verdict {
-                    Verdict::TooLarge | Verdict::Refused => {
-                        any_refused = true;
-                        self.refused(batch, verdict);
-                    }
-                    _ => {
-                        new_producer |= verdict == Verdict::NewProducer;
-                        left.push(batch);
-                    }
+                let problem = explain(code, &format!("topic {}", batch.topic));
+                if matches!(verdict, Verdict::TooLarge | Verdict::Refused) {
+                    any_refused = true;
+                    self.refused(batch, verdict, &problem);
+                    continue;
                 }
+                let node = self.cluster.leader(&batch.topic, batch.partition).unwrap_or(-1);
+                trouble.get_or_insert_with(|| (self.cluster.name(node), problem));
+                new_producer |= verdict == Verdict::NewProducer;
+                left.push(batch);
             }
             batches = left;
             if any_taken {
                 self.works("the cluster");
             }
             if let Some((host, problem)) = trouble {
-                let wait =
-                    if batches.is_empty() { Duration::ZERO } else { self.backoff.wait(&*self.context.world.random) };
+                let wait = self.backoff.wait(&*self.context.world.random);
                 self.pause(&host, &problem, wait).await;
                 // Who leads now; what is wrong with it is told by the next attempt.
                 let topics: Vec<String> = batches.iter().map(|batch| batch.topic.clone()).collect();
-                let _ = self.cluster.refresh(&topics).await;
+                if self.cluster.refresh(&topics).await.is_ok() {
+                    batches = self.housed(batches);
+                }
             }
             if new_producer && self.settings.idempotent {
                 tracing::warn!("kafka: a broker has forgotten what came before: an event may be there twice");
@@ -331,7 +378,27 @@ impl Worker {
         }
     }
 
-    /// Waits until batches may be sent, and numbers those that have none yet. Of which somebody else sends a part by now, the rest is made into another one later.
+    /// Batches but those whose partition is gone: the topic was deleted, perhaps made anew with fewer partitions. Their
+    /// events go back, to get another one.
+    fn housed(&mut self, batches: Vec<Batch>) -> Vec<Batch> {
+        let mut left = Vec::new();
+        for mut batch in batches {
+            let has = self.cluster.has(&batch.topic, batch.partition);
+            batch.homeless = if has { 0 } else { batch.homeless + 1 };
+            if batch.homeless < HOMELESS {
+                left.push(batch);
+                continue;
+            }
+            tracing::warn!("kafka: partition {} of topic {} is gone: its events go on", batch.partition, batch.topic);
+            // Its numbers were another partition's.
+            self.producer = None;
+            self.pool.put(batch.piece);
+        }
+        left
+    }
+
+    /// Waits until batches may be sent, and numbers those that have none yet. Of which somebody else sends a part by now,
+    /// the rest is made into another one later.
     async fn admit(&mut self, batches: Vec<Batch>) -> Vec<Batch> {
         let mut left = Vec::new();
         for mut batch in batches {
@@ -351,7 +418,11 @@ impl Worker {
     }
 
     /// The broker doesn't take the batch as it is: smaller ones are tried, down to one event, which is dropped.
-    fn refused(&mut self, mut batch: Batch, verdict: Verdict) {
+    fn refused(&mut self, mut batch: Batch, verdict: Verdict, problem: &Problem) {
+        self.context.stats.failed.add(1);
+        if !std::mem::replace(&mut self.said_large, true) {
+            tracing::warn!("kafka: {problem} (smaller batches are tried)");
+        }
         if let Some(sequence) = batch.sequence {
             // It took none of the numbers.
             self.numbers.insert((batch.topic.clone(), batch.partition), sequence);
@@ -396,7 +467,8 @@ impl Worker {
             match self.cluster.leader(&batch.topic, batch.partition) {
                 Some(node) => nodes.entry(node).or_default().push(batch),
                 None => {
-                    trouble.get_or_insert_with(|| (String::new(), explain(5, &format!("topic {}", batch.topic))));
+                    let code = if self.cluster.has(&batch.topic, batch.partition) { 5 } else { 3 };
+                    trouble.get_or_insert_with(|| (String::new(), explain(code, &format!("topic {}", batch.topic))));
                 }
             }
         }

@@ -28,6 +28,11 @@ const KNOWN: [(&str, &str); 16] = [
     ("DENIED", "Redis is in protected mode: give it a password, or bind it to an address on purpose."),
 ];
 
+/// Whether a refusal is about the command's key alone, so that commands with other keys may be taken.
+pub(super) fn is_of_key(text: &str) -> bool {
+    ["WRONGTYPE", "MOVED", "ASK", "TRYAGAIN", "NOPERM"].iter().any(|code| text.split(' ').next() == Some(code))
+}
+
 /// What a refusal means.
 pub(super) fn explain(text: &str) -> Problem {
     let code = text.split(' ').next().unwrap_or_default().trim_start_matches('-');

@@ -7,9 +7,12 @@
 //! no command of ours is answered with, are malformed. Waiting for an answer may be dropped without losing any of it.
 //! Tested below, with every split of the bytes.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::task::Poll;
 
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 /// No answer to our commands is longer: they are short texts and numbers.
 pub(super) const LIMIT: usize = 64 * 1024;
@@ -50,6 +53,13 @@ pub(super) fn command(parts: &[&[u8]]) -> Vec<u8> {
 pub(super) struct Answers(Vec<u8>);
 
 impl Answers {
+    /// Whether something has come that no command was sent for, or the end of the connection.
+    pub(super) async fn has_more(&self, stream: &mut (impl AsyncRead + Unpin)) -> bool {
+        let mut byte = [0];
+        let read = poll_fn(|cx| Poll::Ready(Pin::new(&mut *stream).poll_read(cx, &mut ReadBuf::new(&mut byte))));
+        !self.0.is_empty() || read.await.is_ready()
+    }
+
     /// The next answer.
     ///
     /// # Errors

@@ -28,6 +28,10 @@ enum Act {
     Silent,
     /// Closes the connection once it is logged in.
     Idle,
+    /// Takes all commands, and answers those that carry events twice.
+    Twice,
+    /// Answers commands with this key with this, and takes all others.
+    Key(&'static str, &'static str),
 }
 
 type Command = Vec<Vec<u8>>;
@@ -90,15 +94,21 @@ async fn serve(mut far: DuplexStream, host: usize, act: Act, log: Arc<Mutex<Vec<
         let carries = carries(&command);
         let values = command.len() - 2.min(command.len());
         // What is refused isn't carried out.
-        let refused = carries && matches!(act, Act::Errors(n, _) if carried < n);
+        let refused = carries
+            && match act {
+                Act::Errors(n, _) => carried < n,
+                Act::Key(key, _) => command[1] == key.as_bytes(),
+                _ => false,
+            };
         if !refused && !matches!(act, Act::Say(_) | Act::Silent) {
             log.lock().unwrap().push((host, command));
         }
         let answer = match act {
             Act::Silent => continue,
             Act::Say(text) => text.to_owned(),
-            Act::Errors(_, text) if refused => format!("-{text}\r\n"),
+            Act::Errors(_, text) | Act::Key(_, text) if refused => format!("-{text}\r\n"),
             Act::Die(n) if carries && carried >= n => return,
+            Act::Twice if carries => format!(":{values}\r\n:{values}\r\n"),
             _ if carries => format!(":{values}\r\n"),
             _ => "+OK\r\n".to_owned(),
         };
@@ -257,6 +267,46 @@ async fn a_server_that_closes_at_rest_does_no_harm() {
     let hosts = Hosts::new(&[&[Act::Idle, Act::Idle, Act::Serve]]);
     let (books, _) = ship(&hosts, "", 10).await;
     assert_eq!((books.acked(), hosts.values()), (10, want(10)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_too_many_does_not_count_for_the_next_command() {
+    let hosts = Hosts::new(&[&[Act::Twice, Act::Twice, Act::Serve]]);
+    let (books, _) = ship(&hosts, " bulk_max_size: 10", 30).await;
+    assert_eq!((books.acked(), hosts.values()), (30, want(30)));
+    let connections = hosts.log.lock().unwrap().iter().filter(|(_, c)| c[0] == b"PING").count();
+    assert_eq!(connections, 3, "each is given up when more comes than was asked");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_number_below_nothing_is_no_acknowledgement() {
+    let hosts = Hosts::new(&[&[Act::Say(":-1\r\n")], &[Act::Serve]]);
+    let (books, _) = ship(&hosts, "", 5).await;
+    assert_eq!((books.acked(), hosts.values()), (5, want(5)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_refused_holds_up_no_other() {
+    for why in ["WRONGTYPE x", "MOVED 3999 127.0.0.1:6381", "NOPERM x"] {
+        let hosts = Hosts::new(&[&[Act::Key("line 1", why)]]);
+        let yaml = " codec.format.string: '%{[message]}'\n key: '%{[message]}'\n bulk_max_size: 2\n hosts: [h]";
+        let redis = Redis { options: options(yaml).unwrap(), context: context(), dial: Arc::clone(&hosts) as _ };
+        let (books, stats) = (Arc::new(Books::default()), Arc::clone(&redis.context.stats));
+        let run = redis.run(List::of(lines(6)), Arc::clone(&books) as _);
+        assert!(tokio::time::timeout(Duration::from_secs(20), run).await.is_err(), "it is tried until it is taken");
+        let others: Vec<String> = want(6).into_iter().filter(|line| line != "line 1").collect();
+        assert_eq!((books.acked(), hosts.values()), (5, others), "{why}");
+        assert!(stats.failed.get() > 10 && stats.last_error().is_some_and(|e| e.contains("Redis refuses")));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_quotes_the_password_does_not_get_it_into_the_log() {
+    let hosts = Hosts::new(&[&[Act::Say("-ERR invalid pair joe topsecret\r\n")]]);
+    let options = options(" hosts: [a]\n username: joe\n password: topsecret").unwrap();
+    let results = Redis { options, context: context(), dial: hosts }.test().await;
+    let said = results[0].1.as_ref().unwrap_err().to_string();
+    assert!(said.contains("ERR invalid pair joe") && !said.contains("topsecret"), "{said}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,20 +7,21 @@
 //!   └───────────────────────────────────────── wait (backoff), next host
 //! ```
 //!
-//! Always holds: an event is settled by the answer to its command and by nothing else; what a lost connection left without
-//! an answer, and what was refused, is given back before anything newer. Tested in `tests.rs`.
+//! Always holds: an event is settled by the answer to its command and by nothing else: a connection on which more comes than
+//! was asked is given up; what a lost connection left without an answer, and what was refused, is given back before anything
+//! newer. What is refused for its key alone, where keys differ, is put off and holds up no other. Tested in `tests.rs`.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pillion_event::Fate;
+use pillion_event::{Fate, Slice};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use super::Kind;
-use super::refusal::explain;
+use super::refusal::{explain, is_of_key};
 use super::resp::{self, Answer, Answers};
 use crate::AckSink;
 use crate::choose::Choice;
@@ -28,11 +29,11 @@ use crate::codec::Codec;
 use crate::contract::OutputContext;
 use crate::dial::{Dial, Stream};
 use crate::format::MissingField;
-use crate::problem::Problem;
+use crate::problem::{Problem, before};
 use crate::settle::{Books, unencodable};
 use crate::tls::{explain_io, is_tls};
 use crate::turn::Turn;
-use crate::work::{Piece, Pool};
+use crate::work::{PUT_OFF, Piece, Pool};
 
 /// Commands are sent when they have grown beyond this, however few events they hold.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
@@ -67,13 +68,15 @@ pub(super) struct Line {
     answers: Answers,
     timeout: Duration,
     name: String,
+    /// Commands were answered on it.
+    used: bool,
 }
 
 impl Line {
     /// Connects and logs in.
     pub(super) async fn open(dial: &dyn Dial, host: usize, settings: &Settings) -> Result<Line, Problem> {
         let (stream, name) = (dial.dial(host).await?, dial.name(host));
-        let mut line = Line { stream, answers: Answers::default(), timeout: settings.timeout, name };
+        let mut line = Line { stream, answers: Answers::default(), timeout: settings.timeout, name, used: false };
         if let Some(login) = settings.logins.get(host) {
             line.log_in(login).await.map_err(|p| p.during(&line.name))?;
         }
@@ -95,7 +98,7 @@ impl Line {
         for command in commands {
             self.write(&resp::command(&command)).await?;
             if let Answer::Error(text) = self.answer().await? {
-                return Err(explain(&text));
+                return Err(explain(before(&login.password, &text)));
             }
         }
         Ok(())
@@ -122,6 +125,11 @@ impl Line {
             Ok(Err(e)) => Err(broken(&e)),
             Err(_) => Err(self.late()),
         }
+    }
+
+    /// Whether nothing has come that wasn't asked for: it would be taken for the answer to the next command.
+    async fn is_quiet(&mut self) -> bool {
+        !self.answers.has_more(&mut self.stream).await
     }
 
     fn late(&self) -> Problem {
@@ -247,6 +255,11 @@ impl Worker {
                 if piece.is_empty() {
                     break;
                 }
+                if !line.is_quiet().await {
+                    pool.put(piece);
+                    let problem = Problem::bare("the server closes the connection, or says what it wasn't asked");
+                    return if line.used { Ended::Idle } else { Ended::Failed(problem.during(&line.name)) };
+                }
                 let mut back = VecDeque::new();
                 if let Err(problem) = self.deliver(&mut line, &mut piece, &mut back).await {
                     self.context.stats.retried.add(back.iter().map(Piece::len).sum());
@@ -254,12 +267,13 @@ impl Worker {
                     pool.put_all(&mut back);
                     return Ended::Failed(problem.during(&line.name));
                 }
+                line.used = true;
             }
         }
     }
 
     /// Sends as much of a piece's front as goes at once and settles it by the answers. What was sent and isn't taken
-    /// goes to `back`.
+    /// goes to `back`, or is put off.
     async fn deliver(&mut self, line: &mut Line, piece: &mut Piece, back: &mut VecDeque<Piece>) -> Result<(), Problem> {
         let (parts, bytes) = self.render(piece);
         let mut trouble = None;
@@ -269,7 +283,7 @@ impl Worker {
             // What was answered before it broke counts all the same.
             trouble = line.write(&bytes).await.err();
         }
-        let mut lost = false;
+        let (mut lost, mut off): (bool, Vec<Slice>) = (false, Vec::new());
         for part in parts {
             let events = match part {
                 Part::Command(events) => events,
@@ -280,13 +294,18 @@ impl Worker {
             };
             let answer = if lost { Err(None) } else { line.answer().await.map_err(Some) };
             match answer {
-                Ok(Answer::Integer(_)) => {
+                Ok(Answer::Integer(0..)) => {
                     self.turn.works();
                     self.books.settle_front(piece, events, &Fate::Acked);
                     continue;
                 }
+                Ok(Answer::Error(text)) if is_of_key(&text) && self.settings.key.constant().is_none() => {
+                    self.refused_key(&explain(&text).during(&line.name), events);
+                    off.extend(piece.take_front(events).slices().cloned());
+                    continue;
+                }
                 Ok(Answer::Error(text)) => drop(trouble.get_or_insert_with(|| explain(&text))),
-                Ok(Answer::Text) => {
+                Ok(Answer::Text | Answer::Integer(_)) => {
                     lost = true;
                     trouble.get_or_insert_with(|| Problem::bare("the answer isn't one to the command"));
                 }
@@ -297,7 +316,18 @@ impl Worker {
             }
             back.push_back(piece.take_front(events));
         }
+        self.pool.put_off(piece.with(off));
         trouble.map_or(Ok(()), Err)
+    }
+
+    /// So many events are put off, since a key of theirs can't be used; each kind is said once.
+    fn refused_key(&self, problem: &Problem, events: usize) {
+        let stats = &self.context.stats;
+        stats.failed.add(1);
+        stats.retried.add(events);
+        if stats.fails_with("a key", problem) {
+            tracing::warn!("redis: {problem} (events with this key wait, and are tried every {PUT_OFF:?})");
+        }
     }
 
     /// The commands for the front of a piece, with what each part of it becomes.
