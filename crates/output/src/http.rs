@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use pillion_deflate::{Container, Inflater};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -185,6 +186,8 @@ async fn exchange(
 async fn read(response: Response<Incoming>, each: &mut impl FnMut(&[u8])) -> Result<bool, Problem> {
     let close =
         response.headers().get(hyper::header::CONNECTION).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"close"));
+    let packed = is_packed(&response)?;
+    let mut whole = Vec::new();
     let mut body = response.into_body();
     let mut total = 0usize;
     while let Some(frame) = body.frame().await {
@@ -194,10 +197,33 @@ async fn read(response: Response<Incoming>, each: &mut impl FnMut(&[u8])) -> Res
             if total > ANSWER_LIMIT {
                 return Err(Problem::bare(format!("the answer is longer than {ANSWER_LIMIT} bytes")));
             }
-            each(piece);
+            match packed {
+                true => whole.extend_from_slice(piece),
+                false => each(piece),
+            }
         }
     }
+    if packed {
+        let mut plain = Vec::new();
+        let unpacked = Inflater::new().inflate(Container::Gzip, &whole, ANSWER_LIMIT, &mut plain);
+        unpacked.map_err(|e| Problem::bare(format!("the answer: {e}")))?;
+        each(&plain);
+    }
     Ok(!close)
+}
+
+/// Whether an answer is compressed by gzip, which some proxies do without being asked.
+fn is_packed(response: &Response<Incoming>) -> Result<bool, Problem> {
+    let named = response.headers().get(hyper::header::CONTENT_ENCODING).and_then(|v| v.to_str().ok());
+    let named = named.unwrap_or_default().trim().to_ascii_lowercase();
+    match named.as_str() {
+        "gzip" | "x-gzip" => Ok(true),
+        "deflate" | "br" | "zstd" | "compress" => {
+            let remedy = "Does a proxy compress answers for whoever doesn't ask for it? Switch that off there.";
+            Err(Problem::new(format!("the answer is compressed ({named}), which wasn't asked for"), remedy))
+        }
+        _ => Ok(false),
+    }
 }
 
 async fn handshake<S>(stream: S) -> Result<Connection, Problem>

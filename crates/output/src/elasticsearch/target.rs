@@ -173,6 +173,7 @@ fn headers(settings: &Settings, host: &Host, to_proxy: Option<&Proxy>, gzip: boo
     set(header::HOST, &host.to_string());
     set(header::USER_AGENT, concat!("pillion/", env!("CARGO_PKG_VERSION")));
     set(header::ACCEPT, "application/json");
+    set(header::ACCEPT_ENCODING, "identity");
     set(header::CONTENT_TYPE, "application/json");
     if gzip {
         set(header::CONTENT_ENCODING, "gzip");
@@ -215,6 +216,7 @@ pub(super) fn refusal(host: &Host, status: StatusCode, body: &[u8]) -> Problem {
         }
         404 => "Is this Elasticsearch or OpenSearch, and is `path` right?",
         407 => "Put user and password into proxy_url.",
+        300..400 => "Redirects aren't followed: put the host that it points to into `hosts`.",
         429 => "The target is overloaded; it is tried again.",
         400..500 => "Is this the right host, and does anything between here and there change requests?",
         _ => "It is tried again.",
@@ -255,5 +257,7 @@ mod tests {
         let p = refusal(&Host::parse("es", 9200).unwrap(), StatusCode::UNAUTHORIZED, body);
         assert_eq!(p.reason, "es:9200 answered 401 Unauthorized (security_exception)");
         assert!(p.remedy.contains("api_key"));
+        let p = refusal(&Host::parse("es", 9200).unwrap(), StatusCode::TEMPORARY_REDIRECT, b"");
+        assert!(p.remedy.contains("aren't followed"), "{p}");
     }
 }

@@ -220,6 +220,7 @@ async fn a_request_without_a_clear_answer_is_sent_again_and_its_409_believed() {
         Step::reply(200, "<html>login</html>"),
         Step::reply(200, r#"{"errors":true,"items":[]}"#),
         Step::reply(502, "bad gateway"),
+        Step::Packed("br", TAKEN.into()),
     ] {
         let name = format!("{step:?}");
         let server = Server::start(vec![step, Step::reply(200, &items(&[CONFLICT, (201, "")]))]).await;
@@ -229,6 +230,16 @@ async fn a_request_without_a_clear_answer_is_sent_again_and_its_409_believed() {
         assert_eq!(seen.len(), 2, "{name}");
         assert_eq!(seen[0].lines, seen[1].lines, "{name}");
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_a_proxy_has_compressed_is_read() {
+    let answer = items(&[(201, ""), (400, r#"{"type":"x","reason":"failed to parse field [n] of"}"#)]);
+    let server = Server::start(vec![Step::Packed("gzip", answer)]).await;
+    let fates = Case::new(&server, lines(2)).run().await;
+    assert_eq!((fates[0].clone(), server.seen().len()), (Fate::Acked, 1));
+    assert!(matches!(&fates[1], Fate::Dropped(d) if *d == rejected(400, "x", Some("n"))), "{fates:?}");
+    assert!(server.seen()[0].head.contains("accept-encoding: identity"));
 }
 
 #[tokio::test]

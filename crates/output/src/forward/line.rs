@@ -3,6 +3,7 @@
 //! Comes in: a host, who logs in, messages. Goes out: a connection that is logged in, acknowledgements. Always holds: the
 //! login, each part of what is sent and each acknowledgement have a limit of time. Tested in `tests.rs`.
 
+use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use crate::dial::{Dial, Stream};
 use crate::problem::Problem;
 use crate::tls::{explain_io, is_tls};
 
+/// So many acknowledgements are remembered, to know a repeated one.
+const DONE: usize = 64;
 /// So much has to get through within the timeout.
 const WRITE: usize = 64 * 1024;
 
@@ -28,13 +31,16 @@ pub(super) struct Line {
     pub(super) name: String,
     /// Whether it outlives a message.
     pub(super) keepalive: bool,
+    /// The ids of messages that were acknowledged last, once each.
+    done: VecDeque<Vec<u8>>,
 }
 
 impl Line {
     /// Connects, and logs in where there is a shared key. `salt`: random, for this connection alone.
     pub(super) async fn open(dial: &dyn Dial, host: usize, settings: &Settings, salt: &str) -> Result<Line, Problem> {
         let (stream, name) = (dial.dial(host).await?, dial.name(host));
-        let mut line = Line { stream, answers: Answers::default(), timeout: settings.timeout, name, keepalive: true };
+        let (answers, done) = (Answers::default(), VecDeque::new());
+        let mut line = Line { stream, answers, timeout: settings.timeout, name, keepalive: true, done };
         if !settings.login.shared_key.is_empty() {
             line.log_in(&settings.login, salt).await.map_err(|p| p.during(&line.name))?;
         }
@@ -97,6 +103,18 @@ impl Line {
             }
             Answer::Pong { .. } => Err(odd()),
         }
+    }
+
+    /// A message was acknowledged.
+    pub(super) fn done(&mut self, chunk: Vec<u8>) {
+        self.done.truncate(DONE - 1);
+        self.done.push_front(chunk);
+    }
+
+    /// Whether that was acknowledged a while ago: a server may say it twice, and not more often.
+    pub(super) fn was_done(&mut self, chunk: &[u8]) -> bool {
+        let at = self.done.iter().position(|done| done == chunk);
+        at.is_some_and(|at| self.done.remove(at).is_some())
     }
 
     async fn answer(&mut self, limit: Duration, late: &str) -> Result<Answer, Problem> {

@@ -31,6 +31,8 @@ enum Act {
     Say(&'static [u8]),
     /// Acknowledges two at a time, the later one first.
     Backwards,
+    /// Acknowledges each message so many times.
+    Times(usize),
     /// Closes the connection once it has acknowledged a message.
     Idle,
     /// Asks for the shared key `key`, and for the user `u` with the password `p` when this is set; whether it keeps the
@@ -125,6 +127,7 @@ async fn serve(mut far: DuplexStream, host: usize, act: Act, log: Arc<Mutex<Vec<
             Act::Die(n) if taken >= n => return,
             Act::DieWithin(n) if taken >= n => ack[..ack.len() - 3].to_vec(),
             Act::Say(text) => text.to_vec(),
+            Act::Times(n) => ack.repeat(n),
             Act::Backwards => match held.take() {
                 None => {
                     held = Some(ack);
@@ -326,6 +329,17 @@ async fn acknowledgements_may_come_in_any_order() {
     let hosts = Hosts::new(&[&[Act::Backwards]]);
     let (books, stats) = ship(&hosts, " tag: 'app.%{[message]}'\n pipelining: 2", 10).await;
     assert_eq!((books.acked(), hosts.values(), stats.failed.get()), (10, want(10), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_acknowledgement_said_twice_doubles_nothing_and_one_said_for_ever_is_not_waited_for() {
+    let yaml = " tag: 'app.%{[message]}'\n pipelining: 2";
+    let hosts = Hosts::new(&[&[Act::Times(2)]]);
+    let (books, stats) = ship(&hosts, yaml, 10).await;
+    assert_eq!((books.acked(), hosts.values(), stats.failed.get()), (10, want(10), 0));
+    let hosts = Hosts::new(&[&[Act::Times(1_000), Act::Serve]]);
+    let (books, stats) = ship(&hosts, yaml, 10).await;
+    assert_eq!((books.acked(), sorted(hosts.once()), stats.failed.get()), (10, sorted(want(10)), 1));
 }
 
 #[tokio::test(start_paused = true)]

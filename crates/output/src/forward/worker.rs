@@ -201,7 +201,9 @@ impl Worker {
                         self.turn.works();
                         let n = piece.len();
                         self.books.settle_front(&mut piece, n, &pillion_event::Fate::Acked);
+                        line.done(chunk);
                     }
+                    None if line.was_done(&chunk) => {}
                     None => {
                         let why = "the server acknowledges a message that wasn't sent on this connection";
                         return Err(trouble.unwrap_or_else(|| Problem::bare(why)));

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use pillion_deflate::{Container, Inflater};
+use pillion_deflate::{Compressor, Container, Inflater, Level};
 use rustls::ServerConfig;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
@@ -23,6 +23,8 @@ pub(crate) enum Step {
     ReplyAndClose(String),
     /// Close without an answer.
     Reset,
+    /// Answer 200 with this, compressed as the first one says (`gzip` is done, others are only said).
+    Packed(&'static str, String),
     /// Promise more bytes than are sent, and close.
     CutOff(String),
     /// Never answer.
@@ -135,16 +137,31 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, script: Arc<Script>)
         script.seen.lock().unwrap().push(seen);
         let head = |status: u16, len: usize| format!("HTTP/1.1 {status} X\r\ncontent-length: {len}\r\n\r\n");
         let (text, close) = match step {
-            Step::Reply(status, body) => (head(status, body.len()) + &body, false),
-            Step::ReplyAndClose(body) => (head(200, body.len()) + &body, true),
+            Step::Reply(status, body) => ((head(status, body.len()) + &body).into_bytes(), false),
+            Step::ReplyAndClose(body) => ((head(200, body.len()) + &body).into_bytes(), true),
             Step::Reset => return,
-            Step::CutOff(body) => (head(200, body.len() + 10) + &body, true),
+            Step::CutOff(body) => ((head(200, body.len() + 10) + &body).into_bytes(), true),
+            Step::Packed(how, body) => {
+                let body = if how == "gzip" { gzip(body.as_bytes()) } else { body.into_bytes() };
+                let head =
+                    format!("HTTP/1.1 200 X\r\ncontent-encoding: {how}\r\ncontent-length: {}\r\n\r\n", body.len());
+                ([head.as_bytes(), &body].concat(), false)
+            }
             Step::Silent => std::future::pending().await,
         };
-        if stream.write_all(text.as_bytes()).await.is_err() || close {
+        if stream.write_all(&text).await.is_err() || close {
             return;
         }
     }
+}
+
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    let (mut packed, level) = (Vec::new(), Level::new(1).unwrap());
+    let mut compressor = Compressor::new(Container::Gzip, level);
+    compressor.begin(&mut packed);
+    compressor.write(plain, &mut packed);
+    compressor.finish(&mut packed);
+    packed
 }
 
 /// A request, and the length of its body when decompressed.
