@@ -1,7 +1,7 @@
 //! Topics that the cluster doesn't have, or that we may not write to, where each event has a topic of its own.
 //!
-//! Comes in: which topics were asked for in vain. Goes out: whether it is too early to ask again. Always holds: a topic is
-//! asked for at most once in [`PUT_OFF`], so that events of many that aren't there cost little; at most [`MOST`] are
+//! Comes in: which topics were asked for, or written to, in vain. Goes out: whether it is too early to try again. Always
+//! holds: a topic is tried about once in [`PUT_OFF`], so that events of many that aren't there cost little; at most [`MOST`] are
 //! remembered. Tested in `tests.rs`.
 
 use std::collections::HashMap;
@@ -18,9 +18,9 @@ const MOST: usize = 10_000;
 pub(super) struct Absent(HashMap<String, Instant>);
 
 impl Absent {
-    /// Whether it was asked for a moment ago.
+    /// Whether it was tried in vain a moment ago.
     pub(super) fn waits(&self, topic: &str) -> bool {
-        self.0.get(topic).is_some_and(|asked| asked.elapsed() < PUT_OFF)
+        self.0.get(topic).is_some_and(|tried| tried.elapsed() < PUT_OFF)
     }
 
     /// Whether it is known that it isn't there.
@@ -28,7 +28,7 @@ impl Absent {
         self.0.contains_key(topic)
     }
 
-    /// It was asked for, and is there or isn't.
+    /// It was tried, and is there for us or isn't.
     pub(super) fn note(&mut self, topic: &str, is_there: bool) {
         if is_there {
             self.0.remove(topic);

@@ -46,7 +46,7 @@ struct State {
 }
 
 /// Two brokers, `a:9092` with the partitions 0 and 2 of each topic and `b:9093` with 1; topics are there from the second
-/// time that they are asked for, but for `missing`.
+/// time that they are asked for, but for `missing`; to `denied` nobody may write.
 #[derive(Clone, Default)]
 struct Fake(Arc<Mutex<State>>);
 
@@ -145,6 +145,7 @@ impl Fake {
         let mut count = 0;
         for (topic, partition, bytes) in all.unwrap().into_iter().flatten() {
             let code = match act {
+                _ if topic == "denied" => 29,
                 Act::Anew => 3,
                 _ if state.small && partition > 0 => 3,
                 Act::Code(code) => code,
@@ -263,19 +264,23 @@ async fn what_is_refused_for_now_is_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_topic_that_is_not_there_holds_up_no_other() {
-    let fake = Fake::default();
-    let rules = " topic: t\n topics: [{topic: missing, when.contains.message: '1'}]\n bulk_max_size: 4\n hosts: [a]\n \
-                 codec.format.string: '%{[message]}'\n compression: none";
-    let kafka = Kafka { options: options(rules).unwrap(), context: context(), reach: Arc::new(fake.clone()) };
-    let (books, stats) = (Arc::new(Books::default()), Arc::clone(&kafka.context.stats));
-    let run = kafka.run(List::of(lines(20)), Arc::clone(&books) as _);
-    assert!(tokio::time::timeout(Duration::from_secs(60), run).await.is_err(), "it is waited for");
-    let others: Vec<String> = want(20).into_iter().filter(|line| !line.contains('1')).collect();
-    assert_eq!((books.acked(), fake.values()), (others.len(), others));
-    assert!(stats.last_error().is_some_and(|e| e.contains("topic missing")), "{:?}", stats.last_error());
-    let asked = fake.0.lock().unwrap().asked;
-    assert!((30..90).contains(&asked), "it is asked for about once a second: {asked} times in a minute");
+async fn a_topic_that_is_not_there_or_denied_holds_up_no_other() {
+    for topic in ["missing", "denied"] {
+        let fake = Fake::default();
+        let rules = format!(
+            " topic: t\n topics: [{{topic: {topic}, when.contains.message: '1'}}]\n bulk_max_size: 4\n hosts: [a]\n \
+             codec.format.string: '%{{[message]}}'\n compression: none\n idempotent: true"
+        );
+        let kafka = Kafka { options: options(&rules).unwrap(), context: context(), reach: Arc::new(fake.clone()) };
+        let (books, stats) = (Arc::new(Books::default()), Arc::clone(&kafka.context.stats));
+        let run = kafka.run(List::of(lines(20)), Arc::clone(&books) as _);
+        assert!(tokio::time::timeout(Duration::from_secs(60), run).await.is_err(), "it is waited for");
+        let others: Vec<String> = want(20).into_iter().filter(|line| !line.contains('1')).collect();
+        assert_eq!((books.acked(), fake.values()), (others.len(), others));
+        assert!(stats.last_error().is_some_and(|e| e.contains(topic)), "{:?}", stats.last_error());
+        let tried = fake.0.lock().unwrap().asked + stats.requests.get() as usize;
+        assert!((30..200).contains(&tried), "{tried} times in a minute");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -38,6 +38,8 @@ use crate::work::{PUT_OFF, Piece, Pool};
 const ROUND_BYTES: usize = 8 << 20;
 /// A topic that nobody has asked for before is asked for so often before its events are put off: asking may create it.
 const ASKED: usize = 3;
+/// We may see the topic, and not write to it.
+const FORBIDDEN: i16 = 29;
 /// A batch whose partition the cluster doesn't name this often in a row is divided among those that there are.
 const HOMELESS: u32 = 10;
 /// Numbers of more partitions than this aren't kept: then a new producer begins.
@@ -299,7 +301,7 @@ impl Worker {
             .collect()
     }
 
-    /// Where a record goes. `None`: the cluster doesn't have its topic, or it has been forgotten since this round began.
+    /// Where a record goes. `None`: not now, as the cluster doesn't have its topic, or we may not write to it.
     fn place(
         &mut self,
         topic: String,
@@ -311,7 +313,8 @@ impl Worker {
         if record.size() > settings.max_bytes {
             return Err(dropped_as(DropKind::TooLarge, "max_message_bytes"));
         }
-        let Some(partitions) = self.cluster.partitions(&topic) else { return Ok(None) };
+        let known = self.cluster.partitions(&topic).filter(|_| !self.absent.waits(&topic));
+        let Some(partitions) = known else { return Ok(None) };
         let field = |name: &str, out: &mut Vec<u8>| settings.codec.renderer().write_field(batch, event, name, out);
         let random = &*self.context.world.random;
         let partition = self.partitioner.choose(&topic, partitions, record.key, field, random);
@@ -340,6 +343,7 @@ impl Worker {
                 let verdict = verdict(code);
                 if verdict == Verdict::Taken {
                     self.books.settle_front(&mut batch.piece, batch.events, &Fate::Acked);
+                    self.absent.note(&batch.topic, true);
                     any_taken = true;
                     continue;
                 }
@@ -347,6 +351,10 @@ impl Worker {
                 if matches!(verdict, Verdict::TooLarge | Verdict::Refused) {
                     any_refused = true;
                     self.refused(batch, verdict, &problem);
+                    continue;
+                }
+                if code == FORBIDDEN && self.settings.topic.constant().is_none() {
+                    self.forbidden(batch, &problem);
                     continue;
                 }
                 let node = self.cluster.leader(&batch.topic, batch.partition).unwrap_or(-1);
@@ -376,6 +384,15 @@ impl Worker {
         if !any_refused {
             self.limit = (self.limit + self.settings.max_bytes / 64).min(self.settings.max_bytes);
         }
+    }
+
+    /// Only this topic may not be written to: its events wait. A later batch must not look like this one sent again.
+    fn forbidden(&mut self, batch: Batch, problem: &Problem) {
+        self.without_topic(problem);
+        self.absent.note(&batch.topic, false);
+        self.context.stats.retried.add(batch.events);
+        self.producer = None;
+        self.pool.put_off(batch.piece);
     }
 
     /// Batches but those whose partition is gone: the topic was deleted, perhaps made anew with fewer partitions. Their
