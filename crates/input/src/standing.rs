@@ -19,6 +19,12 @@ pub struct Standing {
     pub opened: u64,
     /// Files that weren't taken up since the table is full.
     pub refused: u64,
+    /// How often a file was found at another path since the start.
+    pub renamed: u64,
+    /// How often a file began anew since it was truncated.
+    pub truncated: u64,
+    /// Files that are gone, and that the registry has forgotten.
+    pub forgotten: u64,
     /// Lines and events that the configuration left out.
     pub filtered: u64,
     /// Events beyond what `rate_limit` lets through.
@@ -38,6 +44,9 @@ impl Standing {
         self.open += other.open;
         self.opened += other.opened;
         self.refused += other.refused;
+        self.renamed += other.renamed;
+        self.truncated += other.truncated;
+        self.forgotten += other.forgotten;
         self.filtered += other.filtered;
         self.limited += other.limited;
         self.datagrams += other.datagrams;

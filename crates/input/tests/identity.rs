@@ -47,6 +47,31 @@ fn a_file_that_was_renamed_or_truncated_meanwhile() {
 }
 
 #[test]
+fn what_happens_to_files_is_counted() {
+    let mut rig = Rig::log();
+    for name in ["a.log", "b.log", "c.log"] {
+        rig.append(name, "one long line\n");
+    }
+    assert_eq!(rig.search().len(), 3);
+    rig.ack();
+    let told = |rig: &Rig| {
+        let standing = rig.harvester.standing();
+        (standing.renamed, standing.truncated, standing.forgotten)
+    };
+    assert_eq!(told(&rig), (0, 0, 0));
+    rig.rename("a.log", "a.log.1");
+    rig.truncate("b.log", 0);
+    rig.append("b.log", "new\n");
+    rig.remove("c.log");
+    for _ in 0..5 {
+        rig.search();
+        rig.ack();
+        rig.advance(std::time::Duration::from_secs(400));
+    }
+    assert_eq!(told(&rig), (1, 1, 1));
+}
+
+#[test]
 fn a_copytruncate_to_the_same_size_is_noticed_also_when_nobody_looked() {
     for more in ["", "and\nmore\n"] {
         let mut rig = Rig::log();

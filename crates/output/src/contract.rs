@@ -107,6 +107,8 @@ pub struct Stats {
     pub dropped: Counter,
     /// Events sent again, each time counted.
     pub retried: Counter,
+    /// Events that the target put off as it has too many (429), each time counted.
+    pub too_many: Counter,
     /// Requests that failed as a whole: no connection, no answer, or a refusal of all.
     pub failed: Counter,
     reached: AtomicBool,

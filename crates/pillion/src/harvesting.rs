@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -83,6 +83,8 @@ pub(crate) struct Harvesting {
     division: Division,
     /// How many more inputs there are than at the start.
     more: AtomicI64,
+    /// How often files of inputs were looked at, and how often one had changed.
+    looks: [AtomicU64; 2],
     draining: AtomicBool,
     /// Threads that haven't read everything to its end.
     reading: Arc<AtomicUsize>,
@@ -170,6 +172,7 @@ impl Harvesting {
             net: listens.then_some(shares),
             division,
             more: AtomicI64::new(0),
+            looks: [AtomicU64::new(0), AtomicU64::new(0)],
             draining: AtomicBool::new(false),
             reading: start.reading,
             hung: Mutex::default(),
@@ -192,6 +195,19 @@ impl Harvesting {
     /// How many more inputs there are than at the start; negative: fewer.
     pub(crate) fn more_inputs(&self) -> i64 {
         self.more.load(Ordering::Relaxed)
+    }
+
+    /// Files of inputs were looked at; so many had changed.
+    pub(crate) fn looked(&self, changed: usize) {
+        let [scans, reloads] = &self.looks;
+        scans.fetch_add(1, Ordering::Relaxed);
+        reloads.fetch_add(changed as u64, Ordering::Relaxed);
+    }
+
+    /// How often files of inputs were looked at, and how often one had changed.
+    pub(crate) fn looks(&self) -> (u64, u64) {
+        let [scans, reloads] = &self.looks;
+        (scans.load(Ordering::Relaxed), reloads.load(Ordering::Relaxed))
     }
 
     /// Ends the inputs with these labels where they stand, and begins others, which go on with their files; where to hear what

@@ -180,11 +180,17 @@ impl Source {
 
     /// What was read, and what is there to read.
     fn read(&self, reading: &Standing, counts: &Counts) -> Read {
+        let (scans, reloads) = self.harvesting.looks();
         Read {
             files: reading.files,
             open: reading.open,
             opened: reading.opened,
             refused: reading.refused,
+            renamed: reading.renamed,
+            truncated: reading.truncated,
+            forgotten: reading.forgotten,
+            scans,
+            reloads,
             bytes: counts.bytes,
             events: counts.events,
             filtered: reading.filtered,
@@ -251,6 +257,7 @@ impl Answers for Source {
                 dead_lettered: counts.dead_lettered,
                 dropped: counts.dropped,
                 retried: stats.retried.get(),
+                too_many: stats.too_many.get(),
                 requests: stats.requests.get(),
                 failed: stats.failed.get(),
                 bytes: stats.bytes.get(),

@@ -330,6 +330,7 @@ pub(crate) async fn run(
         let Ok(seen) = tokio::task::spawn_blocking(move || look(&*fs)).await else { continue };
         let mut changes = watch.judge(config, seen);
         changes.say();
+        harvesting.looked(changes.changed.len());
         let mut refused = Refused::new();
         changes.come.retain_mut(|spec| {
             let secured = secure(&world, spec, &changes.tls);

@@ -132,7 +132,7 @@ fn gauges(s: &Snapshot) -> [(&'static str, u64); 21] {
     ]
 }
 
-fn counters(s: &Snapshot) -> [(&'static str, u64); 28] {
+fn counters(s: &Snapshot) -> [(&'static str, u64); 34] {
     let (p, r, o, g) = (&s.process, &s.read, &s.output, &s.registered);
     let settled = o.acked + o.duplicates + o.dead_lettered + o.dropped;
     [
@@ -144,12 +144,17 @@ fn counters(s: &Snapshot) -> [(&'static str, u64); 28] {
         ("filebeat.harvester.closed", r.opened.saturating_sub(r.open)),
         ("filebeat.harvester.skipped", r.refused),
         ("filebeat.harvester.started", r.opened),
+        ("filebeat.input.log.files.renamed", r.renamed),
+        ("filebeat.input.log.files.truncated", r.truncated),
+        ("libbeat.config.reloads", r.reloads),
+        ("libbeat.config.scans", r.scans),
         ("libbeat.output.events.acked", o.acked),
         ("libbeat.output.events.batches", o.requests),
         ("libbeat.output.events.dead_letter", o.dead_lettered),
         ("libbeat.output.events.dropped", o.dropped),
         ("libbeat.output.events.duplicates", o.duplicates),
         ("libbeat.output.events.failed", o.retried),
+        ("libbeat.output.events.toomany", o.too_many),
         ("libbeat.output.events.total", settled + o.retried + sending(s)),
         ("libbeat.output.write.bytes", o.bytes),
         ("libbeat.output.write.errors", o.failed),
@@ -161,6 +166,7 @@ fn counters(s: &Snapshot) -> [(&'static str, u64); 28] {
         ("libbeat.pipeline.events.retry", o.retried),
         ("libbeat.pipeline.events.total", r.events + r.filtered + r.limited),
         ("libbeat.pipeline.queue.acked", settled),
+        ("registrar.states.cleanup", r.forgotten),
         ("registrar.states.update", g.updates),
         ("registrar.writes.fail", g.failed),
         ("registrar.writes.success", g.written),
@@ -223,6 +229,11 @@ pub(crate) mod tests {
                 open: 3,
                 opened: 5,
                 refused: 1,
+                renamed: 11,
+                truncated: 12,
+                forgotten: 13,
+                scans: 14,
+                reloads: 15,
                 bytes: 1000,
                 events: 100,
                 filtered: 3,
@@ -248,6 +259,7 @@ pub(crate) mod tests {
                 dead_lettered: 3,
                 dropped: 2,
                 retried: 9,
+                too_many: 4,
                 requests: 8,
                 failed: 1,
                 bytes: 5000,
@@ -290,7 +302,7 @@ pub(crate) mod tests {
                 json!({
                     "events": {
                         "acked": 70, "active": 8, "batches": 8, "dead_letter": 3, "dropped": 2, "duplicates": 5, "failed": 9,
-                        "total": 97,
+                        "toomany": 4, "total": 97,
                     },
                     "type": "elasticsearch",
                     "write": {"bytes": 5000, "errors": 1},
@@ -303,8 +315,10 @@ pub(crate) mod tests {
                     "max_events": 3200,
                 }),
             ),
+            ("/filebeat/input/log/files", json!({"renamed": 11, "truncated": 12})),
+            ("/libbeat/config", json!({"reloads": 15, "scans": 14})),
             ("/registrar/writes", json!({"fail": 1, "success": 6, "total": 7})),
-            ("/registrar/states", json!({"current": 7, "update": 40})),
+            ("/registrar/states", json!({"cleanup": 13, "current": 7, "update": 40})),
             ("/system/load", json!({"1": 0.5, "15": 0.125, "5": 0.25, "norm": {"1": 0.25, "15": 0.0625, "5": 0.125}})),
         ] {
             assert_eq!(v.pointer(path), Some(&expected), "{path}");

@@ -35,6 +35,16 @@ pub struct Read {
     pub opened: u64,
     /// Files that weren't taken up since the table is full.
     pub refused: u64,
+    /// How often a file was found at another path.
+    pub renamed: u64,
+    /// How often a file was truncated.
+    pub truncated: u64,
+    /// Files that are gone, and that the registry has forgotten.
+    pub forgotten: u64,
+    /// How often further files of inputs were looked at (`reload.enabled`).
+    pub scans: u64,
+    /// How often one of them had changed.
+    pub reloads: u64,
     /// Bytes that were read into batches.
     pub bytes: u64,
     /// Events that were read.
@@ -68,6 +78,8 @@ pub struct Output {
     pub dropped: u64,
     /// Events sent again, each time counted.
     pub retried: u64,
+    /// Events that the target put off as it has too many (429), each time counted.
+    pub too_many: u64,
     /// Requests sent.
     pub requests: u64,
     /// Requests that failed as a whole.

@@ -134,6 +134,12 @@ pub(crate) struct Books {
     pub(crate) filtered: u64,
     /// Events beyond what `rate_limit` lets through, of all files.
     pub(crate) limited: u64,
+    /// How often a file was found at another path.
+    pub(crate) renamed: u64,
+    /// How often a file began anew since it was truncated.
+    pub(crate) truncated: u64,
+    /// Files that are gone, and that the registry has forgotten.
+    pub(crate) forgotten: u64,
 }
 
 impl Books {

@@ -170,6 +170,7 @@ impl Harvester {
         {
             if let Some(key) = &key {
                 self.registry.remove(key);
+                self.books.forgotten += 1;
             }
             self.books.close(account_of(&self.table, &f));
         }

@@ -148,6 +148,7 @@ impl Harvester {
             let gone = if self.inputs[at].life == Life::Stopped { f.deleted } else { f.gone };
             if let (Some(key), true) = (&key, gone) {
                 self.registry.remove(key);
+                self.books.forgotten += 1;
             }
             self.books.close(account_of(&self.table, &f));
         }

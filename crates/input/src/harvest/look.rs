@@ -259,6 +259,7 @@ impl Harvester {
         // Nothing of it is to be read any more, or all of it at once: that was for the input that it had.
         let life = self.table.get(id).and_then(|f| self.inputs.get(usize::from(f.input))).map(|i| i.life);
         let drained = self.is_file_draining(id) || life == Some(Life::Stopped);
+        self.books.renamed += 1;
         if let Some(f) = self.table.get_mut(id).filter(|f| f.look_at.is_some()) {
             // What it was to be looked at for may be what took its place.
             let old = f.path.to_path_buf();
@@ -375,6 +376,7 @@ impl Harvester {
         let number = input.map_or(0, |i| i.tour.number);
         let Some(f) = self.table.get_mut(id) else { return };
         tracing::info!(path = %f.path.display(), read = f.pos, size = meta.len, ?cause, "a file begins anew");
+        self.books.truncated += u64::from(matches!(cause, LossCause::Truncated));
         let (path, userspace) = (f.path.clone(), f.userspace);
         let (pos, len) = (f.pos, f.sure_len.max(f.floor()));
         let (guard, input, ended_in) = (f.guard, f.input, number);

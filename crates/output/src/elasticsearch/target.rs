@@ -33,7 +33,7 @@ pub(super) enum Reply {
     /// It wants the same request with (or without) `_type`: [`Target::with_type`] has changed.
     OtherForm,
     /// Any other status: nothing of the request was done, or (`maybe_done`) nobody knows.
-    Refused { problem: Problem, maybe_done: bool },
+    Refused { problem: Problem, maybe_done: bool, status: StatusCode },
 }
 
 /// A host.
@@ -107,7 +107,7 @@ impl Target {
             return Ok(Reply::OtherForm);
         }
         let maybe_done = status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT;
-        Ok(Reply::Refused { problem: refusal(self.client.host(), status, &error), maybe_done })
+        Ok(Reply::Refused { problem: refusal(self.client.host(), status, &error), maybe_done, status })
     }
 
     /// `GET /`: the status and the beginning of the answer.

@@ -252,6 +252,19 @@ async fn a_refused_request_is_sent_again_for_as_long_as_it_takes() {
 }
 
 #[tokio::test]
+async fn events_that_the_target_has_too_many_of_are_counted() {
+    let busy = Step::reply(200, &items(&[(201, ""), (429, ""), (503, "")]));
+    let server = Server::start(vec![Step::reply(429, ""), Step::reply(503, ""), busy]).await;
+    let case = Case::new(&server, lines(3));
+    let (books, context) = (Arc::new(Books::default()), context());
+    let stats = Arc::clone(&context.stats);
+    let output = Elasticsearch::new(settings(case.compat, &case.text), context).unwrap();
+    output.run(List::of(case.batch), Arc::clone(&books) as Arc<dyn AckSink>).await.unwrap();
+    // Three with the first request, one of the third; a 503 is none.
+    assert_eq!((books.acked(), stats.too_many.get()), (3, 4));
+}
+
+#[tokio::test]
 async fn a_409_after_a_refusal_that_did_nothing_is_not_believed() {
     let server = Server::start(vec![Step::reply(429, ""), Step::reply(200, &items(&[CONFLICT]))]).await;
     let fates = Case::new(&server, lines(1)).once().run().await;

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hyper::StatusCode;
 use pillion_event::{Drop, DropKind, Fate};
 
 use super::answer::Verdict;
@@ -139,8 +140,11 @@ impl Worker {
                 }
                 Ok(Reply::OtherForm) => {}
                 Ok(Reply::TooLarge) => return self.too_large(work, built.bytes),
-                Ok(Reply::Refused { problem, maybe_done }) => {
+                Ok(Reply::Refused { problem, maybe_done, status }) => {
                     work.resent |= maybe_done;
+                    if status == StatusCode::TOO_MANY_REQUESTS {
+                        self.shared.context.stats.too_many.add(events);
+                    }
                     return self.failed(work, problem).await;
                 }
                 Ok(Reply::Taken(verdict)) => return self.answered(work, verdict).await,
@@ -208,6 +212,7 @@ impl Worker {
             }
             Verdict::Items(items) => items,
         };
+        stats.too_many.add(items.iter().filter(|item| item.status == 429).count());
         let judge = &self.shared.judge;
         let rulings = work.piece.events().zip(&items).enumerate();
         let rulings: Vec<Ruling> =

@@ -113,6 +113,21 @@ fn modules_come_and_go() {
     assert_eq!(lines, ["GET /1", "GET /2", "main"]);
 }
 
+#[test]
+fn looks_at_files_of_inputs_are_counted() {
+    let endpoint = Endpoint::start();
+    let job = job(&endpoint, RELOAD);
+    put(&job, "a.yml", &input(&job, "a"));
+    let run = job.start(&AT_ANY_PORT);
+    let at = port(&run);
+    let count = |name: &str| json(at, "/stats")["libbeat"]["config"][name].as_u64().unwrap_or_default();
+    wait_for("some looks", || (count("scans") > 2).then_some(()));
+    assert_eq!(count("reloads"), 0);
+    put(&job, "a.yml", &input(&job, "b"));
+    changed(&run, 1);
+    wait_for("the change", || (count("reloads") == 1).then_some(()));
+}
+
 /// Puts a file into `inputs.d` as whoever cares does: it is whole from the first moment on.
 fn put(job: &Job, name: &str, text: &str) {
     let whole = job.write("whole", text);
