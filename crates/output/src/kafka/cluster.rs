@@ -174,3 +174,9 @@ impl Cluster {
         Err(last)
     }
 }
+
+/// Whether brokers take this as a topic's name.
+pub(super) fn is_topic(name: &str) -> bool {
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    (1..=249).contains(&name.len()) && name != "." && name != ".." && name.bytes().all(good)
+}

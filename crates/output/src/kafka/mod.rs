@@ -40,11 +40,11 @@ use crate::settle::Books;
 use crate::tls::TlsSettings;
 use crate::work::Pool;
 use broker::{Broker, Client, Dialer, Reach};
-use cluster::Cluster;
+use cluster::{Cluster, is_topic};
 use partition::PartitionOptions;
 use records::Compression;
 use sasl::Mechanism;
-use worker::{Settings, Worker, is_topic};
+use worker::{Settings, Worker};
 
 /// The most events in a round.
 const MOST_EVENTS: usize = 65_536;

@@ -20,7 +20,7 @@ use pillion_event::{Drop, DropKind, Event, Fate, Slice};
 
 use super::absent::Absent;
 use super::broker::malformed;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, is_topic};
 use super::partition::{PartitionOptions, Partitioner};
 use super::records::{Compression, Producer, Record, Records, stamp};
 use super::refusal::{Verdict, explain, verdict};
@@ -367,13 +367,7 @@ impl Worker {
                 self.works("the cluster");
             }
             if let Some((host, problem)) = trouble {
-                let wait = self.backoff.wait(&*self.context.world.random);
-                self.pause(&host, &problem, wait).await;
-                // Who leads now; what is wrong with it is told by the next attempt.
-                let topics: Vec<String> = batches.iter().map(|batch| batch.topic.clone()).collect();
-                if self.cluster.refresh(&topics).await.is_ok() {
-                    batches = self.housed(batches);
-                }
+                batches = self.look_again(batches, &host, &problem).await;
             }
             if new_producer && self.settings.idempotent {
                 tracing::warn!("kafka: a broker has forgotten what came before: an event may be there twice");
@@ -383,6 +377,17 @@ impl Worker {
         }
         if !any_refused {
             self.limit = (self.limit + self.settings.max_bytes / 64).min(self.settings.max_bytes);
+        }
+    }
+
+    /// Waits, and asks who leads now; what is wrong with that is told by the next attempt.
+    async fn look_again(&mut self, batches: Vec<Batch>, host: &str, problem: &Problem) -> Vec<Batch> {
+        let wait = self.backoff.wait(&*self.context.world.random);
+        self.pause(host, problem, wait).await;
+        let topics: Vec<String> = batches.iter().map(|batch| batch.topic.clone()).collect();
+        match self.cluster.refresh(&topics).await {
+            Ok(_) => self.housed(batches),
+            Err(_) => batches,
         }
     }
 
@@ -588,10 +593,4 @@ impl Growing {
 
 fn dropped_as(kind: DropKind, why: &str) -> Fate {
     Fate::Dropped(Drop { kind, type_name: why.to_owned(), field: None })
-}
-
-/// Whether brokers take this as a topic's name.
-pub(super) fn is_topic(name: &str) -> bool {
-    let good = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-    (1..=249).contains(&name.len()) && name != "." && name != ".." && name.bytes().all(good)
 }
