@@ -4,7 +4,7 @@
 //! each message that `test config` has for it, `# warning LINE:COLUMN: …` or `# error LINE:COLUMN: …`, in any order: the
 //! message must begin so, and no other may come. Messages without a place have none. `WRITE=1` writes what comes out
 //! into the files; look at what it changes: an expectation that nobody has judged shows nothing.
-//! What is accepted must fit docs/schema.json, too.
+//! What is accepted must fit docs/schema.json, too, and so must the configurations that Pillion comes with.
 
 #![expect(clippy::panic, clippy::unwrap_used, clippy::disallowed_methods, reason = "a failing call is a failing test")]
 
@@ -172,10 +172,10 @@ fn editors_find_nothing_wrong_with_what_is_accepted() {
     let mut env: std::collections::BTreeMap<String, String> =
         ENVIRONMENT.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     env.insert("CERTS".to_owned(), "/certificates".to_owned());
-    for path in files() {
-        if expected(&std::fs::read_to_string(&path).unwrap())[0] != "accepted" {
-            continue;
-        }
+    let accepted = |path: &PathBuf| expected(&std::fs::read_to_string(path).unwrap())[0] == "accepted";
+    let shipped = ["examples/filebeat.yml", "deploy/image/filebeat.yml"];
+    let ours = shipped.map(|name| Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name));
+    for path in files().into_iter().filter(accepted).chain(ours) {
         let load = Load {
             files: vec![path.clone()],
             settings: Vec::new(),
