@@ -59,13 +59,13 @@ impl Out {
                 let events = all.split_inclusive(|&b| b == b'\n').filter(|l| l.starts_with(b"{\"@timestamp\""));
                 events.flatten().copied().collect()
             }
-            _ => files(&place.home().join("out")),
+            _ => written(&place.home().join("out")),
         }
     }
 }
 
 /// What the files of a folder hold: `events`, or since 8.0 `events-DATE.ndjson`.
-fn files(folder: &Path) -> Vec<u8> {
+pub(super) fn written(folder: &Path) -> Vec<u8> {
     let found = fs::read_dir(folder).into_iter().flatten().flatten();
     found.flat_map(|file| fs::read(file.path()).unwrap_or_default()).collect()
 }

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::compare::{Flat, by_case, by_place, differences};
-use super::differential::{filebeat_at, now, text};
-use super::{Pair, pillion_once};
+use super::differential::{filebeat_at, now, text, written};
+use super::{Pair, Version, pillion_once};
 use crate::child::run;
 use crate::shipper::Place;
 use crate::{Outcome, root};
@@ -43,14 +43,14 @@ impl Fileset {
 
 pub(super) fn compare(pair: &Pair) -> Outcome<String> {
     let (files, theirs, ours) = (Place::new()?, Place::new()?, Place::new()?);
-    let folder = folder(&theirs)?;
+    let folder = folder(pair.version, &theirs)?;
     let filesets = filesets(&folder)?;
     symlink(&folder, theirs.home().join("module")).map_err(|e| e.to_string())?;
     let config = configuration(&files.logs(), &filesets)?;
     let begin = now(&files)?;
     let outcome = (|| {
         let to = "output.file: {path: '${path.home}/out', filename: events, rotate_every_kb: 100000}\n";
-        let events = |place: &Place| fs::read(place.home().join("out/events")).unwrap_or_default();
+        let events = |place: &Place| written(&place.home().join("out"));
         ours.configure(&(config.clone() + to))?;
         pillion_once(pair, &ours, &[])?;
         let pillion = by_case(&events(&ours), &text(&files.logs()), &begin)?;
@@ -66,9 +66,10 @@ pub(super) fn compare(pair: &Pair) -> Outcome<String> {
     })
 }
 
-/// The modules that belong to the Filebeat of `e2e/filebeat`. Go writes beside the file that says which one that is.
-fn folder(place: &Place) -> Outcome<PathBuf> {
-    let (source, copy) = (root().join("e2e/filebeat"), place.folder().join("go.mod"));
+/// The modules that belong to a Filebeat. Go writes beside the file that says which one that is.
+fn folder(version: Version, place: &Place) -> Outcome<PathBuf> {
+    let program = if version == Version::Nine { "filebeat9" } else { "filebeat" };
+    let (source, copy) = (root().join("e2e").join(program), place.folder().join("go.mod"));
     fs::copy(source.join("go.mod"), &copy).map_err(|e| e.to_string())?;
     let mut go = Command::new("go");
     go.current_dir(source).args(["list", "-mod=mod", "-m", "-f", "{{.Dir}}", "-modfile"]).arg(copy);
