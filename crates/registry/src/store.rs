@@ -4,8 +4,8 @@
 //! nothing in their entry is unusual. Those lie beside each other in [`Packed`], 96 bytes each with the key and the path
 //! ([`CompactPath`]); what doesn't fit is kept as it is.
 //!
-//! Always holds: what is taken out is what was put in. Places never move; a removed one is used again. The order of
-//! places follows from what was done, so that one seed replays a run.
+//! Always holds: what is taken out is what was put in. Places never move; a removed one is used again. A block of them in
+//! which nothing is left takes no memory. The order of places follows from what was done, so that one seed replays a run.
 //! Tested below and with the registry.
 
 use std::num::NonZeroI64;
@@ -21,6 +21,9 @@ use crate::registry::Record;
 
 /// How many records lie beside each other.
 const BLOCK: usize = 64;
+
+/// So much room for more is always left.
+const SPARE: usize = 4096;
 
 /// This and what is larger stands for the kind `filestream` in the place of the words of a log input, with a bit for each
 /// member of its state that is there.
@@ -205,6 +208,10 @@ impl Store {
 
     fn take_place(&mut self, place: Place) -> u32 {
         if let Some(at) = self.free.pop() {
+            if let Some(block) = self.places.get_mut(at as usize / BLOCK).filter(|block| block.is_empty()) {
+                block.reserve_exact(BLOCK);
+                block.resize(BLOCK, Place::Free);
+            }
             if let Some(free) = self.place_mut(at) {
                 *free = place;
             }
@@ -231,7 +238,30 @@ impl Store {
             *place = Place::Free;
         }
         self.free.push(at);
+        self.give_back(at as usize / BLOCK);
         Some((at as usize, record))
+    }
+
+    /// A block in which nothing is left gives its memory back: thousands of files may have been forgotten.
+    fn give_back(&mut self, block: usize) {
+        let is_free = |block: &Vec<Place>| block.iter().all(|place| matches!(place, Place::Free));
+        let last = block + 1 == self.places.len();
+        let Some(places) = self.places.get_mut(block).filter(|block| is_free(block)) else { return };
+        *places = Vec::new();
+        if last {
+            while self.places.pop_if(|block| block.is_empty()).is_some() {}
+            let end = self.end() as u32;
+            self.free.retain(|at| *at < end);
+        }
+        if self.free.capacity() > SPARE + 4 * self.free.len() {
+            self.free.shrink_to(2 * self.free.len());
+        }
+        if self.index.capacity() > SPARE + 4 * self.index.len() {
+            self.places.shrink_to_fit();
+            let (places, prefixes) = (&self.places, &self.prefixes);
+            let hash_at = |at: &u32| place_of(places, *at).and_then(|place| parts(prefixes, place)).map_or(0, hash);
+            self.index.shrink_to(2 * self.index.len(), hash_at);
+        }
     }
 
     /// Moves the offset of an entry of this life forward. `None`: there is no such entry; `false`: it is there already.
@@ -377,6 +407,34 @@ mod tests {
     use crate::entry::Intent;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
+
+    #[test]
+    fn what_thousands_of_files_took_is_given_back() {
+        let (mut store, count) = (Store::default(), 20_000);
+        let key = |n: u64| Arc::<str>::from(format!("filebeat::logs::native::{n}-1"));
+        for n in 0..count {
+            store.insert(&key(n), Record::Foreign(Arc::new(n.into())));
+        }
+        // All but one: from the beginning, from the end, from both.
+        let orders: [fn(u64, u64) -> u64; 3] =
+            [|n, _| n, |n, count| count - 1 - n, |n, count| if n % 2 == 0 { n / 2 } else { count - 1 - n / 2 }];
+        // The one that stays is near the beginning, or near the end of the second-last block.
+        for (order, stays) in orders.into_iter().flat_map(|order| [(order, 70), (order, count / 64 * 64 - 2)]) {
+            let blocks = store.find(&key(stays)).unwrap() as usize / BLOCK + 1;
+            for n in (0..count).map(|n| order(n, count)).filter(|n| *n != stays) {
+                store.remove(&key(n)).unwrap();
+            }
+            let left = store.places.iter().filter(|block| block.capacity() > 0).count();
+            assert_eq!((store.places.len(), left, store.free.len()), (blocks, 1, blocks * BLOCK - 1));
+            let room = (store.index.capacity(), store.free.capacity());
+            assert!(room.0 < 4 * SPARE && room.1 < 4 * SPARE.max(store.free.len()), "{room:?}");
+            assert_eq!((store.len(), store.contains(&key(stays))), (1, true));
+            for n in 0..count {
+                store.insert(&key(n), Record::Foreign(Arc::new(n.into())));
+            }
+            assert!(store.len() as u64 == count && (0..count).all(|n| store.contains(&key(n))));
+        }
+    }
 
     #[test]
     fn a_quiet_file_costs_little() {
