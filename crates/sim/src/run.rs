@@ -88,6 +88,8 @@ pub struct Plan {
     pub disk: bool,
     /// Whether the wall clock passes midnight in the midst of it.
     pub midnight: bool,
+    /// Whether hours or days pass between a crash and the next process, in which the application goes on.
+    pub absences: bool,
     /// What is broken on purpose.
     pub defect: Option<Defect>,
 }
@@ -106,6 +108,7 @@ impl Plan {
             network: false,
             disk: false,
             midnight: false,
+            absences: false,
             defect: None,
         }
     }
@@ -126,6 +129,7 @@ impl Plan {
             network: seed % 3 == 2,
             disk: one_in(3, 15),
             midnight: one_in(2, 12),
+            absences: one_in(3, 18),
             defect: None,
         }
     }

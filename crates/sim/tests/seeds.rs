@@ -23,7 +23,8 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|n| n.parse().expect("a number"))
 }
 
-/// The plan of a seed, but for what the environment asks for: `PILLION_NETWORK=0|1`, `PILLION_FAULTS=0|1`, `PILLION_DISK=0|1`.
+/// The plan of a seed, but for what the environment asks for: `PILLION_NETWORK=0|1`, `PILLION_FAULTS=0|1`, `PILLION_DISK=0|1`,
+/// `PILLION_ABSENCES=0|1`.
 fn plan(seed: u64) -> Plan {
     let plan = Plan::of(seed);
     let asked = |name, of_seed| number(name).map_or(of_seed, |n| n != 0);
@@ -31,6 +32,7 @@ fn plan(seed: u64) -> Plan {
         network: asked("PILLION_NETWORK", plan.network),
         faults: asked("PILLION_FAULTS", plan.faults),
         disk: asked("PILLION_DISK", plan.disk),
+        absences: asked("PILLION_ABSENCES", plan.absences),
         ..plan
     }
 }

@@ -59,7 +59,11 @@ fn one(stage: &mut Stage) {
         20..=54 => drop(stage.read()),
         55..=69 => stage.register(),
         70..=89 => drop(stage.send(Attempt::Random)),
-        90..=95 => stage.sim.advance(Duration::from_millis(stage.sim.below(3000))),
+        90..=95 => {
+            // Where entries can be old, a run has time for more searches.
+            let most = if stage.plan.absences { 20_000 } else { 3000 };
+            stage.sim.advance(Duration::from_millis(stage.sim.below(most)));
+        }
         96..=98 => {
             if let Some(path) = stage.application.some_path(&stage.sim) {
                 stage.process.harvester.hint(Hint::Path(path.into()));

@@ -28,6 +28,8 @@ pub(crate) struct Stage {
     pub target: Target,
     pub process: Process,
     pub crashes: u32,
+    /// The application does nothing more.
+    stopped: bool,
     /// Which content an incarnation is of.
     pub contents: BTreeMap<Incarnation, ContentId>,
     /// What the present process knew and hadn't read when it was destroyed.
@@ -47,7 +49,8 @@ impl Stage {
         let mut crashes = 0;
         let process = start(&sim, &plan, &mut crashes)?;
         let (contents, known) = (BTreeMap::new(), Vec::new());
-        Ok(Stage { plan, sim, application, target: Target::default(), process, crashes, contents, known })
+        let (target, stopped) = (Target::default(), false);
+        Ok(Stage { plan, sim, application, target, process, crashes, stopped, contents, known })
     }
 
     pub(crate) fn report(&self) -> Report {
@@ -80,8 +83,14 @@ impl Stage {
     /// Ends the process if it is still there, and starts another one.
     pub(crate) fn restart(&mut self) -> Result<(), String> {
         self.crashes += 1;
-        self.known.clear();
         self.sim.restart();
+        if self.plan.absences && !self.stopped {
+            for _ in 0..self.sim.below(40) {
+                self.apply(|app, sim| app.step(sim));
+            }
+            self.sim.advance(Duration::from_secs(3600 * self.sim.below(240)));
+        }
+        self.known.clear();
         self.process = start(&self.sim, &self.plan, &mut self.crashes)?;
         Ok(())
     }
@@ -142,6 +151,7 @@ impl Stage {
 
     /// Drains to the end, over all crashes, or (`may_crash`) to the next one.
     pub(crate) fn drain(&mut self, may_crash: bool) -> Result<(), String> {
+        self.stopped = true;
         self.process.harvester.drain();
         for _ in 0..DRAIN_STEPS {
             let mut idle = None;
