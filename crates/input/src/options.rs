@@ -357,6 +357,7 @@ fn log_file_options(s: &Section<'_>, spec: &mut InputSpec) -> Result<(), Error> 
     let forced = s.compat() == Compat::V5 && s.bool("force_close_files")?.unwrap_or(false);
     spec.close.renamed = s.bool("close_renamed")?.unwrap_or(false) || forced;
     spec.close.removed = s.bool("close_removed")?.unwrap_or(true) || forced;
+    spec.clean_removed = s.bool("clean_removed")?.unwrap_or(true);
     let symlinks = s.bool("symlinks")?;
     // Filebeat's container input always follows them: a runtime may link its logs.
     spec.symlinks = symlinks.unwrap_or(false) || spec.desc.kind == InputKind::Container;
@@ -397,6 +398,7 @@ fn filestream_options(s: &Section<'_>, spec: &mut InputSpec) -> Result<(), Error
         factor: 2.0,
     };
     spec.tail = s.bool("seek_to_tail")?.unwrap_or(false);
+    spec.clean_removed = s.bool("clean_removed")?.unwrap_or(true);
     spec.take_over = take_over(s)?;
     if v9 {
         spec.compression = compression(s)?;
@@ -613,7 +615,7 @@ mod tests {
 
     #[test]
     fn options_of_a_log_input() {
-        let more = "  scan_frequency: 1s\n  ignore_older: 2h\n  close_inactive: 1m\n  close_renamed: true\n  close_removed: false\n  \
+        let more = "  scan_frequency: 1s\n  ignore_older: 2h\n  close_inactive: 1m\n  close_renamed: true\n  close_removed: false\n  clean_removed: false\n  \
                     close_eof: true\n  close_timeout: 5m\n  backoff: 2s\n  max_backoff: 4s\n  backoff_factor: 1\n  tail_files: true\n  \
                     symlinks: true\n  exclude_files: ['\\.gz$']\n  document_type: t\n  pipeline: p\n";
         let spec = input("5.6", more).unwrap();
@@ -628,6 +630,7 @@ mod tests {
             }
         );
         assert_eq!((spec.backoff.factor, spec.tail, spec.symlinks), (1.0, true, true));
+        assert!(!spec.clean_removed && input("8", "").unwrap().clean_removed);
         assert_eq!(spec.ignore_older, Some(Duration::from_secs(7200)));
         assert_eq!((spec.desc.document_type.as_str(), spec.desc.pipeline.as_deref()), ("t", Some("p")));
         assert!(spec.exclude_files[0].is_match(b"/l/a.gz"));
@@ -638,7 +641,7 @@ mod tests {
         let more = "  type: filestream\n  id: x\n  prospector.scanner: {check_interval: 1s, symlinks: true, resend_on_touch: true, include_files: [a], exclude_files: [b], \
                     fingerprint: {enabled: true, offset: 32, length: 64}}\n  file_identity.fingerprint: ~\n  close.on_state_change: {inactive: 1m, \
                     renamed: true, removed: true, check_interval: 1s}\n  close.reader: {on_eof: true, after_interval: 1h}\n  backoff: {init: 1s, max: 2s}\n  \
-                    ignore_inactive: since_last_start\n  seek_to_tail: true\n  index: i\n";
+                    ignore_inactive: since_last_start\n  seek_to_tail: true\n  clean_removed: false\n  index: i\n";
         let spec = input("8", more).unwrap();
         assert_eq!(spec.identity, Identity::Fingerprint { offset: 32, length: 64, growing: false });
         assert_eq!(
@@ -651,7 +654,8 @@ mod tests {
                 after: Some(Duration::from_secs(3600))
             }
         );
-        assert!(spec.tail && spec.symlinks && spec.ignore_before_start && spec.resend_on_touch);
+        assert!(spec.tail && spec.symlinks && spec.ignore_before_start && spec.resend_on_touch && !spec.clean_removed);
+        assert!(input("9", "  type: filestream\n  id: x\n").unwrap().clean_removed);
         assert_eq!((spec.scan_every.as_secs(), spec.desc.index.as_deref()), (1, Some("i")));
         for (option, want) in [("", (false, false)), ("  include_file_owner_name: true\n", (true, false))] {
             let spec = input("9", &format!("  type: filestream\n  id: x\n{option}")).unwrap();

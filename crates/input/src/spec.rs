@@ -129,6 +129,8 @@ pub struct InputSpec {
     pub show_group: bool,
     /// When descriptors are closed.
     pub close: Close,
+    /// A file that is gone leaves the registry (`clean_removed`).
+    pub clean_removed: bool,
     /// A file whose time of change changes and whose content doesn't is sent again (`resend_on_touch`).
     pub resend_on_touch: bool,
     /// Which files are compressed.
@@ -168,6 +170,7 @@ impl InputSpec {
             show_fingerprint: true,
             show_owner: false,
             show_group: false,
+            clean_removed: true,
             resend_on_touch: false,
             compression: Compression::None,
             close: Close { inactive: Duration::from_secs(300), renamed: false, removed: true, eof: false, after: None },

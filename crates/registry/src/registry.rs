@@ -272,6 +272,21 @@ impl Registry {
         }
     }
 
+    /// Shows the entries at so many places from one on, until `go_on` says no; from which place on the next call goes on,
+    /// `None` at the end. Each entry that is there from the first call to the last is shown. The registry waits meanwhile.
+    pub fn visit_from(&self, from: usize, places: usize, mut go_on: impl FnMut(&Arc<Entry>) -> bool) -> Option<usize> {
+        let mem = lock(&self.mem);
+        let end = mem.store.end();
+        for at in from..end.min(from.saturating_add(places)) {
+            if let Some((_, Record::File(entry))) = mem.store.at(at)
+                && !go_on(&entry)
+            {
+                return Some(at + 1);
+            }
+        }
+        Some(from.saturating_add(places)).filter(|next| *next < end)
+    }
+
     /// Writes down a new file, a new path of a known one, or (with a new incarnation) that its content began anew.
     ///
     /// Within one incarnation the offset never goes back (the larger one counts) and the intents stay those that are
@@ -305,6 +320,16 @@ impl Registry {
     /// Forgets a file.
     pub fn remove(&self, key: &str) {
         lock(&self.mem).remove(key);
+    }
+
+    /// The same, unless it has changed in any way since `known` was got: whether it is forgotten.
+    pub fn remove_unchanged(&self, known: &Entry) -> bool {
+        let mut mem = lock(&self.mem);
+        let unchanged = mem.store.file(&known.key).is_some_and(|entry| *entry == *known);
+        if unchanged {
+            mem.remove(&known.key);
+        }
+        unchanged
     }
 
     /// Writes down that a range is about to be sent (`exactly_once`): sync before sending it.

@@ -21,6 +21,8 @@ pub(crate) struct Folder {
     pub(crate) userspace: bool,
     /// Nothing in it is read: Pillion writes there.
     pub(crate) own: bool,
+    /// A file that is read was found in it.
+    pub(crate) held: bool,
     /// A watch tells what happens in it.
     pub(crate) watched: bool,
     /// The path without links.
@@ -49,7 +51,7 @@ impl Harvester {
             let at = self.world.clock.mono();
             self.folders.insert(
                 dir.to_owned(),
-                Folder { network, userspace, own, watched: false, real, seen: 0, at, inode: (0, 0) },
+                Folder { network, userspace, own, held: false, watched: false, real, seen: 0, at, inode: (0, 0) },
             );
         }
         // It was just put there; a folder that nothing is known of would be one on a network.
@@ -57,6 +59,7 @@ impl Harvester {
             network: true,
             userspace: false,
             own: false,
+            held: false,
             watched: false,
             real: dir.to_owned(),
             seen: 0,

@@ -144,6 +144,11 @@ impl Harvester {
         sought
     }
 
+    /// Whether the entries of an input's files go with these.
+    pub(crate) fn cleans(&self, input: u16) -> bool {
+        self.inputs.get(usize::from(input)).is_none_or(|i| i.spec.clean_removed)
+    }
+
     fn forget(&mut self, id: FileId, now: Mono) {
         let draining = self.is_file_draining(id);
         let Some(f) = self.table.get_mut(id) else { return };
@@ -168,8 +173,8 @@ impl Harvester {
             && !f.queued
             && let Some(f) = self.table.remove(id)
         {
-            if let Some(key) = &key {
-                self.registry.remove(key);
+            if let Some(key) = key.filter(|_| self.cleans(f.input)) {
+                self.registry.remove(&key);
                 self.books.forgotten += 1;
             }
             self.books.close(account_of(&self.table, &f));

@@ -146,7 +146,7 @@ impl Harvester {
             let Some(f) = self.table.remove(id) else { continue };
             // Of an input that has stopped no last search has told a deleted file from a renamed one.
             let gone = if self.inputs[at].life == Life::Stopped { f.deleted } else { f.gone };
-            if let (Some(key), true) = (&key, gone) {
+            if let (Some(key), true) = (&key, gone && self.cleans(at as u16)) {
                 self.registry.remove(key);
                 self.books.forgotten += 1;
             }

@@ -462,6 +462,7 @@ impl Harvester {
         let Some(dir) = self.table.get(id).and_then(|f| f.path.parent()).map(Path::to_owned) else { return };
         let folder = self.folder(&dir);
         let (network, userspace) = (folder.network, folder.userspace);
+        self.folders.get_mut(&dir).into_iter().for_each(|folder| folder.held = true);
         let Some(f) = self.table.get_mut(id) else { return };
         (f.network, f.userspace) = (network, userspace);
         let links = self.inputs.get(usize::from(f.input)).is_some_and(|i| i.spec.symlinks);

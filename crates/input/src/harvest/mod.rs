@@ -48,6 +48,7 @@ mod take_over;
 mod timers;
 mod tour;
 mod trust;
+mod vanished;
 mod young;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -81,6 +82,7 @@ use crate::harvest::table::Table;
 use crate::harvest::timers::Timers;
 use crate::harvest::tour::Tour;
 use crate::harvest::trust::Asked;
+use crate::harvest::vanished::Vanished;
 use crate::spec::{Budget, InputSpec, Limits, Own};
 use crate::standing::Standing;
 use crate::unzip;
@@ -168,6 +170,8 @@ pub(crate) struct Input {
     tours: u32,
     /// A whole search since the drain began is finished.
     searched_at_drain: bool,
+    /// When the last search began of those that saw all that is there.
+    surely: Option<Mono>,
     id: InputId,
     life: Life,
 }
@@ -183,6 +187,7 @@ impl Input {
             unseen: Unseen::default(),
             tours: 0,
             searched_at_drain: false,
+            surely: None,
             id,
             life: Life::Reading,
         }
@@ -245,6 +250,7 @@ pub struct Harvester {
     /// Other processes read the same folders.
     sharing: Option<Sharing>,
     deleting: Deleting,
+    vanished: Vanished,
     /// Which problems were said already.
     said: BTreeSet<(PathBuf, &'static str)>,
 }
@@ -319,6 +325,7 @@ impl Harvester {
             unzipping: Vec::new(),
             sharing: None,
             deleting: Deleting::default(),
+            vanished: Vanished::default(),
             said: BTreeSet::new(),
         };
         for input in inputs {
@@ -401,7 +408,7 @@ impl Harvester {
             self.owed = OWED;
             self.search(input, now);
         } else {
-            return false;
+            return self.forget_vanished(now);
         }
         true
     }

@@ -118,6 +118,16 @@ impl Peers {
         others.filter(|peer| !peer.has_all(path, state)).count() == 0
     }
 
+    /// Whether patterns of another one can reach a path, or it isn't known.
+    pub(crate) fn reach(&self, but: &Arc<Peer>, path: &Path) -> bool {
+        let others: Vec<Arc<Peer>> = lock(&self.0).iter().filter_map(Weak::upgrade).collect();
+        let reaches = |peer: &Arc<Peer>| match &lock(&peer.desk).roots {
+            Some(roots) => roots.iter().any(|root| path.starts_with(root)),
+            None => true,
+        };
+        others.iter().any(|peer| !Arc::ptr_eq(peer, but) && reaches(peer))
+    }
+
     fn forget(&self, path: &Path) {
         for peer in lock(&self.0).iter().filter_map(Weak::upgrade) {
             lock(&peer.desk).questions.remove(path);

@@ -479,6 +479,13 @@ impl Table {
         Some(self.thaw(found))
     }
 
+    /// Whether a file has a key; a quiet one stays as it is.
+    pub(crate) fn has_owner(&self, key: &str) -> bool {
+        let prefixes = &self.common.prefixes;
+        let is_it = |id: &FileId| Table::has_key(&self.files, prefixes, *id, key);
+        self.keys.find(prefixes.hash(key), is_it).is_some()
+    }
+
     /// Gives a file a key, in the place of the one that it has.
     pub(crate) fn own_key(&mut self, id: FileId, key: &Arc<str>) {
         self.free_key(id);

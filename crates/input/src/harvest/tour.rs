@@ -341,6 +341,7 @@ impl Harvester {
             false => now.plus(i.spec.scan_every),
         };
         self.look_for_leaving(input, now);
+        self.note_search(input, failed);
         if self.is_draining(input as u16) && !failed {
             self.searched_at_drain(input);
         }

@@ -174,6 +174,18 @@ impl Glob {
         }
     }
 
+    /// Whether a walk looks for files in a folder.
+    pub(crate) fn enters(&self, dir: &Path) -> bool {
+        let Ok(below) = dir.strip_prefix(self.root()) else { return false };
+        let mut places = self.start(0);
+        for name in below {
+            let mut next = Next::default();
+            places.iter().for_each(|at| self.step(*at, name, &mut next));
+            places = next.below;
+        }
+        !places.is_empty()
+    }
+
     /// Whether a whole path matches.
     pub fn matches(&self, path: &Path) -> bool {
         let Ok(below) = path.strip_prefix(self.root()) else { return false };
