@@ -5,8 +5,10 @@
 //! out; of a former file of which everything was read nothing is kept but its numbers. Tested with the harvester.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::path::{Path, PathBuf};
 
+use hashbrown::HashTable;
 use pillion_event::Incarnation;
 use pillion_process::LeftOut;
 
@@ -122,6 +124,8 @@ pub(crate) struct Books {
     /// Files that left the table with something unread, whatever came to their paths since: all that is known of them but
     /// for what was read.
     left: Vec<FileAccount>,
+    /// The places in `left`, by what is the same of a file that ends again and again.
+    left_at: HashTable<usize>,
     /// What inputs that have ended weren't allowed to look at in their last search.
     pub(crate) unseen: Unseen,
     /// Of the former files that aren't listed.
@@ -142,6 +146,16 @@ pub(crate) struct Books {
     pub(crate) forgotten: u64,
 }
 
+/// What is the same of a file that ends again and again.
+fn what_is_left(account: &FileAccount) -> (&Path, u64, u64) {
+    (&account.path, account.pos, account.len)
+}
+
+fn hash(account: &FileAccount) -> u64 {
+    // With a fixed key, so that one seed replays a run.
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(what_is_left(account))
+}
+
 impl Books {
     pub(crate) fn new(limit: usize) -> Books {
         Books { limit, ..Books::default() }
@@ -156,12 +170,7 @@ impl Books {
     pub(crate) fn close(&mut self, mut account: FileAccount) {
         if account.len > account.pos {
             let left = FileAccount { tally: Tally::default(), ..account.clone() };
-            let same = |l: &FileAccount| (&l.path, l.pos, l.len) == (&left.path, left.pos, left.len);
-            if self.left.len() >= self.limit {
-                self.unlisted += 1;
-            } else if !self.left.iter().any(same) {
-                self.left.push(left);
-            }
+            self.list(left);
             (account.len, account.denied) = (account.pos, false);
         }
         if let Some(known) = self.former.get_mut(&account.path) {
@@ -172,6 +181,23 @@ impl Books {
             self.former.insert(account.path.clone(), account);
         } else {
             self.others.add(&account.tally);
+        }
+    }
+
+    /// Lists a file that left with something unread, once.
+    fn list(&mut self, left: FileAccount) {
+        let all = &self.left;
+        let is_it = |at: &usize| all.get(*at).is_some_and(|known| what_is_left(known) == what_is_left(&left));
+        let hash_at = |at: &usize| all.get(*at).map_or(0, hash);
+        let mine = hash(&left);
+        if self.left_at.find(mine, is_it).is_some() {
+            return;
+        }
+        if all.len() >= self.limit {
+            self.unlisted += 1;
+        } else {
+            self.left_at.insert_unique(mine, all.len(), hash_at);
+            self.left.push(left);
         }
     }
 
@@ -235,6 +261,19 @@ mod tests {
         }
         let left: u64 = books.former().filter(|f| f.denied).map(|f| f.len - f.pos).sum();
         assert_eq!((left, books.unlisted()), (6 + 7, 2), "what can't be listed is counted");
+    }
+
+    #[test]
+    fn many_files_that_left_something_unread_are_each_listed_once() {
+        let mut books = Books::new(10_000);
+        for _ in 0..3 {
+            for n in 0..10_001 {
+                let path = PathBuf::from(format!("/l/{}.log", n / 2));
+                books.close(FileAccount { path, ..account(4 + n % 2, false) });
+            }
+        }
+        assert_eq!((books.left.len(), books.left_at.len()), (10_000, 10_000));
+        assert_eq!(books.unlisted(), 3, "what is listed isn't counted beside it");
     }
 
     #[test]
