@@ -129,6 +129,11 @@ impl Stage {
         change(&mut self.odd.lock().unwrap());
     }
 
+    /// How many names were asked for in vain.
+    fn missed(&self) -> usize {
+        self.odd.lock().unwrap().missed
+    }
+
     /// So many searches, in which nothing is read.
     fn searches(&mut self, count: usize) {
         for _ in 0..count {
@@ -393,8 +398,10 @@ fn on_a_network_file_system_it_takes_seven_days() {
         let mut stage = Stage::set(native);
         stage.odd(|odd| odd.network = true);
         stage.away(time, |rig| rig.remove("a.log"));
+        let before = stage.missed();
         stage.searches(5);
         assert_eq!(stage.known().len(), want, "{time:?}");
+        assert_eq!(stage.missed() > before, want == 2, "the server isn't asked before it is time");
     }
 }
 
@@ -433,8 +440,10 @@ fn an_entry_of_an_input_that_is_gone_takes_seven_days() {
         let mut stage = Stage::set(by_fingerprint);
         stage.rig.specs[0].desc = desc(InputKind::Filestream, "another");
         stage.away(time, |rig| rig.remove("a.log"));
+        let before = stage.missed();
         assert_eq!(stage.rig.search().len(), 2, "all that is there is new to it");
         stage.searches(5);
+        assert_eq!(stage.missed() > before, want == 2);
         assert_eq!(of_jobs(&stage), want, "{time:?}");
     }
 }
@@ -514,10 +523,10 @@ fn thousands_that_vanished_go_bit_by_bit() {
     stage.away(2 * HOUR, |rig| (0..2000).for_each(|n| rig.remove(&format!("{n}.log"))));
     let mut searches = 0;
     while stage.known().len() > 3 {
-        let (before, known) = (stage.odd.lock().unwrap().missed, stage.known().len());
+        let (before, known) = (stage.missed(), stage.known().len());
         stage.searches(1);
         searches += 1;
-        let (missed, gone) = (stage.odd.lock().unwrap().missed - before, known - stage.known().len());
+        let (missed, gone) = (stage.missed() - before, known - stage.known().len());
         assert!(missed <= 256 && gone <= 256, "{missed} looks, {gone} forgotten");
         assert!(searches < 40);
     }
