@@ -3,7 +3,7 @@
 //! Comes in: a registry that is marked as done. Goes out: its files deleted, or moved to `shipped/` beside it.
 //!
 //! Always holds: a file goes only when its registry is done for that long and its lock is ours, the file hasn't changed for
-//! that long, and its descriptor says right before: a regular file with one name, the inode and the bytes that the entry
+//! that long nor since the mark was made, and its descriptor says right before: a regular file with one name, the inode and the bytes that the entry
 //! tells of, exactly as long as what was acknowledged, with nothing in flight. It is first renamed to a place that only we
 //! know, in one step and without replacing anything, and looked at again there by its descriptor: what was swapped or written meanwhile goes
 //! back to its name. Only then it is unlinked. A crash in between leaves it in that place, where the next sweep judges it
@@ -94,7 +94,7 @@ impl Place {
         let read = foreign::read(&self.world, &self.data, &options, &Bounds::default()).map_err(|e| e.to_string())?;
         let mut gone = Gone::default();
         for entry in read.entries.iter().filter(|e| Path::new(&*e.source).starts_with(&self.view)) {
-            match self.clear_one(entry) {
+            match self.clear_one(entry, &done) {
                 Ok(Some(bytes)) => (gone.files, gone.bytes) = (gone.files + 1, gone.bytes + bytes),
                 Ok(None) => gone.kept += 1,
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -115,11 +115,11 @@ impl Place {
     }
 
     /// How many bytes the file had that went; `None`: it stays.
-    fn clear_one(&self, entry: &Entry) -> io::Result<Option<u64>> {
+    fn clear_one(&self, entry: &Entry, done: &Meta) -> io::Result<Option<u64>> {
         let name = hash(&entry.key);
         let leaving = self.data.join(LEAVING).join(&name);
         let source = Path::new(&*entry.source);
-        if !put_aside(&*self.world.fs, source, &leaving, &|file| self.fits(file, entry))? {
+        if !put_aside(&*self.world.fs, source, &leaving, &|file| self.fits(file, entry, done))? {
             return Ok(None);
         }
         match self.after {
@@ -157,7 +157,7 @@ impl Place {
     }
 
     /// Whether an open file is what the entry tells of, whole and acknowledged to its last byte.
-    fn fits(&self, file: &dyn File, entry: &Entry) -> io::Result<bool> {
+    fn fits(&self, file: &dyn File, entry: &Entry, done: &Meta) -> io::Result<bool> {
         let meta = file.stat()?;
         let same = match entry.identifier() {
             Some(Identifier::Native { ino, dev }) => (ino, dev) == (meta.ino, meta.dev),
@@ -168,6 +168,9 @@ impl Place {
         let birth = entry.birth_ns.map(|ns| i128::from(ns.get()));
         let same = same && (birth.is_none() || meta.birth_ns.is_none() || birth == meta.birth_ns);
         let whole = meta.len == entry.offset && entry.offset > 0 && entry.intents.is_empty() && entry.guard.len > 0;
+        // What was written after everything was acknowledged is other content, though it be as long and end alike: both times
+        // are the file system's.
+        let whole = whole && meta.mtime_ns <= done.mtime_ns;
         if meta.kind != FileKind::File || meta.nlink != 1 || !same || !whole || !self.is_old(&meta) {
             return Ok(false);
         }

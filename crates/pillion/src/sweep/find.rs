@@ -1,15 +1,18 @@
 //! Which registries lie beside logs beneath a folder, and of which of them nobody works any more.
 //!
-//! Comes in: the folder, and the grace. Goes out: [`Found`], each with its [`State`].
+//! Comes in: the folder, and the grace. Goes out: [`Search`]: the registries that aren't done, each with its [`State`], and how
+//! many are.
 //!
 //! Always holds:
 //! - An owner is dead when its lock is free, or there are no locks, and nothing of what is to be seen of it has changed
 //!   during the whole grace, which this process measured by its own monotonic clock.
 //! - A grace that is too short for an owner's own beat makes nobody dead.
-//! - The search is bounded ([`MAX_FOLDERS`], [`MAX_DEPTH`], [`MAX_FOUND`]); what is beyond is said.
+//! - The search is bounded ([`Limits`]). What is done counts for none of them but the folders: however much of it lies there,
+//!   what is left is found. What wasn't looked into is said, and counted: nobody knows what lies there.
 //!
 //! Tested below and by the command line's tests.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,12 +22,18 @@ use pillion_world::{FileKind, World};
 
 use super::Root;
 
-/// Folders that are looked into.
-const MAX_FOLDERS: usize = 1_000_000;
-/// How deep.
-const MAX_DEPTH: usize = 32;
-/// Registries of one sweep; the next sweep takes the others.
-const MAX_FOUND: usize = 20_000;
+/// How far is looked.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Folders that are looked into.
+    folders: usize,
+    /// How deep.
+    depth: usize,
+    /// Registries of one sweep that aren't done; the next sweep takes the others.
+    found: usize,
+}
+
+const LIMITS: Limits = Limits { folders: 1_000_000, depth: 32, found: 20_000 };
 /// How often owners are looked at during the grace.
 const LOOKS: u32 = 4;
 /// Where a registry lies in its folder.
@@ -57,22 +66,64 @@ pub(crate) struct Found {
     pub(crate) sighting: Sighting,
 }
 
+/// What lies beneath a folder.
+#[derive(Debug, Default)]
+pub(crate) struct Search {
+    /// In the order of their paths.
+    pub(crate) found: Vec<Found>,
+    /// Registries that are marked as done.
+    pub(crate) done: u64,
+    /// Folders that weren't looked into.
+    pub(crate) unseen: u64,
+}
+
 /// Finds all of them, and waits until it is known of each whether its owner lives.
-pub(crate) async fn find(root: &Root, grace: Duration) -> Vec<Found> {
-    let mut all: Vec<Found> = walk(root).into_iter().filter_map(|dir| look(&root.world, &dir, grace)).collect();
+pub(crate) async fn find(root: &Root, grace: Duration) -> Search {
+    let mut search = search(root, grace, LIMITS);
     let step = grace / LOOKS;
     for _ in 0..LOOKS {
-        if step.is_zero() || !all.iter().any(|found| found.state == State::Dead) {
+        if step.is_zero() || !search.found.iter().any(|found| found.state == State::Dead) {
             break;
         }
         tokio::time::sleep(step).await;
-        for found in all.iter_mut().filter(|found| found.state == State::Dead) {
+        for found in search.found.iter_mut().filter(|found| found.state == State::Dead) {
             if !still(&root.world, found) {
                 found.state = State::Alive;
             }
         }
     }
-    all
+    search
+}
+
+fn search(root: &Root, grace: Duration, limits: Limits) -> Search {
+    let mut search = Search::default();
+    let mut beyond = 0;
+    search.unseen = walk(root, limits, &mut |dir| {
+        if beside::is_done(&root.world, dir) {
+            search.done += 1;
+        } else if search.found.len() >= limits.found {
+            beyond += 1;
+        } else {
+            search.found.extend(look(&root.world, dir, grace));
+        }
+    });
+    if beyond > 0 {
+        tracing::error!(path = %root.path.display(), beyond, "too many registries for one sweep: these are left for the next one");
+    }
+    search.unseen += beyond;
+    search.found.sort_by(|a, b| a.dir.cmp(&b.dir));
+    search
+}
+
+/// Shows all registries that are marked as done.
+pub(super) fn each_done(root: &Root, each: &mut dyn FnMut(&Found)) {
+    walk(root, LIMITS, &mut |dir| {
+        if beside::is_done(&root.world, dir)
+            && let Some(found) = look(&root.world, dir, Duration::ZERO)
+        {
+            each(&found);
+        }
+    });
 }
 
 /// Whether nothing has changed about an owner since it was looked at.
@@ -80,54 +131,62 @@ fn still(world: &World, found: &Found) -> bool {
     matches!(beside::sight(world, &found.dir, Path::new(REGISTRY)), Ok(now) if now == found.sighting)
 }
 
-/// The folders of registries, in the order of their names.
-fn walk(root: &Root) -> Vec<PathBuf> {
-    let mut found = Vec::new();
+/// Shows the folders of registries; how many folders weren't looked into.
+fn walk(root: &Root, limits: Limits, each: &mut dyn FnMut(&Path)) -> u64 {
     let mut folders = vec![(root.path.clone(), 0)];
-    let mut looked = 0;
+    let (mut looked, mut unseen) = (0, 0);
     while let Some((dir, depth)) = folders.pop() {
         looked += 1;
-        if looked > MAX_FOLDERS || found.len() >= MAX_FOUND {
-            tracing::warn!(path = %dir.display(), "too many folders for one sweep: the rest is left for the next one");
-            break;
+        if looked > limits.folders || depth > limits.depth {
+            let why = if depth > limits.depth { "it lies too deep" } else { "there are too many folders" };
+            if unseen == 0 {
+                tracing::error!(path = %dir.display(), "a folder isn't looked into, and what lies in it isn't swept: {why}");
+            }
+            unseen += 1;
+            continue;
         }
         let is_ours = dir.file_name().is_some_and(|name| name == FOLDER);
-        let listed = folders_in(&root.world, &dir);
-        for below in listed {
-            if is_ours {
+        let room = limits.folders.saturating_sub(folders.len());
+        let listed =
+            folders_in(&root.world, &dir, room, &mut |below| match below.file_name().and_then(|n| n.to_str()) {
                 // What replicas keep there is theirs.
-                let reserved = below.file_name().and_then(|name| name.to_str());
-                if reserved.is_none_or(|name| !RESERVED.contains(&name)) {
-                    found.push(below);
-                }
-            } else if depth < MAX_DEPTH {
-                folders.push((below, depth + 1));
-            }
+                Some(name) if is_ours && RESERVED.contains(&name) => {}
+                _ if is_ours => each(&below),
+                _ => folders.push((below, depth + 1)),
+            });
+        if let Err(e) = listed {
+            tracing::error!(path = %dir.display(), error = %e, "a folder can't be looked into: what lies in it isn't swept");
+            unseen += 1;
         }
     }
-    found.sort();
-    found
+    unseen
 }
 
-/// The folders in a folder, links left out.
-fn folders_in(world: &World, dir: &Path) -> Vec<PathBuf> {
-    let mut all = Vec::new();
-    let listed = world.fs.read_dir(dir, &mut |entry| {
-        let path = dir.join(entry.name);
-        let is_dir = match entry.kind {
-            FileKind::Dir => true,
-            FileKind::Unknown => matches!(world.fs.stat(&path, false), Ok(meta) if meta.kind == FileKind::Dir),
-            _ => false,
-        };
-        if is_dir {
-            all.push(path);
-        }
-        all.len() < MAX_FOLDERS
+/// Shows the folders in a folder, links left out, up to a number of names.
+fn folders_in(world: &World, dir: &Path, room: usize, each: &mut dyn FnMut(PathBuf)) -> io::Result<()> {
+    let mut names = Vec::new();
+    // A network file system's client asks for the names in a folder when it has looked at it.
+    let listed = world.fs.stat(dir, false).and_then(|_| {
+        world.fs.read_dir(dir, &mut |entry| {
+            if matches!(entry.kind, FileKind::Dir | FileKind::Unknown) {
+                names.push((entry.name.to_owned(), entry.kind));
+            }
+            names.len() <= room
+        })
     });
-    if let Err(e) = listed {
-        tracing::warn!(path = %dir.display(), error = %e, "a folder can't be looked into: what lies in it isn't swept");
+    match listed {
+        // Somebody has removed it.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
     }
-    all
+    let too_many = names.len() > room;
+    for (name, kind) in names.into_iter().take(room) {
+        let path = dir.join(name);
+        if kind == FileKind::Dir || matches!(world.fs.stat(&path, false), Ok(meta) if meta.kind == FileKind::Dir) {
+            each(path);
+        }
+    }
+    if too_many { Err(io::Error::other("there are too many folders")) } else { Ok(()) }
 }
 
 /// The first look at one. A `grace` that can't tell whether its owner lives makes it refused. `None`: it isn't a registry's folder.
@@ -166,5 +225,80 @@ pub(crate) fn look(world: &World, dir: &Path, grace: Duration) -> Option<Found> 
     match beside::sight(world, dir, Path::new(REGISTRY)) {
         Ok(sighting) => Some(Found { owner, sighting, ..found(state) }),
         Err(e) => Some(found(State::Refused(e.to_string()))),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the test plays the pods")]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use pillion_registry::beside::Heart;
+    use serde_json::json;
+
+    use super::*;
+
+    const FEW: Limits = Limits { folders: 100, depth: 4, found: 3 };
+
+    /// A volume, and what makes a registry in it.
+    fn volume() -> (tempfile::TempDir, Root) {
+        let tmp = tempfile::tempdir().unwrap();
+        let root = Root::open(tmp.path()).unwrap();
+        (tmp, root)
+    }
+
+    fn registry(root: &Root, pod: &str, done: bool) {
+        let logs = root.path.join(pod);
+        let dir = logs.join(FOLDER).join("job");
+        std::fs::create_dir_all(&dir).unwrap();
+        Owner { view: logs, ..Owner::default() }.write(&root.world, &dir).unwrap();
+        if done {
+            Heart::claim(&root.world, &dir).unwrap().done(&json!({})).unwrap();
+        }
+    }
+
+    fn names(search: &Search) -> Vec<String> {
+        let pod = |found: &Found| found.logs.file_name().unwrap().to_string_lossy().into_owned();
+        search.found.iter().map(pod).collect()
+    }
+
+    #[test]
+    fn what_is_done_hides_nothing_that_is_left() {
+        let (_tmp, root) = volume();
+        for n in 0..20 {
+            registry(&root, &format!("done-{n}"), true);
+        }
+        for n in 0..3 {
+            registry(&root, &format!("left-{n}"), false);
+        }
+        let all = search(&root, Duration::ZERO, FEW);
+        assert_eq!(
+            (names(&all), all.done, all.unseen),
+            (vec!["left-0".into(), "left-1".into(), "left-2".into()], 20, 0)
+        );
+        registry(&root, "left-3", false);
+        let some = search(&root, Duration::ZERO, FEW);
+        assert_eq!((some.found.len(), some.unseen), (3, 1), "that there is more is known");
+        let mut done = 0;
+        each_done(&root, &mut |found| done += usize::from(found.state == State::Done));
+        assert_eq!(done, 20);
+    }
+
+    #[test]
+    fn what_is_not_looked_into_is_counted() {
+        let (tmp, root) = volume();
+        registry(&root, "a/b/c", false);
+        assert_eq!(names(&search(&root, Duration::ZERO, FEW)), ["c"]);
+        registry(&root, "a/b/c/d/e", false);
+        assert_eq!(search(&root, Duration::ZERO, FEW).unseen, 1, "it lies too deep");
+        let folders = Limits { folders: 3, ..FEW };
+        assert!(search(&root, Duration::ZERO, folders).unseen > 0);
+        let shut = tmp.path().join("shut");
+        registry(&root, "shut", false);
+        std::fs::set_permissions(&shut, std::fs::Permissions::from_mode(0o000)).unwrap();
+        if std::fs::read_dir(&shut).is_err() {
+            assert_eq!(search(&root, Duration::ZERO, FEW).unseen, 2);
+        }
+        std::fs::set_permissions(&shut, std::fs::Permissions::from_mode(0o700)).unwrap();
     }
 }

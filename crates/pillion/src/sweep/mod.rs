@@ -31,6 +31,7 @@ use crate::cli::Sweep;
 use crate::work::{INCOMPLETE, fail};
 pub(crate) use adopt::{BOUNDS, sit_down, swept_by, write_receipt};
 pub use after::After;
+use find::Search;
 pub(crate) use find::{Found, REGISTRY, State, look};
 pub(crate) use report::Left;
 use report::Summary;
@@ -83,27 +84,26 @@ pub(crate) fn sweep(flags: &Sweep) -> u8 {
         }
     });
     runtime.shutdown_background();
-    let Some(found) = looked else {
+    let Some(search) = looked else {
         tracing::warn!("told to end before anything was adopted");
         return INCOMPLETE;
     };
     if flags.dry_run {
-        return report::dry_run(&root, &found);
+        return report::dry_run(&root, &search);
     }
-    let done: Vec<Found> = found.iter().filter(|f| matches!(f.state, State::Done | State::Dead)).cloned().collect();
-    let mut summary = adopt_all(flags, &root, found);
+    let mut summary = adopt_all(flags, &root, search);
     if let Some(after) = flags.after.filter(|_| !summary.told_to_end) {
-        clear_all(&root, &done, after, &mut summary);
+        clear_all(&root, after, &mut summary);
     }
     summary.say();
     if summary.is_whole() { 0 } else { INCOMPLETE }
 }
 
 /// Adopts one after the other, each with a runtime of its own: nothing of one run lives on in the next.
-fn adopt_all(flags: &Sweep, root: &Root, found: Vec<Found>) -> Summary {
-    let mut summary = Summary::default();
+fn adopt_all(flags: &Sweep, root: &Root, search: Search) -> Summary {
+    let mut summary = Summary::of(&search);
     let mut claimed = HashSet::new();
-    for found in found {
+    for found in search.found {
         if found.state != State::Dead || summary.told_to_end {
             summary.count_state(&found);
             continue;
@@ -131,16 +131,14 @@ fn adopt_all(flags: &Sweep, root: &Root, found: Vec<Found>) -> Summary {
 }
 
 /// Lets shipped files go.
-fn clear_all(root: &Root, done: &[Found], after: After, summary: &mut Summary) {
-    for found in done {
-        match after::clear(root, found, after) {
-            Ok(gone) => summary.gone(found, gone),
-            Err(why) => {
-                tracing::error!(path = %found.dir.display(), "its shipped files stay: {why}");
-                summary.failed += 1;
-            }
+fn clear_all(root: &Root, after: After, summary: &mut Summary) {
+    find::each_done(root, &mut |found| match after::clear(root, found, after) {
+        Ok(gone) => summary.gone(found, gone),
+        Err(why) => {
+            tracing::error!(path = %found.dir.display(), "its shipped files stay: {why}");
+            summary.failed += 1;
         }
-    }
+    });
 }
 
 fn runtime() -> Result<Runtime, u8> {

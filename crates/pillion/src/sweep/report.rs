@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::Root;
 use super::after::Gone;
-use super::find::{Found, REGISTRY, State};
+use super::find::{self, Found, REGISTRY, Search, State};
 
 /// Files that are named one by one.
 const MAX_NAMED: usize = 1000;
@@ -109,6 +109,8 @@ pub(super) struct Summary {
     left: u64,
     alive: u64,
     done: u64,
+    /// Folders that weren't looked into.
+    unseen: u64,
     refused: u64,
     events: u64,
     acked: u64,
@@ -116,6 +118,11 @@ pub(super) struct Summary {
 }
 
 impl Summary {
+    /// What is known before anything is adopted.
+    pub(super) fn of(search: &Search) -> Summary {
+        Summary { done: search.done, unseen: search.unseen, ..Summary::default() }
+    }
+
     pub(super) fn count_state(&mut self, found: &Found) {
         match &found.state {
             State::Alive => self.alive += 1,
@@ -179,7 +186,7 @@ impl Summary {
 
     /// Whether nothing is left.
     pub(super) fn is_whole(&self) -> bool {
-        self.left + self.failed + self.refused + self.with_losses == 0 && !self.told_to_end
+        self.left + self.failed + self.refused + self.with_losses + self.unseen == 0 && !self.told_to_end
     }
 
     pub(super) fn say(&self) {
@@ -189,6 +196,9 @@ impl Summary {
             "sweep: {verdict}; {shipped} registries shipped and done, {left} left, {failed} failed, {refused} refused, \
              {alive} alive, {done} done before; {events} events, {acked} acknowledged"
         );
+        if self.unseen > 0 {
+            let _ = write!(line, "; {} folders or registries weren't looked into", self.unseen);
+        }
         if self.gone != Gone::default() {
             let Gone { files, bytes, kept } = self.gone;
             let _ = write!(line, "; {files} shipped files of {bytes} bytes went, {kept} stay");
@@ -198,10 +208,10 @@ impl Summary {
 }
 
 /// Prints what a sweep would do. 0 when nothing is left, else 3.
-pub(super) fn dry_run(root: &Root, found: &[Found]) -> u8 {
+pub(super) fn dry_run(root: &Root, search: &Search) -> u8 {
     let mut out = String::new();
-    let mut whole = true;
-    for one in found {
+    let mut whole = search.unseen == 0;
+    for one in &search.found {
         let (state, more) = match &one.state {
             State::Alive => ("alive", String::new()),
             State::Done => ("done", String::new()),
@@ -211,7 +221,15 @@ pub(super) fn dry_run(root: &Root, found: &[Found]) -> u8 {
         whole &= matches!(one.state, State::Alive | State::Done);
         let _ = writeln!(out, "{state:8} {} {more}", one.dir.display());
     }
-    let _ = writeln!(out, "{} registries", found.len());
+    crate::say(&out);
+    // There may be very many of these.
+    find::each_done(root, &mut |one| {
+        let _ = crate::say(&format!("{:8} {}\n", "done", one.dir.display()));
+    });
+    out = format!("{} registries\n", search.found.len() as u64 + search.done);
+    if search.unseen > 0 {
+        let _ = writeln!(out, "{} folders or registries weren't looked into", search.unseen);
+    }
     crate::say(&out);
     if whole { 0 } else { crate::work::INCOMPLETE }
 }

@@ -15,7 +15,8 @@ use super::*;
 const SOURCE: &str = "/logs/a.log";
 const DATA: &str = "/logs/.pillion/job-1";
 const SECRET: &str = "/outside/secret.log";
-const OLD: &[u8] = b"one line that was acknowledged\nand another one\n";
+const OLD: &[u8] =
+    b"one line that was acknowledged\nand another one, which is longer than what is remembered of an end\n";
 const NEW: &[u8] = b"a line that nobody has read\n";
 const BOTH: [After; 2] = [After::Delete(Duration::ZERO), After::Move(Duration::ZERO)];
 
@@ -181,5 +182,22 @@ fn what_somebody_writes_or_swaps_meanwhile_is_never_what_goes() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn what_was_written_after_the_mark_stays_though_it_is_as_long_and_ends_alike() {
+    for after in BOTH {
+        let sim = done(1);
+        sim.advance(Duration::from_secs(60));
+        let again = [b"ONE LINE that nobody has read\n", &OLD[30..]].concat();
+        let again = again.get(again.len() - OLD.len()..).unwrap();
+        assert_eq!((again.len(), Guard::of(again)), (OLD.len(), Guard::of(OLD)), "{after:?}");
+        sim.app().truncate(SOURCE, 0).unwrap();
+        sim.app().append(SOURCE, again).unwrap();
+        sim.advance(Duration::from_secs(60));
+        let gone = pass(&sim, after, false, 0, |_| {}).0.unwrap();
+        assert_eq!((gone.files, gone.kept), (0, 1), "{after:?}");
+        assert_eq!(sim.app().read(SOURCE).unwrap(), again, "{after:?}");
     }
 }
