@@ -3,6 +3,9 @@
 /// Chances of faults, each in 10,000 calls of the process under test; the application's own calls never fail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
+    /// A look fails with `EIO`: at a path, at an open file, at what kind of file system it is, at a listing, of which any
+    /// number of names was told before; or a file can't be opened for reading. The next one may succeed.
+    pub look_error: u32,
     /// A read returns fewer bytes than there are.
     pub short_read: u32,
     /// A read fails with `EIO`; the next one may succeed.
@@ -16,8 +19,8 @@ pub struct Faults {
     pub sync_error: u32,
     /// A rename, removal or sync of a directory fails with `EIO`; half of them have taken effect.
     pub dir_error: u32,
-    /// On a network file system: an open file has become stale (`ESTALE`, for good), or opening or listing fails so
-    /// (once).
+    /// On a network file system: an open file has become stale (`ESTALE`, for good), or a look at a path, opening or listing
+    /// fails so (once).
     pub stale_handle: u32,
     /// On a network file system, for each name that the application removes: the server forgets the file though it is open
     /// (`ESTALE`, for good), and its inode number is free.
@@ -40,6 +43,7 @@ pub struct Faults {
 impl Faults {
     /// Everything works.
     pub const NONE: Faults = Faults {
+        look_error: 0,
         short_read: 0,
         read_error: 0,
         no_space: 0,
@@ -57,6 +61,7 @@ impl Faults {
 
     /// Each kind of fault now and then: the usual mixture for long runs.
     pub const SOME: Faults = Faults {
+        look_error: 50,
         short_read: 1000,
         read_error: 50,
         no_space: 50,

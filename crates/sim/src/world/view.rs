@@ -51,7 +51,16 @@ impl Drop for SimLock {
     }
 }
 
-const NEVER: (u32, Errno) = (0, Errno::IO);
+/// How a look at a path fails.
+fn look_fails(state: &State, path: &Path) -> (u32, Errno) {
+    let faults = &state.faults;
+    // Which of the two it is depends on the step, and together they are as frequent as they should be.
+    match state.disk.is_network(path) && state.steps.is_multiple_of(2) {
+        true => (faults.stale_handle * 2, Errno::STALE),
+        false if state.disk.is_network(path) => (faults.look_error * 2, Errno::IO),
+        false => (faults.look_error, Errno::IO),
+    }
+}
 
 impl SimFs {
     pub(super) fn new(state: Arc<Mutex<State>>, process: u64) -> SimFs {
@@ -128,8 +137,7 @@ impl Fs for SimFs {
     fn open(&self, path: &Path, how: OpenHow) -> io::Result<Box<dyn File>> {
         let reads = matches!(how, OpenHow::Read | OpenHow::ReadNoFollow);
         let fault = |s: &State| match reads {
-            true if s.disk.is_network(path) => (s.faults.stale_handle, Errno::STALE),
-            true => NEVER,
+            true => look_fails(s, path),
             false => (s.faults.write_error, Errno::IO),
         };
         self.step(fault, "open", path, |s, effect| {
@@ -176,7 +184,7 @@ impl Fs for SimFs {
 
     fn stat(&self, path: &Path, follow: bool) -> io::Result<Meta> {
         self.step(
-            |_| NEVER,
+            |s| look_fails(s, path),
             "stat",
             path,
             |s, _| {
@@ -195,52 +203,57 @@ impl Fs for SimFs {
     }
 
     fn read_dir(&self, path: &Path, each: &mut dyn FnMut(DirEntry<'_>) -> bool) -> io::Result<()> {
-        let fault = |s: &State| match s.disk.is_network(path) {
-            true => (s.faults.stale_handle, Errno::STALE),
-            false => NEVER,
-        };
-        let entries = self.step(fault, "read_dir", path, |s, _| {
-            let place = s.disk.find(path, true)?;
-            let dir = place.ino.ok_or(Errno::NOENT)?;
-            let stale = s.disk.is_network(&place.real) && !s.disk.cached.is_up_to_date(dir);
-            let mut names = s.disk.names(dir)?.clone();
-            if stale && s.rng.chance(s.faults.stale_dir) {
-                s.age(dir, &mut names);
-            }
-            let mut entries = Vec::with_capacity(names.len());
-            for (name, ino) in names {
-                let kind = match s.disk.node(ino).map(|node| &node.content) {
-                    Ok(Content::File(_)) => FileKind::File,
-                    Ok(Content::Dir { .. }) => FileKind::Dir,
-                    Ok(Content::Link(_)) => FileKind::Symlink,
-                    Err(_) => FileKind::Unknown,
-                };
-                entries.push((name, kind, ino));
-            }
-            if !entries.is_empty() {
-                // A directory has its own order, which isn't the alphabet's.
-                let start = s.rng.index(entries.len());
-                entries.rotate_left(start);
-            }
-            for entry in &mut entries {
-                if s.rng.chance(s.faults.unknown_kind) {
-                    entry.1 = FileKind::Unknown;
+        let mut entries = Vec::new();
+        let listed = self.step(
+            |s| look_fails(s, path),
+            "read_dir",
+            path,
+            |s, effect| {
+                let place = s.disk.find(path, true)?;
+                let dir = place.ino.ok_or(Errno::NOENT)?;
+                let stale = s.disk.is_network(&place.real) && !s.disk.cached.is_up_to_date(dir);
+                let mut names = s.disk.names(dir)?.clone();
+                if stale && s.rng.chance(s.faults.stale_dir) {
+                    s.age(dir, &mut names);
                 }
-            }
-            Ok(entries)
-        })?;
+                for (name, ino) in names {
+                    let kind = match s.disk.node(ino).map(|node| &node.content) {
+                        Ok(Content::File(_)) => FileKind::File,
+                        Ok(Content::Dir { .. }) => FileKind::Dir,
+                        Ok(Content::Link(_)) => FileKind::Symlink,
+                        Err(_) => FileKind::Unknown,
+                    };
+                    entries.push((name, kind, ino));
+                }
+                if !entries.is_empty() {
+                    // A directory has its own order, which isn't the alphabet's.
+                    let start = s.rng.index(entries.len());
+                    entries.rotate_left(start);
+                }
+                for entry in &mut entries {
+                    if s.rng.chance(s.faults.unknown_kind) {
+                        entry.1 = FileKind::Unknown;
+                    }
+                }
+                if effect != Effect::Whole {
+                    // It fails in the midst of it.
+                    entries.truncate(s.rng.index(entries.len() + 1));
+                }
+                Ok(())
+            },
+        );
         // Outside of the lock: what is called may look at the disk.
         for (name, kind, ino) in &entries {
             if !each(DirEntry { name, kind: *kind, ino: *ino }) {
-                break;
+                return Ok(());
             }
         }
-        Ok(())
+        listed
     }
 
     fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
         self.step(
-            |_| NEVER,
+            |s| look_fails(s, path),
             "canonicalize",
             path,
             |s, _| {
@@ -253,7 +266,7 @@ impl Fs for SimFs {
 
     fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
         self.step(
-            |_| NEVER,
+            |s| look_fails(s, path),
             "readlink",
             path,
             |s, _| {
@@ -268,7 +281,7 @@ impl Fs for SimFs {
 
     fn kind(&self, path: &Path) -> io::Result<FsKind> {
         self.step(
-            |_| NEVER,
+            |s| look_fails(s, path),
             "statfs",
             path,
             |s, _| {
@@ -438,7 +451,7 @@ impl File for SimFile {
 
     fn stat(&self) -> io::Result<Meta> {
         self.step(
-            |_| NEVER,
+            |s| (s.faults.look_error, Errno::IO),
             "fstat",
             |s, _| match self.network && !self.fresh.swap(false, Ordering::Relaxed) {
                 true => s.seen(self.ino),
