@@ -96,8 +96,9 @@ impl Owner {
     /// # Errors
     /// When there is none, or it is too large, of another version, or says what can't be.
     pub fn read(world: &World, dir: &Path) -> io::Result<Owner> {
-        let bytes = world.fs.read(&dir.join(OWNER), MAX_OWNER)?;
-        Owner::parse(&bytes).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, format!("{OWNER}: {why}")))
+        let said = |kind, why: &dyn std::fmt::Display| io::Error::new(kind, format!("{OWNER}: {why}"));
+        let bytes = world.fs.read(&dir.join(OWNER), MAX_OWNER).map_err(|e| said(e.kind(), &e))?;
+        Owner::parse(&bytes).map_err(|why| said(io::ErrorKind::InvalidData, &why))
     }
 
     fn parse(bytes: &[u8]) -> Result<Owner, &'static str> {

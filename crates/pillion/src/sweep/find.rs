@@ -103,8 +103,12 @@ fn search(root: &Root, grace: Duration, limits: Limits) -> Search {
             search.done += 1;
         } else if search.found.len() >= limits.found {
             beyond += 1;
-        } else {
-            search.found.extend(look(&root.world, dir, grace));
+        } else if let Some(mut found) = look(&root.world, dir, grace) {
+            // Whoever is just starting has the lock before anything else is there.
+            if matches!(found.state, State::Refused(_)) && is_held(&root.world, dir) {
+                found.state = State::Alive;
+            }
+            search.found.push(found);
         }
     });
     if beyond > 0 {
@@ -113,6 +117,10 @@ fn search(root: &Root, grace: Duration, limits: Limits) -> Search {
     search.unseen += beyond;
     search.found.sort_by(|a, b| a.dir.cmp(&b.dir));
     search
+}
+
+fn is_held(world: &World, dir: &Path) -> bool {
+    matches!(beside::lock(world, dir), Err(Error::Locked { .. }))
 }
 
 /// Shows all registries that are marked as done.
@@ -229,7 +237,6 @@ pub(crate) fn look(world: &World, dir: &Path, grace: Duration) -> Option<Found> 
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "the test plays the pods")]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
@@ -282,6 +289,18 @@ mod tests {
         let mut done = 0;
         each_done(&root, &mut |found| done += usize::from(found.state == State::Done));
         assert_eq!(done, 20);
+    }
+
+    #[test]
+    fn who_is_just_starting_lives() {
+        let (_tmp, root) = volume();
+        let dir = root.path.join("new").join(FOLDER).join("job");
+        std::fs::create_dir_all(&dir).unwrap();
+        let state = || search(&root, Duration::ZERO, FEW).found.remove(0).state;
+        let lock = beside::lock(&root.world, &dir).unwrap();
+        assert_eq!(state(), State::Alive);
+        drop(lock);
+        assert!(matches!(state(), State::Refused(why) if why.contains("owner.json")));
     }
 
     #[test]
