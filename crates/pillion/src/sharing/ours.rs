@@ -9,7 +9,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -75,10 +74,11 @@ impl Ours {
         let _ = self.seats.set(seats);
     }
 
-    /// The shard of a path; `None`: it isn't beneath the root.
+    /// The shard of a path; `None`: it isn't beneath the root. One that isn't UTF-8 has that of its text, by which registries and
+    /// books know it.
     pub(crate) fn shard(&self, path: &Path) -> Option<Shard> {
         let relative = path.strip_prefix(&self.root).ok()?;
-        Some(shard_of(relative.as_os_str().as_bytes(), self.shards()))
+        Some(shard_of(relative.to_string_lossy().as_bytes(), self.shards()))
     }
 
     /// Files of this shard are read from now on.
@@ -212,6 +212,9 @@ fn known(found: Result<Found, Error>) -> io::Result<Known> {
 mod tests {
     use super::*;
     use pillion_event::Incarnation;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
     use pillion_registry::{Entry, FilestreamState, Identifier, Kind, Registry};
 
     fn entry(ino: u64, source: &Path) -> Entry {
@@ -227,6 +230,11 @@ mod tests {
         let (app, other) = (Path::new("/logs/a/app.log"), Path::new("/logs/b/app.log"));
         assert_eq!((ours.shard(app), ours.shard(other)), (Some(Shard(31)), Some(Shard(16))));
         assert_eq!(ours.shard(Path::new("/elsewhere/app.log")), None);
+        for byte in 0x80..=0xff_u8 {
+            let odd = Path::new(OsStr::from_bytes(&[b"/logs/job-", &[byte][..], b".log"].concat())).to_owned();
+            let text = odd.to_string_lossy().into_owned();
+            assert_eq!(ours.shard(&odd), ours.shard(Path::new(&text)), "as the registry and the books call it");
+        }
         assert!(!ours.is_ours(app));
         ours.open(Shard(31));
         assert!(ours.is_ours(app) && ours.is_ours(Path::new("/logs/a/app.log.1")));
