@@ -120,7 +120,7 @@ async fn main() -> Outcome<()> {
     let group = format!("pillion-try-{:08x}", world.random.u128() as u32);
     let member = |name: &str| -> Outcome<Leases> {
         let (namespace, group, member) = (namespace.clone(), group.clone(), name.to_owned());
-        let settings = Settings { namespace, group, member, lease: Duration::from_secs(15) };
+        let settings = Settings { namespace, group, member, lease: Duration::from_secs(15), shards: None };
         Ok(Leases::new(world.clone(), target()?, &settings))
     };
     let (a, b) = (member("a-1")?, member("b-2")?);

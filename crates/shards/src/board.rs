@@ -4,8 +4,18 @@
 //! Always holds: a backend writes a table only over the version that was read, so that of two writers one is refused.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::path::Shard;
+
+/// What all members should have alike, as one of them has it. What one doesn't say is taken to be as with the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Into how many shards it divides the files.
+    pub shards: Option<u16>,
+    /// How long its sign of life must stand still until it counts as dead.
+    pub lease: Option<Duration>,
+}
 
 /// A sign of life.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +26,8 @@ pub struct Beat {
     pub stamp: String,
     /// It is about to end, and wants no shards.
     pub leaving: bool,
+    /// By what rules it takes part.
+    pub rules: Rules,
 }
 
 /// What is written of one shard.

@@ -21,7 +21,7 @@ mod spread;
 mod text;
 
 pub use backend::{Backend, Later};
-pub use board::{Beat, Board, Record, Table, Version};
+pub use board::{Beat, Board, Record, Rules, Table, Version};
 pub use fence::Fence;
 pub use member::{BEATS, LOOKS, Member, Stage};
 pub use order::{Adopted, Order, Report, Settings, Wrote};

@@ -25,30 +25,29 @@
 //! Tested in `tests/protocol.rs`: many members, late, lost and repeated answers, pauses, clocks that run differently,
 //! partitions, and what people delete by hand.
 
+mod lives;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use pillion_world::Mono;
 
-use crate::board::{Beat, Board, Record, Table, Version};
+use crate::board::{Board, Record, Table, Version};
 use crate::fence::Fence;
 use crate::order::{Adopted, Order, Report, Settings, Wrote};
 use crate::path::Shard;
 use crate::spread::spread;
+use lives::Life;
 
 /// Looks in the time of a lease.
 pub const LOOKS: u32 = 15;
 /// Signs of life in the time of a lease.
 pub const BEATS: u32 = 5;
-/// Signs of life that may be missed until nothing is kept for somebody; what it has stays its own for the whole lease.
-const MISSED: u32 = 2;
 /// What of a lease the owner itself may use: clocks may differ by the rest.
 const OWN_PART: f64 = 0.9;
 /// Leases after which a dead member's sign of life is removed.
 const BURIED_AFTER: u32 = 20;
 /// Races for the table that may be lost before writing slows down.
 const AT_ONCE: u32 = 3;
-/// How many members are known at most; more aren't given shards.
-const MAX_MEMBERS: usize = 1024;
 
 /// Where a shard stands here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,15 +80,6 @@ impl Local {
     fn holds(&self) -> bool {
         matches!(self.stage, Stage::Serving | Stage::Closing | Stage::Closed)
     }
-}
-
-/// What is known of another member's life.
-struct Life {
-    beat: Option<Beat>,
-    /// When its sign of life was seen to change.
-    changed: Mono,
-    /// When its removal was ordered.
-    buried: Option<Mono>,
 }
 
 /// Orders under way.
@@ -311,34 +301,6 @@ impl Member {
         self.note_absent(now);
     }
 
-    /// Who shows signs of life.
-    fn see(&mut self, board: &Board, now: Mono) {
-        for beat in &board.beats {
-            let room = self.lives.len() < MAX_MEMBERS;
-            match self.lives.get_mut(&beat.member) {
-                Some(life) if life.beat.as_ref() == Some(beat) => {}
-                Some(life) => *life = Life { beat: Some(beat.clone()), changed: now, buried: None },
-                None if room => {
-                    self.lives
-                        .insert(beat.member.clone(), Life { beat: Some(beat.clone()), changed: now, buried: None });
-                }
-                None => {}
-            }
-        }
-        let records = board.table.iter().flat_map(|(_, table)| table.values());
-        let owners: BTreeSet<&String> = records.filter_map(|record| record.owner.as_ref()).collect();
-        for owner in &owners {
-            if !self.lives.contains_key(*owner) {
-                self.lives.insert((*owner).clone(), Life { beat: None, changed: now, buried: None });
-            }
-        }
-        // One that is only missing in this look still counts for a lease.
-        let lease = self.settings.lease;
-        self.lives.retain(|name, life| {
-            now.since(life.changed) < lease || owners.contains(name) || board.beats.iter().any(|b| b.member == *name)
-        });
-    }
-
     fn wrote(&mut self, wrote: Wrote, now: Mono) {
         let Some(table) = self.under.write.take() else { return };
         match wrote {
@@ -433,28 +395,6 @@ impl Member {
         }
     }
 
-    /// Whether a sign of life stood still for a lease until the newest look *began*: its answer may have been long on its
-    /// way, and tells nothing of that time.
-    fn is_dead(&self, member: &str) -> bool {
-        member != self.settings.member
-            && self.lives.get(member).is_some_and(|life| self.as_of.since(life.changed) >= self.settings.lease)
-    }
-
-    /// Who is there to have shards, in an order that all agree on.
-    fn members(&self) -> Vec<String> {
-        let there = |(name, life): (&String, &Life)| {
-            let wants = life.beat.as_ref().is_some_and(|beat| !beat.leaving);
-            // Whoever came after another's death and whoever knows of it soon divide the shards in the same way.
-            let moves = self.as_of.since(life.changed) < self.settings.lease * MISSED / BEATS;
-            (wants && moves && *name != self.settings.member).then(|| name.clone())
-        };
-        let mut members: BTreeSet<String> = self.lives.iter().filter_map(there).collect();
-        if !self.leaving {
-            members.insert(self.settings.member.clone());
-        }
-        members.into_iter().collect()
-    }
-
     /// Decides which shards to close and to take, and composes the next table.
     fn change(&mut self, now: Mono, orders: &mut Vec<Order>) {
         if self.lapsed && self.beat_sent.is_none() {
@@ -492,6 +432,9 @@ impl Member {
     }
 
     fn wanted(&self) -> BTreeSet<Shard> {
+        if self.yields_to().is_some() {
+            return BTreeSet::new();
+        }
         let members = self.members();
         let Some(me) = members.iter().position(|m| *m == self.settings.member) else { return BTreeSet::new() };
         let all = || (0..self.settings.shards).map(Shard);
@@ -546,11 +489,13 @@ impl Member {
             }
             return;
         };
+        let lease = self.lives.values().map(|life| life.lease(self.settings.lease)).max();
+        let lease = lease.unwrap_or(self.settings.lease);
         for shard in free {
             let on_disk = probed.get(&shard).copied().unwrap_or(0);
             // A record that was removed by hand is written again by its owner, if there is one.
             let absent = self.absent.get(&shard).map(|since| now.since(*since));
-            if on_disk > 0 && absent.is_some_and(|time| time < self.settings.lease) {
+            if on_disk > 0 && absent.is_some_and(|time| time < lease) {
                 continue;
             }
             let mut record = self.record(shard).cloned().unwrap_or_default();
@@ -562,16 +507,18 @@ impl Member {
     }
 
     fn bury(&mut self, now: Mono, orders: &mut Vec<Order>) {
-        let long = self.settings.lease * BURIED_AFTER;
-        let owns = |name: &str| {
-            let mut records = self.table.iter().flat_map(|(_, table)| table.values());
-            records.any(|record| record.owner.as_deref() == Some(name))
-        };
+        let owners: BTreeSet<&String> = self
+            .table
+            .iter()
+            .flat_map(|(_, table)| table.values())
+            .filter_map(|record| record.owner.as_ref())
+            .collect();
         for (name, life) in &mut self.lives {
+            let long = life.lease(self.settings.lease) * BURIED_AFTER;
             let due = now.since(life.changed.max(life.buried.unwrap_or_default())) >= long;
             if due
                 && *name != self.settings.member
-                && !owns(name)
+                && !owners.contains(name)
                 && let Some(beat) = &life.beat
             {
                 life.buried = Some(now);

@@ -16,7 +16,7 @@ use crate::path::Shard;
 pub struct Settings {
     /// The own name, with what is random for this process: never used by another one.
     pub member: String,
-    /// How many shards there are: the same for all members.
+    /// How many shards there are. Members that have it otherwise take no part beside others ([`Rules`](crate::Rules)).
     pub shards: u16,
     /// How long a sign of life must stand still until its owner counts as dead. Milliseconds to minutes; 15 s as a rule.
     pub lease: Duration,

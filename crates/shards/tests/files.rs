@@ -55,7 +55,11 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn files(root: &Path, member: &str) -> Files<Inline> {
-    Files::new(World::real(), root, member, LEASE, Inline)
+    files_of(root, member, LEASE, 64)
+}
+
+fn files_of(root: &Path, member: &str, lease: Duration, shards: u16) -> Files<Inline> {
+    Files::new(World::real(), root, member, lease, Some(shards), Inline)
 }
 
 fn table(epoch: u64) -> Table {
@@ -158,7 +162,7 @@ fn nothing_that_was_written_is_overwritten_by_others_at_the_same_time() {
 fn a_hung_file_system_holds_nobody_up_and_gathers_no_calls() {
     let root = tempfile::tempdir().unwrap();
     let hung = Hung::default();
-    let files = Files::new(World::real(), root.path(), "a", LEASE, hung.clone());
+    let files = Files::new(World::real(), root.path(), "a", LEASE, Some(64), hung.clone());
     for _ in 0..3 {
         assert!(now(files.beat(false)).unwrap_err().contains("no answer within 5s"));
         assert!(now(files.look()).is_err());
@@ -235,7 +239,7 @@ fn failing(root: &Path, after: u64, locks: Option<i32>) -> (Files<Inline>, Arc<A
     let left = Arc::new(AtomicU64::new(after));
     let real = World::real();
     let fs = Failing { real: Arc::clone(&real.fs), left: Arc::clone(&left), locks };
-    (Files::new(World { fs: Arc::new(fs), ..real }, root, "a", LEASE, Inline), left)
+    (Files::new(World { fs: Arc::new(fs), ..real }, root, "a", LEASE, Some(64), Inline), left)
 }
 
 #[test]
@@ -340,7 +344,7 @@ fn a_listing_that_hides_an_owner_makes_it_not_dead() {
     done(now(a.write(None, table(1))));
     let real = World::real();
     let world = World { fs: Arc::new(Hiding(Arc::clone(&real.fs))), ..real };
-    let b = Files::new(world, root.path(), "b", LEASE, Inline);
+    let b = Files::new(world, root.path(), "b", LEASE, Some(64), Inline);
     assert_eq!(now(b.look()).unwrap().beats.len(), 1);
 }
 
@@ -352,8 +356,12 @@ struct Replica {
 
 impl Replica {
     fn new(root: &Path, name: &str, now: Mono) -> Replica {
-        let settings = Settings { member: name.to_owned(), shards: 64, lease: LEASE };
-        Replica { member: Member::new(settings, now), files: files(root, name) }
+        Replica::of(root, name, now, LEASE, 64)
+    }
+
+    fn of(root: &Path, name: &str, now: Mono, lease: Duration, shards: u16) -> Replica {
+        let settings = Settings { member: name.to_owned(), shards, lease };
+        Replica { member: Member::new(settings, now), files: files_of(root, name, lease, shards) }
     }
 
     /// Does what is ordered, at once.
@@ -412,4 +420,64 @@ fn members_share_one_folder_and_take_over_what_a_dead_one_had() {
     assert!(took <= LEASE + Duration::from_secs(2), "{took:?}");
     replicas[0].member.leave();
     run(&mut replicas, &|r| r[0].member.is_gone() && r[1].serves() == 64);
+}
+
+/// Lets time pass, a tenth of a second at a time; `stays` holds all the while.
+fn pass(time: &mut Mono, by: Duration, replicas: &mut [&mut Replica], stays: &dyn Fn(&[usize]) -> bool) {
+    let until = time.plus(by);
+    while *time < until {
+        *time = time.plus(Duration::from_millis(100));
+        replicas.iter_mut().for_each(|replica| replica.turn(*time));
+        let serve: Vec<usize> = replicas.iter().map(|replica| replica.serves()).collect();
+        assert!(stays(&serve), "{serve:?}");
+    }
+}
+
+#[test]
+fn two_divisions_of_the_files_are_never_read_at_once() {
+    let any = |_: &[usize]| true;
+    for (first, second) in [("a", "b"), ("b", "a")] {
+        let root = tempfile::tempdir().unwrap();
+        let mut time = Mono(0);
+        let mut old = Replica::of(root.path(), first, time, LEASE, 64);
+        pass(&mut time, LEASE * 2, &mut [&mut old], &any);
+        let mut new = Replica::of(root.path(), second, time, LEASE, 16);
+        // All of them are read all the time, and none of them twice.
+        pass(&mut time, LEASE * 3, &mut [&mut old, &mut new], &|serve| serve == [64, 0]);
+        assert_eq!((old.member.yields_to(), new.member.yields_to()), (None, Some(64)));
+        old.member.leave();
+        pass(&mut time, LEASE * 2, &mut [&mut old, &mut new], &|serve| serve[0] == 0 || serve[1] == 0);
+        assert!(old.member.is_gone());
+        assert_eq!((new.serves(), new.member.yields_to()), (16, None), "{first}");
+    }
+}
+
+#[test]
+fn of_two_that_begin_with_two_divisions_one_takes_part() {
+    let root = tempfile::tempdir().unwrap();
+    let mut time = Mono(0);
+    let mut a = Replica::of(root.path(), "a", time, LEASE, 16);
+    let mut b = Replica::of(root.path(), "b", time, LEASE, 64);
+    pass(&mut time, LEASE * 4, &mut [&mut a, &mut b], &|_| true);
+    assert!(matches!((a.serves(), b.serves()), (16, 0) | (0, 64)), "{} {}", a.serves(), b.serves());
+    // One that is killed isn't waited for.
+    let (mut left, shards) = if a.serves() > 0 { (b, 64) } else { (a, 16) };
+    pass(&mut time, LEASE * 3, &mut [&mut left], &|_| true);
+    assert_eq!(left.serves(), shards);
+}
+
+#[test]
+fn who_shows_life_less_often_by_a_longer_lease_is_not_taken_for_dead() {
+    let root = tempfile::tempdir().unwrap();
+    let mut time = Mono(0);
+    let long = LEASE * 6;
+    let mut slow = Replica::of(root.path(), "slow", time, long, 64);
+    pass(&mut time, long, &mut [&mut slow], &|_| true);
+    let mut quick = Replica::of(root.path(), "quick", time, LEASE, 64);
+    pass(&mut time, long * 2, &mut [&mut slow, &mut quick], &|serve| serve.iter().sum::<usize>() <= 64);
+    assert_eq!((slow.serves(), quick.serves()), (32, 32));
+    // It is, after its own lease.
+    pass(&mut time, long.mul_f64(0.8), &mut [&mut quick], &|serve| serve == [32]);
+    pass(&mut time, long.mul_f64(0.3), &mut [&mut quick], &|_| true);
+    assert_eq!(quick.serves(), 64);
 }

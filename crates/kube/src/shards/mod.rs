@@ -47,6 +47,8 @@ pub struct Settings {
     pub member: String,
     /// How long a sign of life must stand still until its owner counts as dead.
     pub lease: Duration,
+    /// Into how many shards the member divides the files; `None` for who only looks.
+    pub shards: Option<u16>,
 }
 
 /// See the module. Each kind of call has a connection of its own, so that a slow list delays no sign of life. Two calls of a

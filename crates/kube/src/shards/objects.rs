@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use pillion_shards::{Beat, NAME_LIMIT, Table, Version, is_name, read_table, table_text};
+use pillion_shards::{Beat, NAME_LIMIT, Rules, Table, Version, is_name, read_table, table_text};
 use serde_json::{Value, json};
 
 use super::Settings;
@@ -15,6 +15,8 @@ use super::Settings;
 const SHARDS: &str = "pillion.dev/shards";
 /// The annotation that counts a member's signs of life.
 const BEATS: &str = "pillion.dev/beats";
+/// The annotation with the number of shards into which a member divides the files.
+const COUNT: &str = "pillion.dev/shard-count";
 /// The annotation of a member that is about to end.
 const LEAVING: &str = "pillion.dev/leaving";
 /// The label with the group's name.
@@ -35,17 +37,19 @@ pub(super) struct Names {
     /// The query's value that selects them.
     pub(super) selector: String,
     lease: Duration,
+    shards: Option<u16>,
 }
 
 impl Names {
     pub(super) fn new(settings: &Settings) -> Names {
-        let Settings { namespace, group, member, lease } = settings;
+        let Settings { namespace, group, member, lease, shards } = settings;
         Names {
             group: group.clone(),
             member: member.clone(),
             list: format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"),
             selector: format!("{MANAGED}%3Dpillion%2C{GROUP}%3D{group}"),
             lease: *lease,
+            shards: *shards,
         }
     }
 
@@ -116,6 +120,9 @@ pub(super) fn life_lease(names: &Names, identity: Option<&Identity>, life: &Life
     let mut annotations = json!({BEATS: life.count.to_string()});
     if life.leaving {
         annotations[LEAVING] = "true".into();
+    }
+    if let Some(count) = names.shards {
+        annotations[COUNT] = count.to_string().into();
     }
     let spec = json!({
         "holderIdentity": names.member,
@@ -189,5 +196,9 @@ fn life(names: &Names, name: &str, lease: &Value) -> Result<Beat, &'static str> 
         return Err("it shows no time and no count");
     }
     let leaving = annotations[LEAVING].as_str() == Some("true");
-    Ok(Beat { member: member.to_owned(), stamp: format!("{count}@{time}"), leaving })
+    let rules = Rules {
+        shards: annotations[COUNT].as_str().and_then(|count| count.parse().ok()),
+        lease: lease["spec"]["leaseDurationSeconds"].as_u64().map(Duration::from_secs),
+    };
+    Ok(Beat { member: member.to_owned(), stamp: format!("{count}@{time}"), leaving, rules })
 }

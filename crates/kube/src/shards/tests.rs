@@ -9,7 +9,8 @@ const LIST: &str = "/apis/coordination.k8s.io/v1/namespaces/logging/leases";
 const LEASE: Duration = Duration::from_secs(15);
 
 fn leases_in(api: &FakeApi, member: &str, lease: Duration) -> Leases {
-    let settings = Settings { namespace: "logging".into(), group: "group".into(), member: member.into(), lease };
+    let settings =
+        Settings { namespace: "logging".into(), group: "group".into(), member: member.into(), lease, shards: Some(64) };
     Leases::new(World::real(), api.target(), &settings)
 }
 

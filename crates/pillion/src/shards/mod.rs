@@ -109,7 +109,7 @@ fn look(flags: &Shards, sharing: Sharing, world: &World) -> Result<Picture, Stri
     let (place, seen) = match &sharing.board {
         Board::Static { of, .. } => (format!("static, {of} parts"), None),
         Board::Files => {
-            let files = Files::new(world.clone(), &sharing.root, OBSERVER, sharing.lease, Threads);
+            let files = Files::new(world.clone(), &sharing.root, OBSERVER, sharing.lease, None, Threads);
             (
                 format!("files in {}", sharing.root.join(".pillion/board").display()),
                 Some(two_looks(&files, sharing.lease)?),
@@ -118,8 +118,13 @@ fn look(flags: &Shards, sharing: Sharing, world: &World) -> Result<Picture, Stri
         Board::Kubernetes { namespace, group } => {
             let (target, namespace) = cluster(flags, namespace.as_deref())?;
             let place = format!("Lease {namespace}/{group}");
-            let settings =
-                Settings { namespace, group: group.clone(), member: OBSERVER.to_owned(), lease: sharing.lease };
+            let settings = Settings {
+                namespace,
+                group: group.clone(),
+                member: OBSERVER.to_owned(),
+                lease: sharing.lease,
+                shards: None,
+            };
             let leases = Leases::new(World::real(), target, &settings);
             (place, Some(two_looks(&leases, sharing.lease)?))
         }
@@ -208,7 +213,7 @@ fn with_behind(flags: &Shards, mut picture: Picture, world: &World, options: &Op
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pillion_shards::{Later, Version, Wrote};
+    use pillion_shards::{Later, Rules, Version, Wrote};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// A board that shows one state after the other.
@@ -231,7 +236,7 @@ mod tests {
     }
 
     fn beat(member: &str, stamp: &str, leaving: bool) -> Beat {
-        Beat { member: member.to_owned(), stamp: stamp.to_owned(), leaving }
+        Beat { member: member.to_owned(), stamp: stamp.to_owned(), leaving, rules: Rules::default() }
     }
 
     #[test]

@@ -91,6 +91,8 @@ pub(super) struct Driver {
     /// The board couldn't be reached, and that was said.
     away: bool,
     said: Option<usize>,
+    /// Into how many shards somebody else divides the files, who comes first.
+    yields: Option<u16>,
 }
 
 /// The mailbox of a driver.
@@ -118,6 +120,7 @@ impl Driver {
             held: false,
             away: false,
             said: None,
+            yields: None,
         }
     }
 
@@ -181,6 +184,21 @@ impl Driver {
         }
     }
 
+    fn say_division(&mut self) {
+        let yields = self.member.yields_to();
+        if std::mem::replace(&mut self.yields, yields) == yields {
+            return;
+        }
+        let own = self.hands.disk.ours.shards();
+        match yields {
+            Some(count) => tracing::error!(
+                "pillion.shards.count is {own} here and {count} at another replica: two divisions at once would leave files unread. This \
+                 replica reads nothing until the others have ended; give all of them the same count"
+            ),
+            None => tracing::info!("no other replica divides the files otherwise any more: this one takes part"),
+        }
+    }
+
     /// Wakes who waits for the fence, and tells who asks where this replica stands.
     fn note_state(&mut self) {
         let holds = self.hands.disk.ours.holds();
@@ -195,6 +213,7 @@ impl Driver {
                 );
             }
         }
+        self.say_division();
         let shards = self.member.shards().filter(|(_, stage)| *stage == Stage::Serving).count();
         let settled = self.member.shards().all(|(_, stage)| stage == Stage::Serving);
         if settled && self.said != Some(shards) {

@@ -122,7 +122,7 @@ mod tests {
 
     use super::*;
     use crate::sharing::blocking::Threads;
-    use pillion_shards::{Member, Order, Report, Settings};
+    use pillion_shards::{Member, Order, Report, Rules, Settings};
     use pillion_world::UnixMillis;
 
     const LEASE: Duration = Duration::from_secs(15);
@@ -150,7 +150,12 @@ mod tests {
     impl Lives {
         fn board(&self) -> Board {
             let count = self.beats.load(Ordering::SeqCst);
-            let beats = (count > 0).then(|| Beat { member: "me".into(), stamp: count.to_string(), leaving: false });
+            let beats = (count > 0).then(|| Beat {
+                member: "me".into(),
+                stamp: count.to_string(),
+                leaving: false,
+                rules: Rules::default(),
+            });
             let table = self.table.lock().unwrap().clone();
             Board {
                 beats: beats.into_iter().collect(),

@@ -233,10 +233,14 @@ async fn look_after(seats: Arc<Seats>, ours: Arc<Ours>, harvesting: Arc<Harvesti
 fn backend(sharing: &Sharing, beneath: &World, member: &str) -> Result<Option<Arc<dyn Backend>>, u8> {
     Ok(match &sharing.board {
         Board::Static { .. } => None,
-        Board::Files => {
-            Some(Arc::new(Files::new(beneath.clone(), &sharing.root, member, sharing.lease, Threads))
-                as Arc<dyn Backend>)
-        }
+        Board::Files => Some(Arc::new(Files::new(
+            beneath.clone(),
+            &sharing.root,
+            member,
+            sharing.lease,
+            Some(sharing.count),
+            Threads,
+        )) as Arc<dyn Backend>),
         Board::Kubernetes { namespace, group } => {
             let target = Target::in_cluster(&|name| std::env::var(name).ok())
                 .map_err(|problem| refuse(&format!("pillion.shards.board: kubernetes: {problem}")))?;
@@ -244,8 +248,13 @@ fn backend(sharing: &Sharing, beneath: &World, member: &str) -> Result<Option<Ar
             let Some(namespace) = namespace else {
                 return Err(refuse("the namespace of the Leases isn't known: set pillion.shards.namespace"));
             };
-            let settings =
-                LeaseSettings { namespace, group: group.clone(), member: member.to_owned(), lease: sharing.lease };
+            let settings = LeaseSettings {
+                namespace,
+                group: group.clone(),
+                member: member.to_owned(),
+                lease: sharing.lease,
+                shards: Some(sharing.count),
+            };
             let leases = Arc::new(Leases::new(World::real(), target, &settings));
             // A board of files says by itself that the root hangs; this one doesn't.
             let (world, root) = (beneath.clone(), sharing.root.clone());
@@ -258,7 +267,7 @@ fn backend(sharing: &Sharing, beneath: &World, member: &str) -> Result<Option<Ar
 /// Says at the start what a board of files needs that isn't there.
 pub(crate) async fn check_board(sharing: &Sharing, world: &World) {
     if sharing.board == Board::Files {
-        let files = Files::new(world.clone(), &sharing.root, "check", sharing.lease, Threads);
+        let files = Files::new(world.clone(), &sharing.root, "check", sharing.lease, None, Threads);
         if let Err(why) = files.check().await {
             tracing::warn!("the board of files may not work here: {why}");
         }

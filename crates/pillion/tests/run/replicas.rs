@@ -316,3 +316,27 @@ fn with_fingerprints_files_that_begin_alike_keep_a_cursor_each() {
         assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 1, "{line}: {ids:?}");
     }
 }
+
+/// An update that changes `count`, or a typing error: what each division leaves to the other would be read by nobody.
+#[test]
+fn a_replica_with_another_count_waits_until_the_others_have_ended() {
+    let mut share = files();
+    share.write(0..40, 0..5);
+    let mut one = share.start(&[]);
+    share.settled(1);
+    let two = share.start(&["-E", "pillion.shards.count=5"]);
+    wait_for("the word of the other count", || {
+        two.err().contains("pillion.shards.count is 5 here and 16").then_some(())
+    });
+    share.write(0..60, 5..20);
+    share.all_there(&[&one, &two]);
+    one.signal(Signal::TERM);
+    one.ends_with(0);
+    share.write(0..60, 20..25);
+    share.all_there(&[&one, &two]);
+    share.each_has_one_id();
+    let mut two = two;
+    two.signal(Signal::TERM);
+    two.ends_with(0);
+    assert!(!two.err().contains("were there already"), "{}", two.err());
+}

@@ -53,7 +53,7 @@ impl Shared {
     }
 
     fn files(&self, member: &str) -> Files<Inline> {
-        Files::new(World::real(), &self.root(), member, LEASE, Inline)
+        Files::new(World::real(), &self.root(), member, LEASE, Some(64), Inline)
     }
 
     /// A file with so many bytes, whose name is one of this shard.

@@ -3,7 +3,7 @@
 //! ```text
 //! <root>/.pillion/board/table.lock             held by whoever writes the table
 //! <root>/.pillion/board/table.json             {"version":"5f0c….12","shards":{…}}
-//! <root>/.pillion/board/members/<member>.json  {"member":"…","beats":17,"at":"…"}
+//! <root>/.pillion/board/members/<member>.json  {"member":"…","beats":17,"at":"…","shards":64,…}
 //! ```
 //! Comes in: what a member wants written. Goes out: the board.
 //!
@@ -29,7 +29,7 @@ use std::time::Duration;
 use pillion_world::World;
 
 use crate::backend::{Backend, Later};
-use crate::board::{Beat, Board, Table, Version};
+use crate::board::{Beat, Board, Rules, Table, Version};
 use crate::order::Wrote;
 use shelf::Shelf;
 
@@ -62,10 +62,12 @@ struct Desk(Arc<AtomicBool>);
 
 impl<B: Blocking> Files<B> {
     /// Nothing is touched before the first call. `root`: the shared folder. `member`: the own name, used by no other process
-    /// ever, of letters, digits, `.`, `_` and `-`. `lease`: how long a sign of life must stand still.
-    pub fn new(world: World, root: &Path, member: &str, lease: Duration, blocking: B) -> Files<B> {
+    /// ever, of letters, digits, `.`, `_` and `-`. `lease`: how long a sign of life must stand still. `shards`: into how many the
+    /// member divides the files; `None` for who only looks.
+    pub fn new(world: World, root: &Path, member: &str, lease: Duration, shards: Option<u16>, blocking: B) -> Files<B> {
         let limit = lease / PART;
-        let shelf = Arc::new(Shelf::new(world, root, member, limit));
+        let rules = Rules { shards, lease: Some(lease) };
+        let shelf = Arc::new(Shelf::new(world, root, member, rules, limit));
         let [beating, looking, writing, burying] = <[Desk; 4]>::default();
         Files { shelf, blocking, limit, beating, looking, writing, burying }
     }

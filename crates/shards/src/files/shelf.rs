@@ -9,7 +9,7 @@ use std::time::Duration;
 use pillion_world::{File, FileKind, Lock, OpenHow, World, rfc3339};
 use serde_json::{Value, json};
 
-use crate::board::{Beat, Board, Table, Version};
+use crate::board::{Beat, Board, Rules, Table, Version};
 use crate::order::Wrote;
 use crate::text::{TABLE_LIMIT, is_name, read_table, table_text};
 
@@ -40,6 +40,7 @@ pub(super) struct Shelf {
     world: World,
     folder: PathBuf,
     member: String,
+    rules: Rules,
     limit: Duration,
     beats: Mutex<u64>,
     said: Mutex<Vec<String>>,
@@ -53,9 +54,17 @@ fn draft_of(path: &Path, member: &str) -> PathBuf {
 }
 
 impl Shelf {
-    pub(super) fn new(world: World, root: &Path, member: &str, limit: Duration) -> Shelf {
+    pub(super) fn new(world: World, root: &Path, member: &str, rules: Rules, limit: Duration) -> Shelf {
         let folder = root.join(FOLDER).join("board");
-        Shelf { world, folder, member: member.to_owned(), limit, beats: Mutex::default(), said: Mutex::default() }
+        Shelf {
+            world,
+            folder,
+            member: member.to_owned(),
+            rules,
+            limit,
+            beats: Mutex::default(),
+            said: Mutex::default(),
+        }
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -77,9 +86,13 @@ impl Shelf {
             *beats
         };
         let at = rfc3339(self.world.clock.wall());
-        let text = json!({"member": self.member, "beats": beats, "at": at, "leaving": leaving}).to_string();
+        let mut text = json!({"member": self.member, "beats": beats, "at": at, "leaving": leaving});
+        if let (Some(text), Rules { shards, lease }) = (text.as_object_mut(), self.rules) {
+            text.extend(shards.map(|count| ("shards".to_owned(), json!(count))));
+            text.extend(lease.map(|lease| ("lease_ms".to_owned(), json!(lease.as_millis() as u64))));
+        }
         let path = self.life(&self.member);
-        self.replace(&path, &text).map_err(|e| told(&path, &e))
+        self.replace(&path, &text.to_string()).map_err(|e| told(&path, &e))
     }
 
     pub(super) fn look(&self) -> Result<Board, String> {
@@ -135,7 +148,9 @@ impl Shelf {
             return Err(Bad::Nonsense("it has no count"));
         };
         let leaving = parsed["leaving"].as_bool().unwrap_or(false);
-        Ok(Some(Beat { member: member.to_owned(), stamp: format!("{beats}@{at}"), leaving }))
+        let shards = parsed["shards"].as_u64().and_then(|count| u16::try_from(count).ok());
+        let rules = Rules { shards, lease: parsed["lease_ms"].as_u64().map(Duration::from_millis) };
+        Ok(Some(Beat { member: member.to_owned(), stamp: format!("{beats}@{at}"), leaving, rules }))
     }
 
     fn table(&self, nonsense: &mut Vec<String>) -> Result<Option<(Version, Table)>, String> {

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use pillion_shards::{
-    Adopted, Beat, Board, Fence, Member, Order, Report, Settings, Shard, Stage, Table, Version, Wrote,
+    Adopted, Beat, Board, Fence, Member, Order, Report, Rules, Settings, Shard, Stage, Table, Version, Wrote,
 };
 use pillion_world::Mono;
 
@@ -359,7 +359,12 @@ impl Cluster {
             Order::Beat { leaving } => {
                 self.api.requests.1 += 1;
                 self.api.versions += 1;
-                let beat = Beat { member: name.clone(), stamp: self.api.versions.to_string(), leaving: *leaving };
+                let beat = Beat {
+                    member: name.clone(),
+                    stamp: self.api.versions.to_string(),
+                    leaving: *leaving,
+                    rules: Rules::default(),
+                };
                 self.api.beats.insert(name, beat);
                 Report::Beat { sent, ok: true }
             }
