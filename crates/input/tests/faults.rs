@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::Rig;
+use pillion_input::parse::{Chain, ChainOptions, Encoding};
 use pillion_input::{Glob, Hint, Unseen};
 use pillion_world::{DirEntry, File, Fs, FsKind, Meta, OpenHow, World};
 
@@ -26,6 +27,8 @@ struct Faults {
     sizes: VecDeque<u64>,
     /// Errors of stat.
     stats: VecDeque<i32>,
+    /// Zeros are read there: what was written isn't there yet.
+    hole: std::ops::Range<u64>,
     /// Reads give at most so many bytes.
     short: usize,
     opened: usize,
@@ -102,7 +105,11 @@ impl File for LyingFile {
         let mut f = self.faults.lock().unwrap();
         fail(&mut f.reads)?;
         let n = if f.short > 0 { f.short.min(buf.len()) } else { buf.len() };
-        self.real.read_at(&mut buf[..n], offset)
+        let n = self.real.read_at(&mut buf[..n], offset)?;
+        for (at, byte) in (offset..).zip(&mut buf[..n]) {
+            *byte = if f.hole.contains(&at) { 0 } else { *byte };
+        }
+        Ok(n)
     }
 
     pillion_world::pass_file!(this => this.real; write_all stat sync set_len);
@@ -328,4 +335,76 @@ fn links_that_lead_in_a_circle_hold_up_no_drain() {
     assert_eq!(rig.settle(), ["one"]);
     rig.append("a.log", "two\n");
     assert_eq!(rig.drain(), ["two"]);
+}
+
+#[test]
+fn zeros_where_data_is_on_its_way_are_no_lines() {
+    // In the midst of what came, at its beginning, at its end, and at the beginning of the file.
+    for (first, hole) in [("one\n", 8..16), ("one\n", 4..10), ("one\n", 10..28), ("", 0..10)] {
+        let (mut rig, faults) = network();
+        rig.append("a.log", first);
+        assert_eq!(rig.settle().concat(), first.trim());
+        rig.append("a.log", "two two\nthree\nfour four\n");
+        faults.lock().unwrap().hole = hole.clone();
+        let mut lines = rig.search();
+        lines.extend(rig.search());
+        faults.lock().unwrap().hole = 0..0;
+        lines.extend(rig.search());
+        assert_eq!(lines, ["two two", "three", "four four"], "{hole:?}");
+        assert_eq!(rig.lost(), 0);
+        let first = rig.batches[0].source.incarnation;
+        assert!(rig.batches.iter().all(|b| b.source.incarnation == first), "{hole:?}");
+    }
+}
+
+#[test]
+fn zeros_in_an_event_that_is_followed_chunk_by_chunk_are_waited_for_too() {
+    let (mut rig, faults) = network();
+    let long = "x".repeat(3 << 20);
+    rig.append("a.log", format!("{long}\nend\n"));
+    faults.lock().unwrap().hole = (2 << 20)..(2 << 20) + 4096;
+    let mut lines = rig.settle();
+    lines.extend(rig.search());
+    assert_eq!(lines, NONE);
+    faults.lock().unwrap().hole = 0..0;
+    let lines = rig.search();
+    assert_eq!((lines.len(), &*lines[1]), (2, "end"));
+    assert!(!lines[0].contains('\0'));
+}
+
+#[test]
+fn zeros_that_a_file_has_are_read_after_a_while_and_all_of_them_at_once() {
+    let (mut rig, _) = network();
+    let holes = vec![0; 100_000];
+    rig.append("a.log", [&b"one\n"[..], &holes, b"two\nthr\0ee\n"].concat());
+    assert_eq!(rig.settle(), ["one"]);
+    let mut waited = Duration::ZERO;
+    let mut lines = Vec::new();
+    while lines.is_empty() {
+        rig.advance(Duration::from_millis(100));
+        waited += Duration::from_millis(100);
+        lines = rig.settle();
+        assert!(waited < Duration::from_secs(23), "it waits for ever");
+    }
+    assert!(waited >= Duration::from_secs(12), "{waited:?}");
+    assert_eq!(lines.iter().map(|line| line.trim_start_matches('\0')).collect::<Vec<_>>(), ["two", "thr\0ee"]);
+    // What comes later is doubted anew; the drain opens the file anew, and waits less.
+    rig.append("a.log", b"fo\0ur\n");
+    let begun = rig.world.clock.mono();
+    assert_eq!(rig.drain(), ["fo\0ur"]);
+    assert!(rig.world.clock.mono().since(begun) <= Duration::from_secs(4));
+}
+
+#[test]
+fn text_that_has_zeros_is_read_at_once() {
+    let faults = Arc::new(Mutex::new(Faults::default()));
+    let real = World::real();
+    let fs = Arc::new(Lying { real: Arc::clone(&real.fs), faults });
+    let wide = |spec: &mut pillion_input::InputSpec| {
+        let encoding = Encoding::Utf16 { big: false };
+        spec.chain = Arc::new(Chain::new(ChainOptions { encoding, ..ChainOptions::default() }));
+    };
+    let mut rig = Rig::on(World { fs, ..real }, &["*.log"], wide);
+    rig.append("a.log", "one\n".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>());
+    assert_eq!(rig.settle(), ["one"]);
 }

@@ -23,6 +23,7 @@ const SPARE: usize = 64;
 impl Harvester {
     /// A call failed: try again later, never give up.
     pub(crate) fn failed(&mut self, id: FileId, what: &'static str, e: &io::Error, now: Mono) {
+        self.note_zeros(id, e, now);
         let draining = self.is_file_draining(id);
         let Some(f) = self.table.get_mut(id) else { return };
         if draining && !f.denied && (f.drain == Drain::No || f.len > f.pos) {

@@ -231,6 +231,7 @@ impl Harvester {
                 if raw.is_empty() || (!growing && (raw.len() as u64) < length) {
                     return Ok(None);
                 }
+                self.without_zeros(id, &raw, offset, now)?;
                 Ok(Some(self.fingerprint(f, &raw, length)))
             }
         }

@@ -44,12 +44,14 @@ mod rules;
 mod shared;
 mod sums;
 mod table;
+mod take;
 mod take_over;
 mod timers;
 mod tour;
 mod trust;
 mod vanished;
 mod young;
+mod zeros;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -247,6 +249,8 @@ pub struct Harvester {
     unzip: Option<Arc<unzip::Shared>>,
     /// The compressed files that are being read, at most [`MAX_UNZIPPING`].
     unzipping: Vec<FileId>,
+    /// Zeros that may be data on its way.
+    zeros: zeros::Zeros,
     /// Other processes read the same folders.
     sharing: Option<Sharing>,
     deleting: Deleting,
@@ -323,6 +327,7 @@ impl Harvester {
             draining: false,
             unzip: None,
             unzipping: Vec::new(),
+            zeros: zeros::Zeros::default(),
             sharing: None,
             deleting: Deleting::default(),
             vanished: Vanished::default(),

@@ -8,11 +8,10 @@
 //! byte by byte (`Batch::check`).
 
 use std::io;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use pillion_event::{Batch, Event, FileStat, GUARD, Guard, Source};
+use pillion_event::{Batch, FileStat, GUARD, Guard, Source};
 use pillion_registry::{Identifier, Intent};
 use pillion_world::{File, Meta, Mono, names};
 
@@ -20,39 +19,10 @@ use crate::harvest::account::LossCause;
 use crate::harvest::file::{Drain, FileState, Tally};
 use crate::harvest::identity::read_exactly;
 use crate::harvest::table::FileId;
+use crate::harvest::take::{LONG, Taken, Turn, of_file, take_as_wanted, without_line_end};
 use crate::harvest::{Harvester, MAX_UNZIPPING};
-use crate::parse::{Chain, Chunk, Flush, Open, Parsed};
+use crate::parse::{Flush, Open};
 use crate::spec::Budget;
-
-/// Events beyond this size aren't read at once, but followed chunk by chunk.
-const LONG: usize = 1 << 20;
-
-/// What one turn is to read.
-struct Turn {
-    from: u64,
-    /// Bytes wanted.
-    want: usize,
-    /// The size of the file now.
-    len: u64,
-    flush_at_end: Flush,
-    read_ms: i64,
-    max_events: usize,
-}
-
-/// What one turn has read.
-struct Taken {
-    data: Vec<u8>,
-    events: Vec<Event>,
-    parsed: Parsed,
-    /// The end of the file as it is now was reached.
-    at_end: bool,
-    /// How far the file was looked at.
-    looked_to: u64,
-    /// The last bytes consumed, for the guard.
-    tail: Vec<u8>,
-    /// It would have taken more memory than a batch may have; what there is of it is no use.
-    too_much: bool,
-}
 
 /// What the bytes before `pos` say.
 enum Before {
@@ -155,17 +125,19 @@ impl Harvester {
     ) -> io::Result<Option<Batch>> {
         let Some(f) = self.table.get(id) else { return Ok(None) };
         let Some(input) = self.inputs.get(usize::from(f.input)) else { return Ok(None) };
-        let turn = self.turn(f, budget, meta, now);
+        let mut turn = self.turn(f, budget, meta, now);
         let Some(fd) = &f.fd else { return Ok(None) };
         let chain = Arc::clone(&input.spec.chain);
         let Some(chain) = of_file(&chain, &**fd, turn.flush_at_end)? else { return Ok(None) };
+        turn.doubts_zeros = self.doubts_zeros(id, f, chain, now);
         if turn.flush_at_end == Flush::No
             && f.floor() > turn.from
-            && let Some(looked) = without_line_end(chain, &**fd, turn.from..f.floor(), turn.want)?
+            && let Some(looked) = without_line_end(chain, &**fd, turn.from..f.floor(), &turn)?
         {
             return Ok(self.no_progress_yet(id, looked, now));
         }
         let taken = take_as_wanted(chain, &**fd, &turn, self.limits.chunk)?;
+        self.settles_zeros(id, turn.doubts_zeros, turn.len);
         Ok(self.took(id, &turn, taken, before, now))
     }
 
@@ -190,7 +162,8 @@ impl Harvester {
         } else {
             Flush::No
         };
-        Turn { from: f.pos, want, len: meta.len, flush_at_end, read_ms: self.world.clock.wall().0, max_events }
+        let read_ms = self.world.clock.wall().0;
+        Turn { from: f.pos, want, len: meta.len, flush_at_end, read_ms, max_events, doubts_zeros: false }
     }
 
     /// There is no line end in what is new: all of it belongs to the unfinished line.
@@ -442,6 +415,7 @@ impl Harvester {
             flush_at_end: Flush::All,
             read_ms: range.read_ms,
             max_events: usize::MAX,
+            doubts_zeros: false,
         };
         let taken = take_as_wanted(chain, &**fd, &turn, self.limits.chunk)?;
         if taken.too_much {
@@ -499,102 +473,4 @@ fn check_before(fd: &dyn File, f: &FileState) -> io::Result<Before> {
         return Ok(Before::Other);
     }
     Ok(Before::Known(bytes))
-}
-
-/// The chain for this file; `None` = it is too short to tell how it is written.
-fn of_file<'c>(chain: &'c Chain, fd: &dyn File, flush: Flush) -> io::Result<Option<&'c Chain>> {
-    if !chain.needs_beginning() {
-        return Ok(Some(chain));
-    }
-    let first = read_exactly(fd, 0, 2)?;
-    if first.len() < 2 && flush != Flush::All {
-        return Ok(None);
-    }
-    let unmarked = || io::Error::new(io::ErrorKind::InvalidData, "it has no byte order mark, which its encoding needs");
-    chain.of_file(&first).map(Some).ok_or_else(unmarked)
-}
-
-/// How many of the bytes behind those that were `looked` at hold no line end: without one nothing can be complete that
-/// wasn't. `None`: there is one.
-fn without_line_end(chain: &Chain, fd: &dyn File, looked: Range<u64>, len: usize) -> io::Result<Option<u64>> {
-    // It may begin in what was looked at.
-    let before = (chain.line_end_len() as u64 - 1).min(looked.end - looked.start) as usize;
-    let (mut from, len) = (looked.end - before as u64, len + before);
-    let mut buf = vec![0; len.min(64 * 1024)];
-    let (mut at, mut kept) = (0, 0);
-    while at < len {
-        let room = (buf.len() - kept).min(len - at);
-        let n = fd.read_at(&mut buf[kept..kept + room], from + kept as u64)?;
-        if chain.line_end(&buf[..kept + n], 0, from).is_some() {
-            return Ok(None);
-        }
-        if n == 0 {
-            break;
-        }
-        at += n;
-        let filled = kept + n;
-        kept = filled.min(chain.line_end_len() - 1);
-        buf.copy_within(filled - kept..filled, 0);
-        from += (filled - kept) as u64;
-    }
-    Ok(Some(at.saturating_sub(before) as u64))
-}
-
-/// Reads a chunk into memory and parses it.
-fn take(chain: &Chain, fd: &dyn File, turn: &Turn) -> io::Result<Taken> {
-    let there = usize::try_from(turn.len - turn.from).unwrap_or(usize::MAX);
-    let mut data = read_exactly(fd, turn.from, turn.want.min(there))?;
-    let len = data.len();
-    let looked_to = turn.from + len as u64;
-    let at_end = looked_to >= turn.len;
-    if len < turn.want.min(there) {
-        // The size ran ahead of the data, or the file was cut off just now: the next look tells.
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than its size"));
-    }
-    let flush = if at_end { turn.flush_at_end } else { Flush::No };
-    let chunk = Chunk { len, offset: turn.from, flush, read_ms: turn.read_ms, max_events: turn.max_events };
-    let mut events = Vec::new();
-    let parsed = chain.parse(&mut data, &chunk, &mut events);
-    let consumed = parsed.consumed as usize;
-    let tail = data[consumed.saturating_sub(GUARD)..consumed].to_vec();
-    if data.len() == len {
-        data.truncate(consumed);
-    } else {
-        chain.tidy(&mut data, &mut events);
-    }
-    Ok(Taken { data, events, parsed, at_end, looked_to, tail, too_much: false })
-}
-
-/// Reads what a turn wants, at once or by following a long event.
-fn take_as_wanted(chain: &Chain, fd: &dyn File, turn: &Turn, step: usize) -> io::Result<Taken> {
-    if turn.want > LONG { take_long(chain, fd, turn, step) } else { take(chain, fd, turn) }
-}
-
-/// Follows an event that is larger than a chunk may be; keeps only what its text needs.
-fn take_long(chain: &Chain, fd: &dyn File, turn: &Turn, step: usize) -> io::Result<Taken> {
-    let mut long = chain.long(turn.from, turn.read_ms);
-    // More than the longest text of the richest parsers, half of it waste, and the short events of the last step.
-    let most = chain.options().max_bytes.saturating_mul(20).saturating_add(4 * LONG);
-    let mut too_much = false;
-    let mut at_end = false;
-    let mut done = false;
-    while !done && !at_end {
-        let there = usize::try_from(turn.len - long.next()).unwrap_or(usize::MAX);
-        let bytes = read_exactly(fd, long.next(), step.min(there))?;
-        if bytes.len() < step.min(there) {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than its size"));
-        }
-        done = long.feed(&bytes) && turn.max_events != usize::MAX;
-        at_end = long.next() >= turn.len;
-        too_much = long.kept() > most;
-        done |= too_much;
-    }
-    let looked_to = long.next();
-    let flush = if at_end { turn.flush_at_end } else { Flush::No };
-    let mut out = long.finish(flush);
-    chain.tidy(&mut out.data, &mut out.events);
-    let end = turn.from + out.parsed.consumed;
-    let len = out.parsed.consumed.min(GUARD as u64) as usize;
-    let tail = read_exactly(fd, end - len as u64, len)?;
-    Ok(Taken { data: out.data, events: out.events, parsed: out.parsed, at_end, looked_to, tail, too_much })
 }

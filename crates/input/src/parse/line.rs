@@ -47,6 +47,11 @@ impl LineEnd {
     /// A line feed.
     pub(super) const FEED: LineEnd = LineEnd { bytes: [b'\n', 0, 0, 0], len: 1, probe: 0, unit: 1 };
 
+    /// Whether texts whose lines end so have bytes of zero: two bytes make a character, or zeros end lines.
+    pub(super) fn has_zeros(self) -> bool {
+        self.unit > 1 || self.bytes.iter().take(self.len).any(|b| *b == 0)
+    }
+
     pub(super) fn len(self) -> usize {
         self.len
     }

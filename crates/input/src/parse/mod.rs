@@ -184,6 +184,11 @@ impl Chain {
         self.end.find(data, from, offset).map(|start| start..start + self.end.len())
     }
 
+    /// Whether text that is written so has bytes of zero.
+    pub fn has_zeros(&self) -> bool {
+        self.end.has_zeros()
+    }
+
     /// How many bytes a line end has.
     pub fn line_end_len(&self) -> usize {
         self.end.len()

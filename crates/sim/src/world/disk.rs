@@ -4,8 +4,7 @@
 //! once). Goes out: what is to be seen now, and after [`Disk::lose_power`] what is left.
 //!
 //! Always holds: what is durable was written; an inode lives while a name (to be seen or durable) or an open file refers
-//! to it, and its number is used again afterwards.
-//! Tested in `tests.rs`.
+//! to it, and its number is used again afterwards. Tested in `tests.rs`.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -47,8 +46,9 @@ pub(super) struct Data {
     pending: Vec<Write>,
     /// A sync has failed: `durable` lags behind, and no later sync makes that good.
     tainted: bool,
-    /// The size before the last change.
+    /// The size before the last change, and as far as the process has read what is there.
     pub(super) len_before: usize,
+    pub(super) shown: usize,
 }
 
 pub(super) type Names = BTreeMap<OsString, u64>;
@@ -146,11 +146,11 @@ impl Disk {
         }
     }
 
-    fn data_mut(&mut self, ino: u64) -> io::Result<&mut Data> {
+    pub(super) fn data_mut(&mut self, ino: u64) -> io::Result<&mut Data> {
+        self.data(ino)?;
         match &mut self.node_mut(ino)?.content {
             Content::File(data) => Ok(data),
-            Content::Dir { .. } => Err(errno(Errno::ISDIR)),
-            Content::Link(_) => Err(errno(Errno::INVAL)),
+            _ => Err(errno(Errno::INVAL)),
         }
     }
 
@@ -442,7 +442,7 @@ impl Disk {
     pub(super) fn set_len(&mut self, ino: u64, len: usize, now_ns: i128, by: By) -> io::Result<()> {
         self.node_mut(ino)?.mtime_ns = now_ns;
         let data = self.data_mut(ino)?;
-        data.len_before = data.now.len();
+        (data.len_before, data.shown) = (data.now.len(), data.shown.min(len));
         if by == By::Process {
             data.durable.get_or_insert_with(|| data.now.clone());
             data.pending.push(Write::Len(len));

@@ -30,6 +30,9 @@ pub struct Faults {
     pub stale_size: u32,
     /// On a network file system: a size ahead of the data that can be read.
     pub size_ahead: u32,
+    /// On a network file system: a part of what came since a file was opened reads as zeros, though there is data behind it: its
+    /// writer's machine sends pages in any order. Not once that was read.
+    pub hole: u32,
     /// On a network file system: a path leads to what was there before its last change: the old inode, or nothing, for
     /// `stat` and `open` alike. Not once the directory itself was looked at after the change.
     pub stale_name: u32,
@@ -54,6 +57,7 @@ impl Faults {
         forgotten: 0,
         stale_size: 0,
         size_ahead: 0,
+        hole: 0,
         stale_name: 0,
         stale_dir: 0,
         unknown_kind: 0,
@@ -72,6 +76,7 @@ impl Faults {
         forgotten: 3000,
         stale_size: 300,
         size_ahead: 300,
+        hole: 300,
         stale_name: 200,
         stale_dir: 200,
         unknown_kind: 500,

@@ -32,6 +32,8 @@ struct SimFile {
     fresh: AtomicBool,
     /// `ESTALE` was said.
     stale: AtomicBool,
+    /// How long it was when it was opened: so much of it is true.
+    opened_len: usize,
 }
 
 struct SimLock {
@@ -119,6 +121,24 @@ impl State {
         }
     }
 
+    /// Makes zeros of a part of what was read and came since the file was opened, as long as it was then. `None`: it can't be so.
+    fn punch(&mut self, opened_len: Option<usize>, ino: u64, at: usize, read: &mut [u8]) -> io::Result<()> {
+        let end = at.saturating_add(read.len());
+        let shown = self.disk.data(ino)?.shown;
+        let from = opened_len.map_or(usize::MAX, |len| len.max(shown).max(at));
+        let mut true_to = end;
+        if from < end && self.rng.chance(self.faults.hole) {
+            true_to = from + self.rng.index(end - from);
+            let to = true_to + 1 + self.rng.index(end - true_to);
+            read.get_mut(true_to - at..to - at).into_iter().for_each(|hole| hole.fill(0));
+        }
+        let data = self.disk.data_mut(ino)?;
+        if at <= data.shown {
+            data.shown = data.shown.max(true_to);
+        }
+        Ok(())
+    }
+
     /// A stat with the lies of a network file system's attribute cache.
     fn seen(&mut self, ino: u64) -> io::Result<Meta> {
         let mut meta = self.disk.meta(ino)?;
@@ -178,6 +198,7 @@ impl Fs for SimFs {
                 network: s.disk.is_network(&place.real),
                 fresh: AtomicBool::new(true),
                 stale: AtomicBool::new(false),
+                opened_len: s.disk.data(ino).map_or(0, |data| data.now.len()),
             }) as Box<dyn File>)
         })
     }
@@ -427,6 +448,8 @@ impl File for SimFile {
                 }
                 if let (Some(to), Some(from)) = (buf.get_mut(..n), rest.get(..n)) {
                     to.copy_from_slice(from);
+                    let at = usize::try_from(offset).unwrap_or(usize::MAX);
+                    s.punch(self.network.then_some(self.opened_len), self.ino, at, to)?;
                 }
                 Ok(n)
             },
