@@ -21,7 +21,7 @@
 
 mod turn;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -98,8 +98,9 @@ enum Stand {
 /// What a registry says of the files beside it.
 pub(super) struct Left {
     entries: Vec<Entry>,
-    by_path: HashMap<PathBuf, usize>,
-    by_ino: HashMap<u64, usize>,
+    /// A file that went elsewhere, and the one that took its place, may be noted of one path; each fits its own.
+    by_path: HashMap<PathBuf, Vec<usize>>,
+    by_ino: HashMap<u64, Vec<usize>>,
 }
 
 /// What only who looks after the registries needs.
@@ -135,18 +136,18 @@ impl Left {
             let Some(path) = seen_here(found, entry) else { continue };
             let at = left.entries.len();
             if let Some(Identifier::Native { ino, .. } | Identifier::InodeMarker { ino, .. }) = entry.identifier() {
-                left.by_ino.insert(ino, at);
+                left.by_ino.entry(ino).or_default().push(at);
             }
-            left.by_path.insert(path, at);
+            left.by_path.entry(path).or_default().push(at);
             left.entries.push(entry.clone());
         }
         left
     }
 
     fn find(&self, path: &Path, ino: u64) -> Vec<Entry> {
-        let (path, ino) = (self.by_path.get(path), self.by_ino.get(&ino));
-        let both = path.into_iter().chain(ino.filter(|at| Some(*at) != path));
-        both.filter_map(|at| self.entries.get(*at)).cloned().collect()
+        let places = self.by_path.get(path).into_iter().chain(self.by_ino.get(&ino)).flatten().copied();
+        let places: BTreeSet<usize> = places.collect();
+        places.into_iter().filter_map(|at| self.entries.get(at)).cloned().collect()
     }
 }
 
@@ -384,5 +385,45 @@ impl Seats {
         let data = found.owner.view.join(FOLDER).join(&found.name);
         let options = Options { path: REGISTRY.into(), ..Options::default() };
         foreign::read(&world, &data, &options, &BOUNDS).map_err(|e| e.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sweep::State;
+    use pillion_registry::beside::{Owner, Sighting};
+    use pillion_registry::{FilestreamState, Kind};
+
+    #[test]
+    fn of_one_path_all_entries_are_found_whatever_their_order() {
+        let owner = Owner { view: "/data".into(), ..Owner::default() };
+        let found = Found {
+            logs: "/logs/job".into(),
+            dir: "/logs/job/.pillion/job".into(),
+            name: "job".into(),
+            state: State::Dead,
+            owner,
+            sighting: Sighting::default(),
+        };
+        // A file that was renamed to where nobody reads it, and the one that came in its place.
+        let entry = |hash: &str, life| {
+            let id = Identifier::Fingerprint(hash.to_owned());
+            let kind = Kind::Filestream(FilestreamState::default());
+            Entry::new(kind, "job", &id, "/data/a.log".into(), Incarnation(life))
+        };
+        let lives = |entries: Vec<Entry>| {
+            let left = Left::of(&found, &Foreign { entries, ..Foreign::default() });
+            let found = left.find(Path::new("/logs/job/a.log"), 7);
+            found.iter().map(|entry| entry.incarnation.0).collect::<Vec<_>>()
+        };
+        assert_eq!(lives(vec![entry("aa", 1), entry("bb", 2)]), [1, 2]);
+        assert_eq!(lives(vec![entry("aa", 2), entry("bb", 1)]), [2, 1]);
+        let native = |ino, life| {
+            let id = Identifier::Native { ino, dev: 0 };
+            let kind = Kind::Filestream(FilestreamState::default());
+            Entry::new(kind, "job", &id, "/data/a.log".into(), Incarnation(life))
+        };
+        assert_eq!(lives(vec![native(7, 1), native(8, 2)]), [1, 2], "each once");
     }
 }

@@ -38,8 +38,9 @@ pub(super) struct Turn {
     found: Found,
     left: Left,
     refused: Vec<String>,
-    /// The dead one's entries, by where their files lie here.
-    files: HashMap<PathBuf, Entry>,
+    /// The dead one's entries, by where their files lie here. A file that went elsewhere, and the one that took its place, may be
+    /// noted of one path.
+    files: HashMap<PathBuf, Vec<Entry>>,
     began: Mono,
     beaten: Mono,
     looked: Mono,
@@ -65,16 +66,16 @@ impl Turn {
         let Some((seat, read)) = sit_down(root, found, claimed).await? else { return Ok(None) };
         let left = Left::of(&seat.world, &found.owner.view, &read);
         tracing::info!(path = %found.dir.display(), files = left.files(), bytes = left.bytes(), "ships what a dead owner left");
-        let mut files = HashMap::new();
+        let mut files: HashMap<PathBuf, Vec<Entry>> = HashMap::new();
         seat.registry.visit(|entry| {
             if let Some(path) = seen_here(found, entry) {
-                files.insert(path, (**entry).clone());
+                files.entry(path).or_default().push((**entry).clone());
             }
         });
         let began = seat.world.clock.mono();
         let refused = read.refused.clone();
         // What was nobody's has a life by now.
-        let entries = files.values().cloned().collect();
+        let entries = files.values().flatten().cloned().collect();
         let turn = Turn { seat, found: found.clone(), left, refused, files, began, beaten: began, looked: began };
         turn.seat.registry.sync().map_err(|e| e.to_string())?;
         write_receipt(&turn.seat, &turn.told(member, false));
@@ -127,26 +128,30 @@ impl Turn {
 
     /// Brings the dead one's offsets to ours; how far each file is.
     fn follow(&mut self, registry: &Registry) -> Vec<Shipped> {
-        let mut own: HashMap<PathBuf, Arc<Entry>> = HashMap::new();
+        let mut own: HashMap<PathBuf, Vec<Arc<Entry>>> = HashMap::new();
         registry.visit(|entry| {
             let path = PathBuf::from(&*entry.source);
             if self.files.contains_key(&path) {
-                own.insert(path, Arc::clone(entry));
+                own.entry(path).or_default().push(Arc::clone(entry));
             }
         });
         let mut shipped = Vec::new();
-        for (path, entry) in &mut self.files {
-            if let Some(ours) = own.get(path).filter(|ours| ours.incarnation == entry.incarnation)
-                && (ours.offset, &ours.intents) != (entry.offset, &entry.intents)
-            {
-                (entry.offset, entry.guard) = (ours.offset, ours.guard);
-                entry.intents.clone_from(&ours.intents);
-                self.seat.registry.remove(&entry.key);
-                self.seat.registry.adopt(entry.clone());
+        for (path, entries) in &mut self.files {
+            let ours = own.get(path).map(Vec::as_slice).unwrap_or_default();
+            for entry in &mut *entries {
+                let same = ours.iter().find(|ours| ours.incarnation == entry.incarnation);
+                if let Some(ours) = same.filter(|ours| (ours.offset, &ours.intents) != (entry.offset, &entry.intents)) {
+                    (entry.offset, entry.guard) = (ours.offset, ours.guard);
+                    entry.intents.clone_from(&ours.intents);
+                    self.seat.registry.remove(&entry.key);
+                    self.seat.registry.adopt(entry.clone());
+                }
             }
-            let (known, entry) = own.get(path).map_or((false, &*entry), |own| (true, own));
-            let done = is_shipped(&self.seat, entry, path, &self.found);
-            shipped.push(Shipped { path: path.clone(), done, known });
+            // What is read at the path now tells how far it is.
+            let newest = ours.iter().map(|ours| &**ours).max_by_key(|ours| ours.updated_ns);
+            let judged = newest.or_else(|| entries.iter().max_by_key(|entry| entry.updated_ns));
+            let done = judged.is_none_or(|entry| is_shipped(&self.seat, entry, path, &self.found));
+            shipped.push(Shipped { path: path.clone(), done, known: newest.is_some() });
         }
         shipped
     }
