@@ -88,9 +88,10 @@ impl Scene {
         }
     }
 
-    fn is_done(&self, pod: &str) -> bool {
+    /// Whether a pod's registry has such a file.
+    fn has(&self, pod: &str, name: &str) -> bool {
         let file = self.file(pod);
-        file.parent().is_some_and(|dir| dir.join(".pillion").join(pod).join("done.json").is_file())
+        file.parent().is_some_and(|dir| dir.join(".pillion").join(pod).join(name).is_file())
     }
 }
 
@@ -131,8 +132,10 @@ fn shipped(
     for (n, name) in names.iter().enumerate() {
         job::append(&scene.file(name), &of(n)[..scene.lines / 2])?;
     }
-    // In mid-work: something of most of them has arrived, and not all.
+    // In mid-work: something of most of them has arrived, and not all; and whoever never began leaves nothing to go on with.
     sink.tally().wait_for((all / 4) as u64, LIMIT)?;
+    let begun = || Ok(names.iter().all(|name| scene.has(name, "registry/filebeat/meta.json")).then_some(()));
+    wait::until("every sidecar to have a registry", LIMIT, begun)?;
     for pod in &mut pods[..killed] {
         pod.signal(Signal::KILL);
         pod.wait(LIMIT)?;
@@ -157,7 +160,7 @@ fn shipped(
     let stored = sink.tally().lines();
     job::compare(&lines, stored.iter().flat_map(|(line, &times)| std::iter::repeat_n(line.as_str(), times)))?;
     // What another client has made may show late.
-    let done = || Ok(names[..killed].iter().all(|name| scene.is_done(name)).then_some(()));
+    let done = || Ok(names[..killed].iter().all(|name| scene.has(name, "done.json")).then_some(()));
     wait::until("the marks of what is done", LIMIT, done)?;
     Ok(format!("{all} lines of {} pods, {killed} of them killed, each once", scene.pods))
 }
