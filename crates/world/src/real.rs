@@ -245,7 +245,11 @@ impl Fs for RealFs {
             Err(rustix::io::Errno::NOENT) => match path.parent() {
                 Some(parent) if !parent.as_os_str().is_empty() => {
                     self.create_dir_all(parent, mode)?;
-                    Ok(rustix::fs::mkdir(path, Mode::from_raw_mode(mode))?)
+                    match rustix::fs::mkdir(path, Mode::from_raw_mode(mode)) {
+                        // Somebody else was faster.
+                        Err(rustix::io::Errno::EXIST) if self.stat(path, true)?.kind == FileKind::Dir => Ok(()),
+                        made => Ok(made?),
+                    }
                 }
                 _ => Err(rustix::io::Errno::NOENT.into()),
             },
@@ -388,5 +392,24 @@ mod tests {
         assert!(RealFs.try_lock(&path).unwrap().is_none());
         drop(held);
         assert!(RealFs.try_lock(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn who_makes_the_same_folders_at_once_gets_them() {
+        for round in 0..200 {
+            let tmp = tempfile::tempdir().unwrap();
+            let path = tmp.path().join("logs/.pillion/board/members");
+            let together = std::sync::Barrier::new(4);
+            std::thread::scope(|scope| {
+                let each = (0..4).map(|_| {
+                    scope.spawn(|| {
+                        together.wait();
+                        RealFs.create_dir_all(&path, 0o700)
+                    })
+                });
+                let each: Vec<_> = each.collect();
+                each.into_iter().for_each(|made| made.join().unwrap().unwrap_or_else(|e| panic!("{round}: {e}")));
+            });
+        }
     }
 }
