@@ -377,6 +377,7 @@ impl Harvester {
                 self.lose_unacknowledged(&entry);
             }
         }
+        self.books.forgotten += forgotten;
         if forgotten > 0 {
             tracing::info!(entries = forgotten, "entries of files that are gone were taken out of the registry");
         }
