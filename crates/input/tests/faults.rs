@@ -408,3 +408,15 @@ fn text_that_has_zeros_is_read_at_once() {
     rig.append("a.log", "one\n".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>());
     assert_eq!(rig.settle(), ["one"]);
 }
+
+#[test]
+fn a_file_beyond_the_limit_counts_once_however_often_it_is_found() {
+    let mut rig = Rig::log();
+    rig.limits.files = 1;
+    rig.restart();
+    ["a", "b", "c"].iter().for_each(|name| rig.append(&format!("{name}.log"), "text\n"));
+    for _ in 0..5 {
+        rig.search();
+    }
+    assert_eq!((rig.harvester.stats().files, rig.harvester.stats().refused), (1, 2));
+}

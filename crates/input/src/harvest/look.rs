@@ -17,7 +17,7 @@ use crate::harvest::live::Life;
 use crate::harvest::rules::{Verdict, judge};
 use crate::harvest::table::FileId;
 use crate::harvest::trust::{Seen, holds};
-use crate::harvest::{Harvester, Hint, MAX_SAID};
+use crate::harvest::{Harvester, Hint};
 use crate::spec::Identity;
 
 /// When what a search didn't see, or couldn't, is looked for again.
@@ -122,7 +122,7 @@ impl Harvester {
         if own || !self.own.is_file(&real) {
             return own;
         }
-        if self.said.len() < MAX_SAID && self.said.insert((path.to_owned(), "own")) {
+        if self.said.is_new(path, "own") {
             tracing::info!(path = %path.display(), "a file of Pillion's own is left out, though an input's paths match it");
         }
         true
@@ -432,7 +432,7 @@ impl Harvester {
 
     fn insert(&mut self, input: u16, path: PathBuf, meta: &Meta, by_path: bool, now: Mono) -> Option<FileId> {
         if self.table.len() >= self.limits.files {
-            self.refused += 1;
+            self.refused += u64::from(self.said.is_refused_anew(&path));
             self.say_once(Path::new("/"), "too many files: some aren't read", &self.limits.files.to_string());
             return None;
         }

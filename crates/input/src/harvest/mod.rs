@@ -41,6 +41,7 @@ mod read;
 mod ready;
 mod replace;
 mod rules;
+mod said;
 mod shared;
 mod sums;
 mod table;
@@ -78,6 +79,7 @@ use crate::harvest::live::Life;
 use crate::harvest::pace::Pace;
 use crate::harvest::peers::{Peer, Peers};
 use crate::harvest::ready::Ready;
+use crate::harvest::said::Said;
 use crate::harvest::shared::Sharing;
 pub(crate) use crate::harvest::table::FileId;
 use crate::harvest::table::Table;
@@ -256,7 +258,7 @@ pub struct Harvester {
     deleting: Deleting,
     vanished: Vanished,
     /// Which problems were said already.
-    said: BTreeSet<(PathBuf, &'static str)>,
+    said: Said,
 }
 
 /// How many hints and timers are followed at most between two readings while there is something to read: writers that
@@ -268,9 +270,6 @@ const MAX_FRESH: usize = 4096;
 
 /// How many compressed files are read side by side: each costs memory while it is read, and time when it is begun again.
 const MAX_UNZIPPING: usize = 8;
-
-/// How many problems are remembered as said.
-const MAX_SAID: usize = 4096;
 
 impl Harvester {
     /// A harvester that has read nothing yet; `stdin` inputs are left out. Files that the registry knows go on where they
@@ -331,7 +330,7 @@ impl Harvester {
             sharing: None,
             deleting: Deleting::default(),
             vanished: Vanished::default(),
-            said: BTreeSet::new(),
+            said: Said::default(),
         };
         for input in inputs {
             harvester.add(input);
@@ -554,7 +553,7 @@ impl Harvester {
 
     /// Says something once for each path and kind of problem.
     fn say_once(&mut self, path: &Path, what: &'static str, error: &dyn std::fmt::Display) {
-        if self.said.len() < MAX_SAID && self.said.insert((path.to_owned(), what)) {
+        if self.said.is_new(path, what) {
             tracing::warn!(path = %path.display(), %error, "{what}");
         }
     }
