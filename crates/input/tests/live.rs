@@ -378,3 +378,23 @@ fn a_quiet_file_that_is_renamed_between_two_inputs_goes_on() {
         }
     }
 }
+
+/// Whatever is to be searched again and again, as where a watch overflows all the time, keeps no other input from its turn.
+#[test]
+fn each_input_has_its_search_in_the_drain_however_often_another_one_is_due() {
+    let mut rig = Rig::log();
+    let other = spec(&rig, "*.txt");
+    assert!(rig.harvester.add(other).is_some());
+    rig.settle();
+    rig.append("a.txt", "one\n");
+    rig.harvester.drain();
+    for _ in 0..200 {
+        rig.harvester.hint(Hint::All);
+        if let Step::Batch(batch) = rig.harvester.step(Budget::UNLIMITED) {
+            assert_eq!(batch.events.len(), 1);
+            return;
+        }
+        rig.advance(Duration::from_micros(1));
+    }
+    unreachable!("the second input was never searched");
+}

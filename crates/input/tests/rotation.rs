@@ -350,3 +350,45 @@ fn a_copytruncate_in_the_midst_of_any_search_repeats_nothing() {
         assert_eq!((seen, lost), (vec!["new".to_owned(), "three".to_owned()], 0), "{steps} {others}");
     }
 }
+
+/// The next search is an hour away: the drain's own search, and the descriptor, tell all the same.
+#[test]
+fn a_deleted_file_is_read_or_counted_at_the_drain_however_far_the_next_search_is() {
+    let nothing = Budget { bytes: 0, events: 0 };
+    for opened in [true, false] {
+        for hinted in [true, false] {
+            let mut rig = Rig::with(|spec| spec.scan_every = Duration::from_secs(3600));
+            rig.append("a.log", "one\n");
+            assert_eq!(rig.settle(), ["one"]);
+            rig.ack();
+            if !opened {
+                rig.advance(Duration::from_secs(600));
+                rig.settle();
+            }
+            assert_eq!(rig.harvester.stats().open, usize::from(opened));
+            rig.append("a.log", "two\nhalf");
+            if opened {
+                rig.harvester.hint(Hint::Path(rig.path("a.log")));
+                rig.settle_with(nothing);
+            }
+            rig.remove("a.log");
+            if hinted {
+                rig.harvester.hint(Hint::Path(rig.path("a.log")));
+                rig.settle_with(nothing);
+            }
+            let (lines, what) = (rig.drain(), format!("opened: {opened}, hinted: {hinted}"));
+            // Of a file that nobody has open, and whose new bytes nobody saw, nothing is known to be lost.
+            let read: &[&str] = if opened { &["two", "half"] } else { &[] };
+            assert_eq!((lines, rig.lost()), (read.iter().map(|l| (*l).to_owned()).collect(), 0), "{what}");
+        }
+    }
+    // Seen, not open, and gone: that is a loss.
+    let mut rig = Rig::with(|spec| spec.scan_every = Duration::from_secs(3600));
+    rig.limits.descriptors = 2;
+    rig.restart();
+    ["a", "b", "c", "d"].iter().for_each(|name| rig.append(&format!("{name}.log"), "text\n"));
+    rig.settle_with(nothing);
+    assert_eq!((rig.harvester.stats().unread, rig.harvester.stats().open), (20, 2));
+    ["a", "b", "c", "d"].iter().for_each(|name| rig.remove(&format!("{name}.log")));
+    assert_eq!((rig.drain(), rig.lost()), (vec!["text".to_owned(), "text".to_owned()], 10));
+}

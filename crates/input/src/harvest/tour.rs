@@ -132,10 +132,12 @@ impl Tour {
 }
 
 impl Harvester {
-    /// The input that is to be searched next: one that is being searched, else one that is due.
+    /// The input that is to be searched next: one that is being searched, else the one that is due for longest, so that one
+    /// that is due again and again keeps none from its turn.
     pub(crate) fn search_due(&self, now: Mono) -> Option<usize> {
         let running = self.inputs.iter().position(|i| i.tour.is_running());
-        running.or_else(|| self.inputs.iter().position(|i| i.due <= now))
+        let due = || self.inputs.iter().enumerate().filter(|(_, i)| i.due <= now).min_by_key(|(_, i)| i.due);
+        running.or_else(|| due().map(|(at, _)| at))
     }
 
     pub(crate) fn search_all_now(&mut self) {
