@@ -13,6 +13,7 @@
 //! - P2 (`exactly_once`): every line has arrived once; one id never had two contents; nothing was refused as there
 //!   already.
 //! - P3: the drain ends, and a start after it has nothing to send.
+//! - Nothing is deleted (`delete.*`) before all of it has arrived.
 //! - P4: the accounts add up; what the process had seen of a file and couldn't read any more is a loss in them; where
 //!   nothing was destroyed, there is none.
 //!
@@ -21,6 +22,7 @@
 //! | where | what |
 //! |---|---|
 //! | `application.rs` | who writes the logs |
+//! | `inputs.rs` | what it reads, and how that changes |
 //! | `process.rs` | the core |
 //! | `target.rs` | the output's worker and the target |
 //! | `stage.rs` | all of them around one machine, and the steps each can take |
@@ -33,6 +35,7 @@
 mod application;
 mod defect;
 mod driver;
+mod inputs;
 mod process;
 mod promises;
 mod script;
@@ -54,6 +57,20 @@ pub enum Identity {
     Fingerprint,
 }
 
+/// Which inputs there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Inputs {
+    /// A filestream that reads all.
+    #[default]
+    One,
+    /// Two `log` inputs of the same registry keys, one for live files and one for rotated ones: names wander between them.
+    Two,
+    /// A `log` input and a filestream, each of which reads all.
+    Both,
+    /// A `log` input for live files and a filestream for rotated ones: what wanders is another's then, which begins with it.
+    Split,
+}
+
 /// What the application does, and doesn't.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Habits {
@@ -63,6 +80,8 @@ pub struct Habits {
     pub fixed_lines: bool,
     /// Its events have several lines.
     pub groups: bool,
+    /// It renames rotated files, too: on, so that names are used again, and back to what looks like a live one.
+    pub renames: bool,
 }
 
 /// What a run does.
@@ -90,6 +109,14 @@ pub struct Plan {
     pub midnight: bool,
     /// Whether hours or days pass between a crash and the next process, in which the application goes on.
     pub absences: bool,
+    /// Which inputs there are.
+    pub inputs: Inputs,
+    /// Whether inputs go, come and are replaced meanwhile.
+    pub reloads: bool,
+    /// Whether filestreams delete what is delivered.
+    pub deletes: bool,
+    /// Whether local folders are watched, by a watch that doesn't tell everything.
+    pub watched: bool,
     /// What is broken on purpose.
     pub defect: Option<Defect>,
 }
@@ -109,12 +136,17 @@ impl Plan {
             disk: false,
             midnight: false,
             absences: false,
+            inputs: Inputs::One,
+            reloads: false,
+            deletes: false,
+            watched: false,
             defect: None,
         }
     }
 
     /// The plan of a seed: a thousand steps, three crashes, and the rest as its bits say. Every third one's logs lie on a
-    /// network file system, and about as many have a disk queue.
+    /// network file system, and about as many have a disk queue, or delete what is delivered; half of them have one input,
+    /// and half of them change the configuration.
     pub fn of(seed: u64) -> Plan {
         let bits = crate::world::Rng::new(seed ^ 0x91a7).draw();
         let one_in = |n: u64, shift: u32| (bits >> shift).is_multiple_of(n);
@@ -124,12 +156,26 @@ impl Plan {
             crashes: 3,
             exactly_once: !one_in(4, 0),
             identity: if one_in(2, 2) { Identity::Native } else { Identity::Fingerprint },
-            habits: Habits { gentle: one_in(4, 3), fixed_lines: one_in(4, 5), groups: one_in(4, 7) },
+            habits: Habits {
+                gentle: one_in(4, 3),
+                fixed_lines: one_in(4, 5),
+                groups: one_in(4, 7),
+                renames: one_in(2, 31),
+            },
             faults: one_in(2, 9),
             network: seed % 3 == 2,
             disk: one_in(3, 15),
             midnight: one_in(2, 12),
-            absences: one_in(3, 18),
+            absences: one_in(3, 32),
+            inputs: match bits >> 18 & 7 {
+                0 | 1 => Inputs::Two,
+                2 => Inputs::Both,
+                3 => Inputs::Split,
+                _ => Inputs::One,
+            },
+            reloads: one_in(2, 21),
+            deletes: one_in(3, 23),
+            watched: one_in(2, 29),
             defect: None,
         }
     }

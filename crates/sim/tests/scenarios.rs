@@ -134,7 +134,7 @@ fn plan(identity: Identity, groups: bool) -> Plan {
     Plan {
         identity,
         exactly_once: true,
-        habits: Habits { gentle: false, fixed_lines: !groups, groups },
+        habits: Habits { gentle: false, fixed_lines: !groups, groups, renames: false },
         ..Plan::calm(1)
     }
 }

@@ -14,7 +14,7 @@ mod common;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pillion_sim::run::{Defect, Failure, Plan, Report, run};
+use pillion_sim::run::{Defect, Failure, Habits, Inputs, Plan, Report, run};
 
 /// Seeds of an ordinary `cargo test`: a few seconds without optimisation.
 const FEW: u64 = 200;
@@ -23,8 +23,8 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|n| n.parse().expect("a number"))
 }
 
-/// The plan of a seed, but for what the environment asks for: `PILLION_NETWORK=0|1`, `PILLION_FAULTS=0|1`, `PILLION_DISK=0|1`,
-/// `PILLION_ABSENCES=0|1`.
+/// The plan of a seed, but for what the environment asks for: `PILLION_NETWORK=0|1`, and so `PILLION_FAULTS`, `PILLION_DISK`,
+/// `PILLION_ABSENCES`, `PILLION_RELOADS`, `PILLION_DELETES`, `PILLION_WATCHED`, `PILLION_RENAMES`; `PILLION_INPUTS=0..3` in the order of [`Inputs`].
 fn plan(seed: u64) -> Plan {
     let plan = Plan::of(seed);
     let asked = |name, of_seed| number(name).map_or(of_seed, |n| n != 0);
@@ -33,6 +33,17 @@ fn plan(seed: u64) -> Plan {
         faults: asked("PILLION_FAULTS", plan.faults),
         disk: asked("PILLION_DISK", plan.disk),
         absences: asked("PILLION_ABSENCES", plan.absences),
+        reloads: asked("PILLION_RELOADS", plan.reloads),
+        deletes: asked("PILLION_DELETES", plan.deletes),
+        watched: asked("PILLION_WATCHED", plan.watched),
+        inputs: match number("PILLION_INPUTS") {
+            None => plan.inputs,
+            Some(0) => Inputs::One,
+            Some(1) => Inputs::Two,
+            Some(2) => Inputs::Both,
+            Some(_) => Inputs::Split,
+        },
+        habits: Habits { renames: asked("PILLION_RENAMES", plan.habits.renames), ..plan.habits },
         ..plan
     }
 }
@@ -106,4 +117,15 @@ fn every_planted_defect_is_found() {
         println!("{defect:?}: found by seed {seed}: {what}");
         run(plan(seed)).unwrap_or_else(|failure| panic!("without {defect:?}, too: {failure}"));
     }
+}
+
+#[test]
+fn a_file_that_is_deleted_too_early_is_found() {
+    let plan = |seed| Plan { inputs: Inputs::One, deletes: true, ..Plan::of(seed) };
+    let found = (0..300).find_map(|seed| {
+        let broken = run(Plan { defect: Some(Defect::CommitBeforeAck), ..plan(seed) });
+        broken.err().filter(|failure| failure.what.contains("deleted before it arrived")).map(|_| seed)
+    });
+    let seed = found.unwrap_or_else(|| panic!("never found"));
+    run(plan(seed)).unwrap_or_else(|failure| panic!("without the defect, too: {failure}"));
 }

@@ -44,6 +44,8 @@ pub(crate) struct Deleting {
     /// Those whose time has come.
     due: VecDeque<FileId>,
     whole: Option<Whole>,
+    /// What lies aside since a call failed, and where it belongs: until it is back, nothing else goes.
+    strayed: Option<(PathBuf, PathBuf)>,
 }
 
 /// A file that waits to be deleted.
@@ -180,6 +182,11 @@ impl Harvester {
         let Some(mut waits) = self.deleting.waiting.remove(&id).filter(|l| !self.draining && is_it(l)) else { return };
         let Some(path) = self.table.get(id).map(|f| f.path.to_path_buf()) else { return };
         self.at.set(&path);
+        if !self.goes_back() {
+            waits.called = false;
+            self.deleting.waiting.insert(id, waits);
+            return;
+        }
         match self.put_away(id, &path, waits.life, now) {
             Ok(true) => {
                 tracing::info!(path = %path.display(), bytes = waits.pos, "a file was deleted: all of it is acknowledged");
@@ -209,17 +216,54 @@ impl Harvester {
         if fs.stat(folder, false).is_ok_and(|meta| meta.kind != FileKind::Dir) {
             return Err(io::Error::other(format!("{} isn't a folder", folder.display())));
         }
-        let gone = put_aside(&*fs, path, &to, &|file| expected.fits(file))?;
-        if gone {
-            fs.remove(&to)?;
+        let done = put_aside(&*fs, path, &to, &|file| expected.fits(file)).and_then(|gone| {
+            if gone {
+                fs.remove(&to)?;
+                // Before anybody forgets what was read of it: a power failure must not bring it back as a new file.
+                fs.sync_dir(folder)?;
+            }
+            Ok(gone)
+        });
+        if done.is_err() {
+            self.deleting.strayed = Some((to, path.to_owned()));
+            self.goes_back();
+        } else {
+            // Others may be in it.
+            let _ = fs.remove_dir(folder);
         }
-        // Others may be in it.
-        let _ = fs.remove_dir(folder);
-        Ok(gone)
+        done
     }
 
-    /// Before an input's first search: what a process that was killed had put aside gets its name back.
-    pub(crate) fn bring_back(&mut self, input: usize) {
+    /// A file that lies aside since a call failed gets its name back, before a search of any input takes it for gone. False:
+    /// that failed, too.
+    pub(crate) fn goes_back(&mut self) -> bool {
+        let Some((from, path)) = self.deleting.strayed.take() else { return true };
+        match self.world.fs.rename_new(&from, &path) {
+            Err(e) if !missing(&e) && e.kind() != io::ErrorKind::AlreadyExists => {
+                self.deleting.strayed = Some((from, path));
+                return false;
+            }
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                self.say_once(&from, "a file that was about to be deleted stays where it is", &e);
+            }
+            Ok(()) | Err(_) => {}
+        }
+        from.parent().into_iter().for_each(|folder| drop(self.world.fs.remove_dir(folder)));
+        true
+    }
+
+    /// Before an input's first search: what a process that was killed had put aside gets its name back, whichever input deletes
+    /// it: for the others it isn't gone.
+    pub(crate) fn bring_all_back(&mut self) {
+        self.goes_back();
+        for at in 0..self.inputs.len() {
+            if !std::mem::replace(&mut self.inputs[at].brought_back, true) {
+                self.bring_back(at);
+            }
+        }
+    }
+
+    fn bring_back(&mut self, input: usize) {
         let Some(i) = self.inputs.get(input).filter(|i| i.spec.delete_after.is_some()) else { return };
         // A path that is no text stands in the registry as far as it is one: what it is, the name of what was put aside tells.
         let mut by_folder: BTreeMap<PathBuf, Vec<(Incarnation, OsString)>> = BTreeMap::new();

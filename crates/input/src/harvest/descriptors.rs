@@ -42,6 +42,7 @@ impl Harvester {
             self.close_unless_kept(id, e);
             self.say_once(&path, what, e);
         }
+        self.leaves_stopped(id);
         if self.is_denied(id, e) {
             return;
         }

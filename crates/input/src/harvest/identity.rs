@@ -23,12 +23,9 @@ use crate::harvest::file::{FileState, Replays, differ};
 use crate::harvest::look::missing;
 use crate::harvest::path::FilePath;
 use crate::harvest::table::FileId;
-use crate::harvest::trust::holds;
+use crate::harvest::trust::{has_to_be_checked, holds};
 use crate::harvest::{Beside, Harvester, Input};
 use crate::spec::{Identity, InputSpec};
-
-/// File systems that count time coarsely, and a write that came while the entry was written.
-const MTIME_SLACK_NS: i128 = 2_000_000_000;
 
 /// A life that ended by truncation; a copy of the file may go on with it.
 pub(crate) struct Former {
@@ -272,15 +269,12 @@ impl Harvester {
         let another = !fingerprint && differ(f.birth_ns, entry.birth_ns);
         let beyond = entry.intents.iter().map(|i| i.to).max().unwrap_or(0).max(entry.offset);
         f.path.share(&entry.source);
+        let mut may_have_arrived = false;
         if another || beyond > f.len {
             tracing::info!(path = %f.path.display(), offset = entry.offset, size = f.len, "the file was truncated or replaced meanwhile: read from its beginning");
             f.incarnation = incarnation;
             (f.pos, f.scanned_to, f.guard) = (0, 0, Guard::default());
-            if beyond > entry.offset {
-                // It may have arrived, or not: nobody can send it again.
-                f.tally.lose(beyond - entry.offset);
-                self.books.lose(&f.path, entry.offset, beyond, super::LossCause::Truncated);
-            }
+            may_have_arrived = beyond > entry.offset;
         } else {
             f.incarnation = entry.incarnation;
             (f.pos, f.guard) = (entry.offset, entry.guard);
@@ -295,10 +289,7 @@ impl Harvester {
         if let Kind::Filestream(s) = &entry.kind {
             f.fingerprint_len = s.fingerprint_len.unwrap_or(0) as u32;
         }
-        // What has something to read is checked when it is read. A file that seems to be at its end and hasn't changed
-        // since the entry was written needs no check; on a network file system two clocks can't be compared.
-        let changed = i128::from(f.mtime_ns) > entry.updated_ns - MTIME_SLACK_NS;
-        let check = f.len <= f.pos && (changed || f.network);
+        let check = has_to_be_checked(f, entry, fingerprint);
         self.table.own_key(id, &entry.key);
         let known = if check { self.content_is_known(id, now) } else { Ok(true) };
         let Some(f) = self.table.get_mut(id) else { return };
@@ -306,9 +297,15 @@ impl Harvester {
             // To be checked at the next look.
             f.mtime_ns = 0;
         } else if let Ok(false) = known {
-            tracing::info!(path = %f.path.display(), "the file has another content of the same size: read from its beginning");
+            tracing::info!(path = %f.path.display(), "the file has another content than was read: read from its beginning");
             f.incarnation = incarnation;
-            (f.pos, f.scanned_to, f.guard) = (0, 0, Guard::default());
+            (f.pos, f.scanned_to, f.guard, f.replays) = (0, 0, Guard::default(), None);
+            may_have_arrived = beyond > entry.offset;
+        }
+        if may_have_arrived {
+            // Or not: nobody can send it again.
+            f.tally.lose(beyond - entry.offset);
+            self.books.lose(&f.path, entry.offset, beyond, super::LossCause::Truncated);
         }
         if f.is_compressed() && !f.unread() {
             self.close(id);
@@ -441,18 +438,14 @@ impl Harvester {
         }
     }
 
-    /// Gives up a file's key: its content began anew under a fingerprint, so that the old key is another file's.
+    /// Gives up a file's key: its content began anew under a fingerprint, so that the old key is another file's. Where nobody
+    /// looks for a copy (`None`), the entry stays for whoever does later.
     pub(crate) fn unbind(&mut self, id: FileId, former: Option<Former>) {
         let Some(key) = self.table.free_key(id) else { return };
         if let Some(f) = self.table.get_mut(id) {
             f.fingerprint_len = 0;
         }
-        match former {
-            Some(former) => {
-                self.former.insert(key, former);
-            }
-            None => self.registry.remove(&key),
-        }
+        former.into_iter().for_each(|former| drop(self.former.insert(Arc::clone(&key), former)));
     }
 
     /// Where the file is that has a key that another one could take up.

@@ -191,7 +191,7 @@ impl Harvester {
             f.seen = number;
         }
         let (was_gone, network) = (f.gone, f.network);
-        (f.gone, f.missed, f.looked, f.ending) = (false, 0, now, false);
+        (f.gone, f.deleted, f.missed, f.looked, f.ending) = (false, false, 0, now, false);
         if was_gone && network {
             // Its descriptor is older than whatever took its name.
             self.close(id);
@@ -372,15 +372,15 @@ impl Harvester {
     /// The content of a file is another: a new incarnation, from byte 0.
     pub(crate) fn begin_anew(&mut self, id: FileId, meta: &Meta, cause: LossCause, now: Mono) {
         let (incarnation, fingerprint) = (self.new_incarnation(), self.is_fingerprinted(id));
-        let input = self.table.get(id).and_then(|f| self.inputs.get(usize::from(f.input)));
-        let number = input.map_or(0, |i| i.tour.number);
+        let reader = self.reader_of(id);
+        let number = reader.and_then(|at| self.inputs.get(usize::from(at))).map_or(0, |i| i.tour.number);
         let Some(f) = self.table.get_mut(id) else { return };
         tracing::info!(path = %f.path.display(), read = f.pos, size = meta.len, ?cause, "a file begins anew");
         self.books.truncated += u64::from(matches!(cause, LossCause::Truncated));
         let (path, userspace) = (f.path.clone(), f.userspace);
         let (pos, len) = (f.pos, f.sure_len.max(f.floor()));
-        let (guard, input, ended_in) = (f.guard, f.input, number);
-        let former = Former { pos, len, guard, path: path.clone(), input, ended_in };
+        let (guard, ended_in) = (f.guard, number);
+        let former = reader.map(|input| Former { pos, len, guard, path: path.clone(), input, ended_in });
         let lost = f.begin_anew(incarnation, meta);
         f.active = now;
         if userspace {
@@ -388,17 +388,18 @@ impl Harvester {
             self.close(id);
         }
         let Some(f) = self.table.get_mut(id) else { return };
-        if fingerprint && f.key.is_some() {
-            let input = usize::from(f.input);
-            self.unbind(id, Some(former));
-            self.search_now(input);
+        let keyed = fingerprint && f.key.is_some();
+        if lost > 0 && !(keyed && former.is_some()) {
+            f.tally.lose(lost);
+            self.books.lose(&path, pos, len, cause);
+        }
+        if keyed {
+            self.unbind(id, former);
+            reader.into_iter().for_each(|input| self.search_now(usize::from(input)));
         } else {
-            if lost > 0 {
-                f.tally.lose(lost);
-                self.books.lose(&path, pos, len, cause);
-            }
             self.write_entry(id);
         }
+        self.leaves_what_is_new(id);
     }
 
     /// A file that isn't known.
@@ -475,6 +476,10 @@ impl Harvester {
     }
 
     pub(crate) fn bind_and_consider(&mut self, id: FileId, now: Mono) {
+        let waits = |input: u16| self.inputs.get(usize::from(input)).is_some_and(|i| i.tour.came_in_anothers_place(id));
+        if self.table.get(id).is_some_and(|f| f.key.is_none() && waits(f.input)) {
+            return;
+        }
         if self.table.get(id).is_some_and(|f| f.key.is_none()) {
             let bound = self.bind(id, false, now);
             self.after_bind(id, bound, now);

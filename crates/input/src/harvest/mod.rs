@@ -178,6 +178,8 @@ pub(crate) struct Input {
     surely: Option<Mono>,
     id: InputId,
     life: Life,
+    /// What was left aside by a process that was killed has its name again (`delete.rs`).
+    brought_back: bool,
 }
 
 impl Input {
@@ -194,6 +196,7 @@ impl Input {
             surely: None,
             id,
             life: Life::Reading,
+            brought_back: false,
         }
     }
 }

@@ -15,7 +15,7 @@
 //! unread: nobody asks for it any more. The files of other inputs aren't touched.
 //! Tested in `tests/replace.rs`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Weak;
 
@@ -56,8 +56,10 @@ impl Harvester {
     }
 
     fn stop_inputs(&mut self, old: &[usize], begun: &[usize]) {
+        let mut late = HashMap::new();
         for &at in old {
             let input = &mut self.inputs[at];
+            late.extend(input.tour.take_late());
             (input.life, input.tour, input.due) = (Life::Stopped, Tour::default(), Mono(u64::MAX));
             input.unseen = Unseen::default();
             self.ending += 1;
@@ -76,7 +78,10 @@ impl Harvester {
                 continue;
             }
             match self.heir(input, &path, old, begun) {
-                Some(heir) => self.goes_on_with(id, heir, now),
+                Some(heir) => match late.get(&id) {
+                    Some(before) => self.waits_with(id, heir, *before),
+                    None => self.goes_on_with(id, heir, now),
+                },
                 None if self.stops(id, now) => drop(closed.insert(id)),
                 None => {}
             }
@@ -128,15 +133,26 @@ impl Harvester {
 
     /// A file goes on with another input of its group.
     pub(crate) fn goes_on_with(&mut self, id: FileId, input: u16, now: Mono) {
+        self.is_now_of(id, input);
+        self.write_entry(id);
+        self.bind_and_consider(id, now);
+        self.schedule(id, now);
+    }
+
+    /// A file that waits for the end of a search, since it may be another one's next life, waits for the other input's.
+    fn waits_with(&mut self, id: FileId, input: u16, before: Option<FileId>) {
+        self.is_now_of(id, input);
+        self.inputs[usize::from(input)].tour.wait(id, before);
+        self.search_now(usize::from(input));
+    }
+
+    fn is_now_of(&mut self, id: FileId, input: u16) {
         let draining = self.is_draining(input);
         let Some(f) = self.table.get_mut(id) else { return };
         // What was looked at without giving an event may give one in the other input's eyes.
         (f.input, f.source, f.scanned_to, f.grow) = (input, Weak::new(), f.pos, 0);
         (f.group_at, f.seen, f.quiet, f.errors) = (None, 0, 0, 0);
         f.drain = if draining { Drain::Pending } else { Drain::No };
-        self.write_entry(id);
-        self.bind_and_consider(id, now);
-        self.schedule(id, now);
     }
 
     /// A file stops with its input. True: nothing more is read of it.
@@ -160,21 +176,61 @@ impl Harvester {
             self.consider(id, now);
             return false;
         }
-        if last && f.deleted {
+        self.leaves(id);
+        self.table.get_mut(id).into_iter().for_each(|f| f.queued = false);
+        true
+    }
+
+    /// What a file still has is left as it is; lost, if it was deleted.
+    fn leaves(&mut self, id: FileId) {
+        if self.table.get(id).is_some_and(|f| f.gone && f.deleted) {
             self.give_up(id, LossCause::Deleted);
         }
+        self.stays_unread(id);
+    }
+
+    fn stays_unread(&mut self, id: FileId) {
         self.close(id);
         if let Some(f) = self.table.get_mut(id) {
             (f.len, f.sure_len, f.scanned_to) = (f.pos, f.pos, f.pos);
-            (f.queued, f.look_at, f.group_at, f.drain) = (false, None, None, Drain::Done);
+            (f.look_at, f.group_at, f.drain) = (None, None, Drain::Done);
         }
-        true
+    }
+
+    fn is_of_stopped_and_gone(&self, id: FileId) -> bool {
+        let stopped = |input: u16| self.inputs.get(usize::from(input)).is_some_and(|i| i.life == Life::Stopped);
+        self.table.get(id).is_some_and(|f| f.gone && stopped(f.input))
+    }
+
+    /// A call for a file failed: if its input has stopped and nothing leads to it any more, no search will settle it.
+    pub(crate) fn leaves_stopped(&mut self, id: FileId) {
+        if self.is_of_stopped_and_gone(id) && self.table.get(id).is_some_and(|f| f.fd.is_none()) {
+            self.leaves(id);
+        }
+    }
+
+    /// A file has another content now: of one that is read to its end though its input has stopped, that isn't asked for.
+    pub(crate) fn leaves_what_is_new(&mut self, id: FileId) {
+        if self.is_of_stopped_and_gone(id) {
+            self.stays_unread(id);
+        }
     }
 
     /// Whether a file's input has stopped, and nothing more is to be read of the file.
     pub(crate) fn has_stopped(&self, id: FileId) -> bool {
         let stopped = |input: u16| self.inputs.get(usize::from(input)).is_some_and(|i| i.life == Life::Stopped);
         self.table.get(id).is_some_and(|f| f.drain != Drain::Pending && stopped(f.input))
+    }
+
+    /// The input whose searches find a file: its own, or, where that has stopped, another one of its keys.
+    pub(crate) fn reader_of(&self, id: FileId) -> Option<u16> {
+        let f = self.table.get(id)?;
+        if self.inputs.get(usize::from(f.input)).is_some_and(|i| i.life != Life::Stopped) {
+            return Some(f.input);
+        }
+        let reads = |i: &Input| matches!(i.life, Life::Reading | Life::Ending) && i.spec.has_path(&f.path);
+        let found = self.inputs.iter().position(|i| i.group == f.group && reads(i));
+        found.and_then(|at| u16::try_from(at).ok())
     }
 
     /// A file that has stopped is found by an input that hasn't: it goes on there.

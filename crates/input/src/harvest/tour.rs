@@ -7,7 +7,7 @@
 //! Always holds: a file is taken for gone only after a walk that didn't see it and a look at its path; a file whose
 //! registry entry may be another's waits until all have been seen.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -65,8 +65,9 @@ pub(crate) struct Tour {
     next: FileId,
     /// Files whose binding waits, and which file was at their path before.
     late: VecDeque<(FileId, Option<FileId>)>,
-    /// Which these are.
-    is_late: HashSet<FileId>,
+    /// Which these are, and whether there was another file before: then nothing of it is read until that one is known to be
+    /// elsewhere.
+    is_late: HashMap<FileId, bool>,
     /// When it began, and the one before it.
     begun: Mono,
     before: Mono,
@@ -124,10 +125,21 @@ impl Tour {
         self.before
     }
 
+    /// Takes out the files that wait for its end, each with the file that was at its path before.
+    pub(crate) fn take_late(&mut self) -> VecDeque<(FileId, Option<FileId>)> {
+        self.is_late.clear();
+        std::mem::take(&mut self.late)
+    }
+
     pub(crate) fn wait(&mut self, id: FileId, before: Option<FileId>) {
-        if self.is_late.insert(id) {
+        if self.is_late.insert(id, before.is_some()).is_none() {
             self.late.push_back((id, before));
         }
+    }
+
+    /// Whether a file waits since another one was at its path before.
+    pub(crate) fn came_in_anothers_place(&self, id: FileId) -> bool {
+        self.is_late.get(&id) == Some(&true)
     }
 }
 
@@ -176,12 +188,10 @@ impl Harvester {
 
     /// Does one piece of a search.
     pub(crate) fn search(&mut self, input: usize, now: Mono) {
-        let Some(i) = self.inputs.get_mut(input) else { return };
+        let Some(i) = self.inputs.get(input) else { return };
         match i.tour.phase {
             Phase::Resting => {
-                if i.tours == 0 {
-                    self.bring_back(input);
-                }
+                self.bring_all_back();
                 let Some(i) = self.inputs.get_mut(input) else { return };
                 i.tour.phase = Phase::Walking;
                 i.tour.before = std::mem::replace(&mut i.tour.begun, now);

@@ -32,6 +32,7 @@ use crate::harvest::identity::{guard_holds, read_exactly};
 use crate::harvest::look::missing;
 use crate::harvest::table::FileId;
 use pillion_event::Guard;
+use pillion_registry::Entry;
 
 /// What a look shows.
 #[derive(Clone, Copy, Debug)]
@@ -220,6 +221,21 @@ impl Harvester {
         self.asked = Some(Asked { path: path.to_owned(), follow, fd, meta: seen });
         Ok(another)
     }
+}
+
+/// File systems that count time coarsely, and a write that came while an entry was written.
+const MTIME_SLACK_NS: i128 = 2_000_000_000;
+
+/// Whether the bytes before an entry's offset are to be looked at before a file goes on with it. What has something to read is
+/// checked when it is read, unless nothing but its bytes tells that the entry is its own: another file's unread rest is nobody's
+/// loss. A file that seems to be at its end and hasn't changed since the entry was written needs no check; on a network file
+/// system two clocks can't be compared.
+pub(crate) fn has_to_be_checked(f: &FileState, entry: &Entry, fingerprint: bool) -> bool {
+    if f.len > f.pos {
+        let births = f.birth_ns.is_some() && entry.birth_ns.is_some();
+        return f.pos > 0 && !births && !fingerprint && !f.is_compressed();
+    }
+    f.network || i128::from(f.mtime_ns) > entry.updated_ns - MTIME_SLACK_NS
 }
 
 /// Whether a link leads in a circle, or isn't followed by anybody.

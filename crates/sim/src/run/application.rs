@@ -11,6 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
+use pillion_world::{Clock as _, Mono};
+
 use crate::run::Habits;
 use crate::world::{App, SimWorld};
 
@@ -20,6 +22,9 @@ pub(crate) const LOGS: &str = "/logs";
 const ELSEWHERE: &str = "/elsewhere";
 /// Names of live files.
 const NAMES: u64 = 4;
+/// How long a file has a name at least: two searches. Whoever renames a file from one input's paths to another's and back while
+/// both search may hide it from both (docs/simulation.md).
+const NAMED: Duration = Duration::from_secs(21);
 /// What a change of a file takes: the coarse clock of a kernel ticks in between, so that its time stamp is another.
 const TICK: Duration = Duration::from_millis(5);
 
@@ -55,6 +60,8 @@ struct Content {
     /// What is still to come of the last line.
     rest: Option<String>,
     file: FileId,
+    /// When it got its name, where it had another one before.
+    renamed: Option<Mono>,
 }
 
 pub(crate) struct Application {
@@ -66,6 +73,10 @@ pub(crate) struct Application {
     /// The paths that each file has had.
     pub paths: Vec<BTreeSet<String>>,
     files: BTreeMap<String, Content>,
+    /// What the process has deleted or put aside: it may get its name back, or the power failure gives it back.
+    taken: Vec<(String, Content)>,
+    /// Paths at which something happened since somebody looked last.
+    pub touched: Vec<String>,
     contents: usize,
     rotated: u64,
 }
@@ -78,7 +89,18 @@ impl Application {
             debug_assert!(made.is_ok(), "an empty disk takes a folder");
         }
         let (lines, destroyed, paths) = (Vec::new(), Vec::new(), Vec::new());
-        Application { app, habits, lines, destroyed, paths, files: BTreeMap::new(), contents: 0, rotated: 0 }
+        Application {
+            app,
+            habits,
+            lines,
+            destroyed,
+            paths,
+            files: BTreeMap::new(),
+            taken: Vec::new(),
+            touched: Vec::new(),
+            contents: 0,
+            rotated: 0,
+        }
     }
 
     /// Does one thing to one of its files.
@@ -90,6 +112,8 @@ impl Application {
                 self.write(sim, &name, lines);
             }
             65..=74 => self.write_part(sim, &name),
+            75..=79 if self.habits.renames => self.shift(sim, &name),
+            80..=82 if self.habits.renames => self.wander(sim),
             75..=84 => self.rotate(sim, &name),
             85..=87 => self.copy_and_cut(sim, &name),
             _ if self.habits.gentle => self.write(sim, &name, 1),
@@ -159,6 +183,7 @@ impl Application {
             self.put(name, &text, true, true, &mut bytes);
         }
         let result = self.app.append(name, &bytes);
+        self.touched.push(name.to_owned());
         let last = self.lines.len().saturating_sub(1);
         self.done(sim, &format!("append {} to {name}, to line {last}", bytes.len()), &result);
     }
@@ -175,20 +200,87 @@ impl Application {
         self.put(name, now, true, false, &mut bytes);
         self.content(name).rest = Some(rest.to_owned());
         let result = self.app.append(name, &bytes);
+        self.touched.push(name.to_owned());
         self.done(sim, &format!("append {} to {name}, a part of a line", bytes.len()), &result);
     }
 
     /// Gives a file another name in the same folder; nothing more is written to it.
     pub(crate) fn rotate(&mut self, sim: &SimWorld, name: &str) {
-        let Some(content) = self.files.remove(name) else { return };
-        self.rotated += 1;
-        let to = format!("{name}.{}", self.rotated);
-        if let Some(paths) = self.paths.get_mut(content.file) {
-            paths.insert(to.clone());
+        if self.files.contains_key(name) {
+            self.rotated += 1;
+            let to = format!("{name}.{}", self.rotated + 10);
+            self.rename(sim, name, &to);
         }
-        let result = self.app.rename(name, &to);
+    }
+
+    /// Rotates as most programs do: what was `.1` is `.2` then, whose file is destroyed, or gets a name of its own.
+    fn shift(&mut self, sim: &SimWorld, name: &str) {
+        let (first, second) = (format!("{name}.1"), format!("{name}.2"));
+        if ![name, &first, &second].iter().all(|name| self.may_rename(sim, name)) {
+            return;
+        }
+        if self.habits.gentle {
+            self.rotate(sim, &second);
+        }
+        self.rename(sim, &first, &second);
+        self.rename(sim, name, &first);
+    }
+
+    fn may_rename(&self, sim: &SimWorld, name: &str) -> bool {
+        let renamed = self.files.get(name).and_then(|content| content.renamed);
+        renamed.is_none_or(|at| sim.mono().since(at) > NAMED)
+    }
+
+    /// Gives a file that isn't written to any more a name that looks like a live one's, or like a rotated one's.
+    fn wander(&mut self, sim: &SimWorld) {
+        let is_old = |name: &&String| (!name.ends_with(".log") || name.contains("/m")) && self.may_rename(sim, name);
+        let old: Vec<String> = self.files.keys().filter(is_old).cloned().collect();
+        if old.is_empty() {
+            return;
+        }
+        self.rotated += 1;
+        let to = match sim.below(2) {
+            0 => format!("{LOGS}/m{}.log", self.rotated),
+            _ => format!("{LOGS}/m.log.{}", self.rotated),
+        };
+        self.rename(sim, &old[sim.below(old.len() as u64) as usize], &to);
+    }
+
+    fn rename(&mut self, sim: &SimWorld, name: &str, to: &str) {
+        let Some(content) = self.files.remove(name) else { return };
+        self.destroy(to);
+        if let Some(paths) = self.paths.get_mut(content.file) {
+            paths.insert(to.to_owned());
+        }
+        let result = self.app.rename(name, to);
+        self.touched.extend([name.to_owned(), to.to_owned()]);
         self.done(sim, &format!("rename {name} to {to}"), &result);
-        self.files.insert(to, content);
+        self.files.insert(to.to_owned(), Content { renamed: Some(sim.mono()), ..content });
+    }
+
+    /// What is there no more though the application hasn't deleted it; and what is there again. Goes out: the lines of the
+    /// former.
+    pub(crate) fn notice(&mut self) -> Vec<usize> {
+        for (name, content) in std::mem::take(&mut self.taken) {
+            let is_back = !self.files.contains_key(&name) && self.is_at(&name, &content);
+            if is_back {
+                self.files.insert(name, content);
+            } else {
+                self.taken.push((name, content));
+            }
+        }
+        let app = &self.app;
+        let gone = self.files.extract_if(.., |name, _| app.meta(name).is_err());
+        let gone: Vec<(String, Content)> = gone.collect();
+        let lines = gone.iter().flat_map(|(_, content)| content.lines.clone()).collect();
+        self.taken.extend(gone);
+        lines
+    }
+
+    fn is_at(&self, name: &str, content: &Content) -> bool {
+        let Ok(bytes) = self.app.read(name) else { return false };
+        let first = content.lines.first().and_then(|n| self.lines.get(*n));
+        bytes.len() as u64 == content.len && first.is_some_and(|line| bytes.starts_with(line.text.as_bytes()))
     }
 
     /// Copies a file to where it isn't read, and cuts it off: `copytruncate`.
@@ -209,6 +301,7 @@ impl Application {
         self.rotated += 1;
         let to = format!("{name}.{}", self.rotated);
         let result = self.app.copytruncate(name, &to);
+        self.touched.extend([name.to_owned(), to.clone()]);
         self.done(sim, &format!("copy {name} to {to}, cut off"), &result);
         self.contents += 1;
         self.files.insert(name.to_owned(), new_content(self.contents, content.file));
@@ -231,6 +324,7 @@ impl Application {
     pub(crate) fn truncate(&mut self, sim: &SimWorld, name: &str) {
         if let Some(file) = self.destroy(name) {
             let result = self.app.truncate(name, 0);
+            self.touched.push(name.to_owned());
             self.done(sim, &format!("cut off {name}"), &result);
             self.contents += 1;
             self.files.insert(name.to_owned(), new_content(self.contents, file));
@@ -247,6 +341,7 @@ impl Application {
     pub(crate) fn remove(&mut self, sim: &SimWorld, name: &str) {
         if self.destroy(name).is_some() {
             let result = self.app.delete(name);
+            self.touched.push(name.to_owned());
             self.done(sim, &format!("delete {name}"), &result);
         }
     }
@@ -273,5 +368,5 @@ impl Application {
 }
 
 fn new_content(id: ContentId, file: FileId) -> Content {
-    Content { id, lines: Vec::new(), len: 0, rest: None, file }
+    Content { id, lines: Vec::new(), len: 0, rest: None, file, renamed: None }
 }

@@ -37,10 +37,11 @@ fn live(stage: &mut Stage) -> Result<(), String> {
         if crash_at.next_if(|at| *at <= u64::from(step)).is_some() {
             stage.arm();
         }
-        one(stage);
+        one(stage)?;
         stage.recover()?;
         stage.check_on_the_way()?;
     }
+    stage.complete()?;
     for _ in crash_at {
         stage.arm();
         stage.drain(true)?;
@@ -53,7 +54,11 @@ fn live(stage: &mut Stage) -> Result<(), String> {
     Ok(())
 }
 
-fn one(stage: &mut Stage) {
+fn one(stage: &mut Stage) -> Result<(), String> {
+    stage.tell();
+    if stage.plan.reloads && stage.sim.below(60) == 0 {
+        return stage.reload();
+    }
     match stage.sim.below(100) {
         0..=19 => stage.apply(|app, sim| app.step(sim)),
         20..=54 => drop(stage.read()),
@@ -71,4 +76,5 @@ fn one(stage: &mut Stage) {
         }
         _ => stage.sim.jump_wall(stage.sim.below(20_000) as i64 - 10_000),
     }
+    Ok(())
 }

@@ -5,17 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pillion_engine::ledger::Ledger;
-use pillion_event::{Batch, Incarnation, InputDesc, InputKind};
-use pillion_input::parse::{Chain, ChainOptions, Grouping, Match, Multiline, Parser, Pattern, Shape};
-use pillion_input::{Budget, Glob, Harvester, InputSpec, Limits, Order, Own, Step};
+use pillion_event::{Batch, Incarnation};
+use pillion_input::{Budget, Harvester, Limits, Order, Own, Step};
 use pillion_queue::disk::{DiskOptions, DiskQueue};
 use pillion_queue::{Limits as QueueLimits, Queue};
 use pillion_registry::{Options, Registry};
 use pillion_world::{Mono, World};
 
-use crate::run::application::LOGS;
+use crate::run::Plan;
+use crate::run::inputs::Setup;
 use crate::run::target::Worker;
-use crate::run::{Identity, Plan};
 
 /// Where the registry is.
 pub(crate) const DATA: &str = "/data";
@@ -45,7 +44,7 @@ pub(crate) enum Read {
 
 impl Process {
     /// Starts it; an error is what the user would be told (the disk fails).
-    pub(crate) fn start(world: &World, plan: &Plan) -> Result<Process, String> {
+    pub(crate) fn start(world: &World, plan: &Plan, setup: &Setup) -> Result<Process, String> {
         let (registry, _) = Registry::open(world, Path::new(DATA), &Options::default()).map_err(|e| e.to_string())?;
         let registry = Arc::new(registry);
         let queue = Queue::new(QueueLimits { events: 64, bytes: 64 << 10, flush: None });
@@ -61,7 +60,9 @@ impl Process {
         let order = if plan.seed.is_multiple_of(4) { Order::Oldest } else { Order::Fair };
         let limits = Limits { chunk: 4096, events: 16, descriptors: 4, deleted: 2, files: 1000, accounts: 1000, order };
         let own = Own { dirs: vec![DATA.into()], ..Own::default() };
-        let harvester = Harvester::new(world.clone(), registry, vec![input(plan)?], &own, limits, &Arc::default());
+        let harvester = Harvester::new(world.clone(), registry, setup.specs(plan)?, &own, limits, &Arc::default());
+        let books = Arc::clone(&ledger);
+        let harvester = harvester.asking(Arc::new(move |path, life| books.is_whole(path, life)));
         Ok(Process { harvester, ledger, queue, worker: Worker::default() })
     }
 
@@ -106,27 +107,4 @@ fn disk_queue() -> DiskOptions {
 fn first_line(batch: &Batch) -> Option<String> {
     let text = String::from_utf8_lossy(batch.text(batch.events.first()?)).into_owned();
     text.split('\n').next().map(str::to_owned)
-}
-
-fn input(plan: &Plan) -> Result<InputSpec, String> {
-    let desc = InputDesc::bare(InputKind::Filestream, "jobs");
-    let glob = Glob::new(format!("{LOGS}/*.log*").as_ref(), false).map_err(|e| e.to_string())?;
-    let mut spec = InputSpec::new(Arc::new(desc), Arc::new(chain(plan)?), vec![glob]);
-    spec.identity = match plan.identity {
-        Identity::Native => pillion_input::Identity::Native,
-        Identity::Fingerprint => pillion_input::Identity::Fingerprint { offset: 0, length: 64, growing: true },
-    };
-    Ok(spec)
-}
-
-/// Lines as they are, or lines that begin with a blank joined to the one before.
-fn chain(plan: &Plan) -> Result<Chain, String> {
-    let mut options = ChainOptions { shape: Shape::Filestream, ..ChainOptions::default() };
-    if plan.habits.groups {
-        let grouping =
-            Grouping::Pattern { pattern: Pattern::new("^ ")?, negate: false, matching: Match::After, flush: None };
-        options.parsers =
-            vec![Parser::Multiline(Multiline { timeout: Duration::from_secs(5), ..Multiline::new(grouping) })];
-    }
-    Ok(Chain::new(options))
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use crate::run::Inputs;
 use crate::run::application::{ContentId, FileId, Line};
 use crate::run::stage::Stage;
 
@@ -41,9 +42,36 @@ impl Stage {
                 0 if !line.destroyed => {
                     return Err(format!("`{}` never arrived, and the drain ended", short(&line.text)));
                 }
-                n @ 2.. if self.plan.exactly_once => return Err(format!("`{}` arrived {n} times", short(&line.text))),
-                _ => {}
+                _ => {
+                    self.check_once(&line.text)?;
+                    self.check_both(line)?;
+                }
             }
+        }
+        Ok(())
+    }
+
+    /// Where a `log` input and a filestream read all, both have each line; but one that was stopped may come too late for what
+    /// the other one has deleted.
+    fn check_both(&self, line: &Line) -> Result<(), String> {
+        let by_filestream = self.target.by_filestream.get(&line.text).copied().unwrap_or(0);
+        let both = by_filestream > 0 && self.arrived(line) > by_filestream;
+        let too_late = self.plan.reloads && self.plan.deletes;
+        if self.plan.inputs == Inputs::Both && !(both || line.destroyed || too_late) {
+            return Err(format!("`{}` arrived by one input of two", short(&line.text)));
+        }
+        Ok(())
+    }
+
+    /// With ids each line is there once for each of the two kinds of inputs, whose registry keys are of their own.
+    fn check_once(&self, text: &str) -> Result<(), String> {
+        let count = |lines: &BTreeMap<String, u32>| lines.get(text).copied().unwrap_or(0);
+        let by_filestream = count(&self.target.by_filestream);
+        let by_log = count(&self.target.lines) - by_filestream;
+        // What has wandered away and back is a new file for an input that it was lost to.
+        let came_back = self.plan.inputs == Inputs::Split && self.plan.habits.renames;
+        if self.plan.exactly_once && !came_back && by_log.max(by_filestream) > 1 {
+            return Err(format!("`{}` arrived {by_log} and {by_filestream} times", short(text)));
         }
         Ok(())
     }
@@ -95,7 +123,9 @@ impl Stage {
     /// What the process knew of and could not read is in its losses; where nothing was destroyed, there is no loss.
     fn check_losses(&self) -> Result<(), String> {
         let losses = self.process.harvester.losses();
+        // What wanders away from an input is lost to it; another one reads it.
         if self.plan.habits.gentle
+            && self.plan.inputs != Inputs::Split
             && let Some(loss) = losses.first()
         {
             return Err(format!("nothing was destroyed, but this is said to be lost: {loss:?}"));

@@ -3,13 +3,15 @@
 //! Comes in: which step is next, from `driver.rs` (at random) or `script.rs` (as written). Goes out: broken promises.
 //! Always holds: a process that has crashed is replaced before anything else happens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use pillion_event::Incarnation;
+use pillion_input::Hint;
 use pillion_world::Mono;
 
 use crate::run::application::{Application, ContentId};
+use crate::run::inputs::{Change, Setup};
 use crate::run::process::{Process, Read};
 use crate::run::promises::Known;
 use crate::run::target::{Attempt, Target, Way};
@@ -34,6 +36,9 @@ pub(crate) struct Stage {
     pub contents: BTreeMap<Incarnation, ContentId>,
     /// What the present process knew and hadn't read when it was destroyed.
     pub known: Vec<Known>,
+    setup: Setup,
+    /// What the watch has still to tell.
+    hints: VecDeque<String>,
 }
 
 impl Stage {
@@ -47,10 +52,21 @@ impl Stage {
         }
         let application = Application::new(&sim, plan.habits);
         let mut crashes = 0;
-        let process = start(&sim, &plan, &mut crashes)?;
-        let (contents, known) = (BTreeMap::new(), Vec::new());
-        let (target, stopped) = (Target::default(), false);
-        Ok(Stage { plan, sim, application, target, process, crashes, stopped, contents, known })
+        let setup = Setup::new(&plan);
+        let process = start(&sim, &plan, &setup, &mut crashes)?;
+        Ok(Stage {
+            plan,
+            sim,
+            application,
+            target: Target::default(),
+            process,
+            crashes,
+            contents: BTreeMap::new(),
+            known: Vec::new(),
+            stopped: false,
+            setup,
+            hints: VecDeque::new(),
+        })
     }
 
     pub(crate) fn report(&self) -> Report {
@@ -91,13 +107,24 @@ impl Stage {
             self.sim.advance(Duration::from_secs(3600 * self.sim.below(240)));
         }
         self.known.clear();
-        self.process = start(&self.sim, &self.plan, &mut self.crashes)?;
+        self.hints.clear();
+        self.process = start(&self.sim, &self.plan, &self.setup, &mut self.crashes)?;
+        self.notice();
         Ok(())
     }
 
     /// One step of the reader. When it has nothing to do: until when.
     pub(crate) fn read(&mut self) -> Option<Mono> {
-        match self.process.read() {
+        // Nothing is done in no time.
+        self.sim.advance(Duration::from_micros(1));
+        let read = self.process.read();
+        if self.plan.watched {
+            for folder in self.process.harvester.take_folders() {
+                self.process.harvester.watched(&folder, true);
+            }
+        }
+        self.notice();
+        match read {
             Read::Batch { incarnation, first, about } => {
                 self.sim.note(|| format!("{about} ({incarnation}) from `{}`", first.as_deref().unwrap_or_default()));
                 let content = first.and_then(|line| self.application.content_of(&line));
@@ -139,6 +166,58 @@ impl Stage {
         }
     }
 
+    /// The configuration changes.
+    pub(crate) fn reload(&mut self) -> Result<(), String> {
+        let change = self.setup.change(&self.plan, &self.sim)?;
+        self.replace(change)
+    }
+
+    /// Whatever was stopped is read again.
+    pub(crate) fn complete(&mut self) -> Result<(), String> {
+        let change = self.setup.complete(&self.plan)?;
+        self.replace(change)
+    }
+
+    fn replace(&mut self, change: Change) -> Result<(), String> {
+        let Change { go, come, stops } = change;
+        let labels: Vec<u64> = come.iter().map(|spec| spec.label).collect();
+        self.sim.note(|| format!("inputs {go:?} go, {labels:?} come"));
+        if stops {
+            // What an input that goes leaves unread is nobody's any more.
+            self.known.clear();
+        }
+        match self.process.harvester.replace(&go, come) {
+            refused if refused.is_empty() => Ok(()),
+            refused => Err(format!("these inputs couldn't begin: {refused:?}")),
+        }
+    }
+
+    /// The watch tells something, late, or not at all.
+    pub(crate) fn tell(&mut self) {
+        let touched = std::mem::take(&mut self.application.touched);
+        if !self.plan.watched {
+            return;
+        }
+        self.hints.extend(touched.into_iter().filter(|_| self.sim.below(5) > 0));
+        for _ in 0..self.sim.below(3) {
+            let Some(path) = self.hints.pop_front() else { return };
+            self.process.harvester.hint(Hint::Path(path.into()));
+        }
+    }
+
+    /// What the process has deleted has arrived.
+    fn notice(&mut self) {
+        if !self.plan.deletes {
+            return;
+        }
+        for number in self.application.notice() {
+            let Some(line) = self.application.lines.get(number) else { continue };
+            if !self.target.lines.contains_key(&line.text) && self.target.broken.is_none() {
+                self.target.broken = Some(format!("`{}` was deleted before it arrived", line.text));
+            }
+        }
+    }
+
     /// Whether everything is delivered, and known to be so.
     fn is_done(&mut self) -> bool {
         let p = &self.process;
@@ -152,6 +231,7 @@ impl Stage {
     /// Drains to the end, over all crashes, or (`may_crash`) to the next one.
     pub(crate) fn drain(&mut self, may_crash: bool) -> Result<(), String> {
         self.stopped = true;
+        self.hints.drain(..).for_each(|path| self.process.harvester.hint(Hint::Path(path.into())));
         self.process.harvester.drain();
         for _ in 0..DRAIN_STEPS {
             let mut idle = None;
@@ -195,13 +275,13 @@ impl Stage {
     }
 }
 
-fn start(sim: &SimWorld, plan: &Plan, crashes: &mut u32) -> Result<Process, String> {
+fn start(sim: &SimWorld, plan: &Plan, setup: &Setup, crashes: &mut u32) -> Result<Process, String> {
     for _ in 0..STARTS {
         let mut world = sim.world();
         if let Some(defect) = plan.defect {
             world = defect.world(world);
         }
-        match Process::start(&world, plan) {
+        match Process::start(&world, plan, setup) {
             Ok(process) => return Ok(process),
             Err(_) => {
                 *crashes += u32::from(sim.crashed());

@@ -11,7 +11,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use pillion_event::{Drop, DropKind, Event, Fate, Slice};
+use pillion_event::{Drop, DropKind, Event, Fate, InputKind, Slice};
 use pillion_queue::{AckSink, Fates, Queue, Request};
 
 use crate::run::Defect;
@@ -28,6 +28,8 @@ pub(crate) struct Target {
     docs: BTreeMap<(i64, String), String>,
     /// How often each line is stored.
     pub lines: BTreeMap<String, u32>,
+    /// How often of it by a filestream; the others are by `log` inputs, which have registry keys of their own.
+    pub by_filestream: BTreeMap<String, u32>,
     pub arrived: u64,
     pub duplicates: u64,
     /// A promise that was broken on the way.
@@ -164,6 +166,9 @@ impl Way<'_> {
         }
         for line in text.split('\n') {
             *target.lines.entry(line.to_owned()).or_default() += 1;
+            if slice.batch.source.input.kind == InputKind::Filestream {
+                *target.by_filestream.entry(line.to_owned()).or_default() += 1;
+            }
         }
         Fate::Acked
     }

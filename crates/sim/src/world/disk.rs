@@ -15,6 +15,7 @@ use pillion_world::{FileKind, Meta};
 use rustix::io::Errno;
 
 use super::cache::{Former, NameCache};
+use super::names::NameChange;
 use super::rng::Rng;
 
 pub(super) const ROOT: u64 = 2;
@@ -70,22 +71,6 @@ pub(super) struct Node {
     pub(super) app_handles: u32,
     dev: u64,
     pub(super) generation: u64,
-}
-
-/// A change of names that isn't durable yet.
-enum NameChange {
-    Link { dir: u64, name: OsString, ino: u64 },
-    Unlink { dir: u64, name: OsString },
-    Rename { from: (u64, OsString), to: (u64, OsString), ino: u64 },
-}
-
-impl NameChange {
-    fn touches(&self, dir: u64) -> bool {
-        match self {
-            NameChange::Link { dir: d, .. } | NameChange::Unlink { dir: d, .. } => *d == dir,
-            NameChange::Rename { from, to, .. } => from.0 == dir || to.0 == dir,
-        }
-    }
 }
 
 /// Where a path leads.
@@ -347,7 +332,14 @@ impl Disk {
     fn change_names(&mut self, change: NameChange, by: By) {
         match by {
             By::Process => self.names.push(change),
-            By::App => self.make_durable(&change),
+            By::App => {
+                // A name's changes keep their order: what the process did to it is durable with what comes after.
+                let (before, rest) = std::mem::take(&mut self.names).into_iter().partition(|c| c.meets(&change));
+                self.names = rest;
+                let before: Vec<NameChange> = before;
+                before.iter().for_each(|earlier| self.make_durable(earlier));
+                self.make_durable(&change);
+            }
         }
     }
 

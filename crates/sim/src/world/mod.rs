@@ -55,6 +55,7 @@ mod app;
 mod cache;
 mod disk;
 mod faults;
+mod names;
 mod rng;
 #[cfg(test)]
 mod tests;
