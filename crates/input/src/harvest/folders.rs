@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use pillion_world::{FsKind, Mono};
 
-use crate::harvest::Harvester;
 use crate::harvest::live::Life;
+use crate::harvest::{Harvester, Input};
 
 /// So many folders that are gone aren't worth the work.
 const SPARE: usize = 64;
@@ -31,6 +31,8 @@ pub(crate) struct Folder {
     pub(crate) seen: u32,
     /// When it was met, or listed last.
     pub(crate) at: Mono,
+    /// By which input.
+    pub(crate) by: Option<u16>,
     /// Its device and inode when it was listed last: another folder at its path has no watch.
     pub(crate) inode: (u64, u64),
 }
@@ -51,7 +53,7 @@ impl Harvester {
             let at = self.world.clock.mono();
             self.folders.insert(
                 dir.to_owned(),
-                Folder { network, userspace, own, held: false, watched: false, real, seen: 0, at, inode: (0, 0) },
+                Folder { network, userspace, own, held: false, watched: false, real, seen: 0, at, by: None, inode: (0, 0) },
             );
         }
         // It was just put there; a folder that nothing is known of would be one on a network.
@@ -64,6 +66,7 @@ impl Harvester {
             real: dir.to_owned(),
             seen: 0,
             at: Mono(0),
+            by: None,
             inode: (0, 0),
         })
     }
@@ -74,14 +77,21 @@ impl Harvester {
         self.folders.retain(|dir, _| roots.iter().any(|root| dir.starts_with(root) || root.starts_with(dir)));
     }
 
-    /// After a search: once half of the folders may be gone, those that no whole search of any input has listed since.
+    /// After a search: once half of the folders may be gone, those that no whole search has listed since of the input that did
+    /// last; where that one has gone, of any. What is forgotten and there is met again. Until an input has searched twice there
+    /// are no more than its first search met, and what came to watched folders, each of which made it search again.
     pub(crate) fn forget_gone_folders(&mut self) {
         if self.folders.len() < self.folders_kept * 2 + SPARE {
             return;
         }
-        let reading = self.inputs.iter().filter(|i| matches!(i.life, Life::Reading | Life::Ending));
-        let since = reading.map(|i| i.tour.begun_before()).min().unwrap_or_default();
-        self.folders.retain(|_, f| f.at >= since);
+        let reads = |i: &&Input| matches!(i.life, Life::Reading | Life::Ending);
+        let inputs = &self.inputs;
+        let any = inputs.iter().filter(reads).map(|i| i.tour.begun_before()).min().unwrap_or_default();
+        let since = |by: Option<u16>| {
+            let input = by.and_then(|by| inputs.get(usize::from(by))).filter(reads);
+            input.map_or(any, |i| i.tour.begun_before())
+        };
+        self.folders.retain(|_, f| f.at >= since(f.by));
         self.folders_kept = self.folders.len();
     }
 }
@@ -111,7 +121,8 @@ mod tests {
             spec.scan_every = Duration::from_millis(every_ms);
             spec
         };
-        let specs = vec![spec("pods/*/*.log", 1), spec("stays/*.log", 20)];
+        // The other input's second search never comes: it keeps nothing of this one's folders.
+        let specs = vec![spec("pods/*/*.log", 1), spec("stays/*.log", 3_600_000)];
         for dir in ["pods/stays", "stays"] {
             std::fs::create_dir_all(tmp.path().join(dir)).unwrap();
         }

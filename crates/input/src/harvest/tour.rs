@@ -249,7 +249,7 @@ impl Harvester {
         let Some(listed) = i.tour.walk.step(&*self.world.fs, &i.spec.paths) else { return };
         i.tour.dir.clone_from(&listed.dir);
         i.tour.names = listed.found;
-        self.note_folder(dir, inode);
+        self.note_folder(input, dir, inode);
         match listed.error {
             Some(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 self.folders.remove(dir);
@@ -263,11 +263,11 @@ impl Harvester {
     }
 
     /// Another folder can have taken the place of the one that is watched.
-    fn note_folder(&mut self, dir: &Path, inode: (u64, u64)) {
+    fn note_folder(&mut self, input: usize, dir: &Path, inode: (u64, u64)) {
         let now = self.world.clock.mono();
         let Some(f) = self.folders.get_mut(dir) else { return };
         f.seen = f.seen.saturating_add(1);
-        f.at = now;
+        (f.at, f.by) = (now, u16::try_from(input).ok());
         if f.inode != inode {
             if f.seen > 1 && !f.network && !f.own {
                 f.watched = false;
