@@ -3,10 +3,10 @@
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,13 +26,24 @@ struct ByName {
     /// What a third one has.
     more: Mutex<Vec<Entry>>,
     broken: AtomicBool,
+    /// What was asked for since the others were followed last, and how often something was that wasn't: each a reading of a
+    /// registry, as `pillion_registry::Others` has it.
+    asked: Mutex<HashSet<String>>,
+    reads: AtomicUsize,
 }
 
 impl ByName {
     fn new(letters: &str) -> Arc<ByName> {
         let letters = Mutex::new(letters.to_owned());
-        let (other, known, more) = Default::default();
-        Arc::new(ByName { letters, other, known, more, broken: AtomicBool::new(false) })
+        let (other, known, more, asked) = Default::default();
+        let (broken, reads) = (AtomicBool::new(false), AtomicUsize::new(0));
+        Arc::new(ByName { letters, other, known, more, broken, asked, reads })
+    }
+
+    fn note(&self, names: impl Iterator<Item = String>) {
+        let mut asked = self.asked.lock().unwrap();
+        let new = names.filter(|name| asked.insert(name.clone())).count();
+        self.reads.fetch_add(usize::from(new > 0), Ordering::SeqCst);
     }
 
     fn now(&self, letters: &str) {
@@ -52,6 +63,7 @@ impl Shares for ByName {
         if self.broken.load(Ordering::SeqCst) {
             return Err(io::Error::other("a stale handle"));
         }
+        self.asked.lock().unwrap().clear();
         let other = self.other.lock().unwrap();
         *self.known.lock().unwrap() = other.as_ref().map_or_else(Vec::new, |registry| registry.entries());
         Ok(())
@@ -65,6 +77,7 @@ impl Shares for ByName {
     }
     fn handed_over(&self, _: &Arc<str>) {}
     fn find(&self, keys: &[&str]) -> io::Result<Known> {
+        self.note(keys.iter().map(|key| untied(key).to_owned()));
         let known = self.known.lock().unwrap();
         let more = self.more.lock().unwrap();
         let all = known.iter().map(|e| (**e).clone()).chain(more.iter().cloned());
@@ -72,6 +85,7 @@ impl Shares for ByName {
         Ok(Known { entries: all.filter(is_wanted).collect(), whole: true })
     }
     fn lives(&self, lives: &[Incarnation]) -> io::Result<Known> {
+        self.note(lives.iter().map(ToString::to_string));
         let (known, more) = (self.known.lock().unwrap(), self.more.lock().unwrap());
         let all = known.iter().map(|e| (**e).clone()).chain(more.iter().cloned());
         Ok(Known { entries: all.filter(|e| lives.contains(&e.incarnation)).collect(), whole: true })
@@ -474,4 +488,34 @@ fn a_file_that_was_taken_up_short_is_known_by_what_it_was_then() {
         got.extend(search(&mut rig, &mut second).1);
     }
     assert_eq!(got, ["on"]);
+}
+
+#[test]
+fn many_files_that_come_at_once_are_asked_for_together() {
+    const FILES: usize = 500;
+    for fingerprint in [false, true] {
+        let rig = if fingerprint { Rig::fingerprint(true) } else { Rig::log() };
+        let (mut rig, _, mut second) = two_on(rig, "a", "b");
+        for n in 0..FILES {
+            rig.append(
+                &format!("a{n}.log"),
+                format!("a line of {n} that is as long as a fingerprint of sixty-four bytes is made\n"),
+            );
+        }
+        assert_eq!(rig.search().len(), FILES);
+        rig.ack();
+        for n in 0..FILES {
+            rig.rename(&format!("a{n}.log"), &format!("b{n}.log"));
+            rig.append(&format!("b{n}.log"), "more\n");
+        }
+        let before = second.shares.reads.load(Ordering::SeqCst);
+        rig.advance(Duration::from_secs(10));
+        let lines = settle(&mut rig, &mut second);
+        assert_eq!((lines.len(), lines.iter().all(|line| line == "more")), (FILES, true), "fingerprint: {fingerprint}");
+        let reads = second.shares.reads.load(Ordering::SeqCst) - before;
+        assert!(
+            reads <= 2 * (FILES / 64 + 4),
+            "{reads} readings of a registry for {FILES} files, fingerprint: {fingerprint}"
+        );
+    }
 }

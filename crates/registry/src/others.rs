@@ -420,7 +420,7 @@ impl Others {
         let fresh = self.read(&names.iter().filter(|name| !self.remembered.contains_key(*name)).collect())?;
         let found = names.iter().filter_map(|name| fresh.get(name).or_else(|| self.remembered.get(name)));
         let entries = found.flatten().cloned().collect();
-        if self.remembered.values().map(|of| 1 + of.len()).sum::<usize>() > REMEMBERED {
+        if !fresh.is_empty() && self.remembered.values().map(|of| 1 + of.len()).sum::<usize>() > REMEMBERED {
             self.remembered.clear();
         }
         self.remembered.extend(fresh);

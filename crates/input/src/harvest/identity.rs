@@ -132,11 +132,9 @@ impl Harvester {
         };
         let Some(f) = self.table.get(id) else { return Bind::TooShort };
         let Some(input) = self.inputs.get(usize::from(f.input)) else { return Bind::TooShort };
-        let kind = kind_of(input, f, ident.fingerprint_len);
-        let key_of = |i: &Identifier| entry_for(&input.spec, kind.clone(), i, f).key;
         let fingerprint = matches!(input.spec.identity, Identity::Fingerprint { .. });
         let (path, is_first) = (f.path.clone(), input.tours == 0);
-        let keys: Vec<Arc<str>> = ident.candidates.iter().map(key_of).collect();
+        let keys = self.keys_of(id, &ident);
         if let Some(bound) = self.asks_others(id, &keys, now) {
             return bound;
         }
@@ -195,8 +193,16 @@ impl Harvester {
         Bind::Bound
     }
 
+    /// The keys under which a file's earlier state may be, the best first.
+    pub(crate) fn keys_of(&self, id: FileId, ident: &Ident) -> Vec<Arc<str>> {
+        let Some(f) = self.table.get(id) else { return Vec::new() };
+        let Some(input) = self.inputs.get(usize::from(f.input)) else { return Vec::new() };
+        let kind = kind_of(input, f, ident.fingerprint_len);
+        ident.candidates.iter().map(|i| entry_for(&input.spec, kind.clone(), i, f).key).collect()
+    }
+
     /// What tells the file apart; `None` = it is too short yet.
-    fn identify(&mut self, id: FileId, now: Mono) -> io::Result<Option<Ident>> {
+    pub(crate) fn identify(&mut self, id: FileId, now: Mono) -> io::Result<Option<Ident>> {
         let Some(f) = self.table.get(id) else { return Ok(None) };
         let Some(input) = self.inputs.get(usize::from(f.input)) else { return Ok(None) };
         if f.len == 0 {

@@ -23,6 +23,7 @@ use pillion_world::Mono;
 
 use crate::harvest::table::FileId;
 use crate::harvest::{Harvester, account_of, identity};
+use crate::spec::Identity;
 
 /// What tells whose a file is. Asked by the reading thread, often: no call of [`Shares::is_ours`] may wait.
 pub trait Shares: Send + Sync {
@@ -284,6 +285,7 @@ impl Harvester {
             self.lengths.extend(sharing.shares.lengths());
             self.inputs[input].tour.answered = self.inputs[input].tour.unknown.len();
         }
+        self.ask_together(input, now);
         for _ in 0..PIECE {
             let tour = &mut self.inputs[input].tour;
             if tour.answered == 0 {
@@ -301,6 +303,29 @@ impl Harvester {
         }
         if let Some(sharing) = &mut self.sharing {
             sharing.lives = None;
+        }
+    }
+
+    /// One question for all that are taken up now: what others have is remembered until they are followed further, so that each
+    /// file's own question reads nothing. An error comes again there.
+    fn ask_together(&mut self, input: usize, now: Mono) {
+        let tour = &self.inputs[input].tour;
+        let ids: Vec<FileId> = tour.unknown.iter().take(tour.answered.min(PIECE)).copied().collect();
+        let mut keys = BTreeSet::new();
+        for id in ids {
+            if let Ok(Some(ident)) = self.identify(id, now) {
+                keys.extend(self.keys_of(id, &ident));
+            }
+        }
+        let Some(shares) = self.sharing.as_ref().map(|sharing| Arc::clone(&sharing.shares)) else { return };
+        let names: Vec<&str> = keys.iter().map(|key| &**key).collect();
+        let fingerprint = matches!(self.inputs[input].spec.identity, Identity::Fingerprint { .. });
+        if let Ok(known) = shares.find(&names)
+            && fingerprint
+            && !known.entries.is_empty()
+        {
+            let lives: BTreeSet<Incarnation> = known.entries.iter().map(|entry| entry.incarnation).collect();
+            let _ = shares.lives(&lives.into_iter().collect::<Vec<_>>());
         }
     }
 
