@@ -53,7 +53,18 @@ impl Harvester {
             let at = self.world.clock.mono();
             self.folders.insert(
                 dir.to_owned(),
-                Folder { network, userspace, own, held: false, watched: false, real, seen: 0, at, by: None, inode: (0, 0) },
+                Folder {
+                    network,
+                    userspace,
+                    own,
+                    held: false,
+                    watched: false,
+                    real,
+                    seen: 0,
+                    at,
+                    by: None,
+                    inode: (0, 0),
+                },
             );
         }
         // It was just put there; a folder that nothing is known of would be one on a network.
