@@ -267,6 +267,18 @@ pub struct Limits {
     pub order: Order,
 }
 
+impl Limits {
+    /// The same, each one at least and at most what it may be.
+    pub(crate) fn in_range(self) -> Limits {
+        Limits {
+            chunk: self.chunk.clamp(4096, 1 << 20),
+            events: self.events.max(1),
+            descriptors: self.descriptors.max(2),
+            ..self
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {

@@ -18,13 +18,13 @@ use crate::child::run;
 use crate::shipper::Place;
 use crate::{Outcome, root};
 
-/// Filesets that read no files.
-const WITHOUT: &[&str] = &["redis-slowlog"];
+/// Filesets that read no files; that of 9 which is a filestream with an index of its own.
+const WITHOUT: &[&str] = &["redis-slowlog", "elasticsearch-querylog"];
 
 /// Fileset, field, reason.
 const MEANT: &[(&str, &str, &str)] = &[(
     "elasticsearch-audit",
-    r"http\.request\.mime_type",
+    "http.request.mime_type",
     "Filebeat finds it with a script in lines that aren't JSON, too",
 )];
 
@@ -155,7 +155,9 @@ fn verdict(
             let _ = write!(bad, "\n    {case}: Filebeat has {} events of {} files", theirs.len(), fileset.files.len());
         }
         for difference in differences(&theirs, &ours) {
-            match MEANT.iter().find(|(name, field, _)| *name == case && *field == difference.field) {
+            // A name with dots in 7, a path in 9.
+            let field = difference.field.replace("\\.", ".");
+            match MEANT.iter().find(|(name, meant, _)| *name == case && *meant == field) {
                 Some((name, ..)) => drop(meant.remove(name)),
                 None => drop(write!(bad, "\n    {case}: {}", difference.text)),
             }

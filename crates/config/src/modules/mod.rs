@@ -293,7 +293,8 @@ impl Module<'_> {
             (_, None | Some("file")) => {
                 set("type", json!("log"));
                 set("paths", json!(vars.paths(self.about, at)?));
-                let excluded: Vec<&str> = [".gz$"].iter().chain(fileset.exclude_files).copied().collect();
+                let modern = if self.compat.is_modern() { fileset.exclude_files_8 } else { &[] };
+                let excluded: Vec<&str> = [".gz$"].iter().chain(fileset.exclude_files).chain(modern).copied().collect();
                 set("exclude_files", json!(excluded));
                 if self.compat == Compat::V9 {
                     set("allow_deprecated_use", json!(true));
@@ -311,14 +312,16 @@ impl Module<'_> {
         if let Some((pattern, negate)) = fileset.multiline {
             set("multiline", json!({"pattern": pattern, "negate": negate, "match": "after"}));
         }
-        if !fileset.json.is_empty() {
-            set("json", fileset.json.iter().map(|(name, on)| ((*name).to_owned(), json!(on))).collect());
+        let kibana = fileset.module == "kibana" && self.compat.is_modern();
+        let options = if kibana { JSON_OF_ITS_OWN } else { fileset.json };
+        if !options.is_empty() {
+            set("json", options.iter().map(|(name, on)| ((*name).to_owned(), json!(on))).collect());
         }
         if let Some(tags) = vars.texts("tags")? {
             set("publisher_pipeline", json!({"disable_host": tags.iter().any(|tag| tag == "forwarded")}));
             set("tags", json!(tags));
         }
-        set("processors", Json::Array(processors(fileset)));
+        set("processors", Json::Array(processors(fileset, kibana)));
         set("pipeline", json!(self.pipeline(fileset)));
         Ok(Json::Object(input))
     }
@@ -338,18 +341,26 @@ fn numbers(version: &str) -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
-/// The processors of a fileset's input.
-fn processors(fileset: &Fileset) -> Vec<Json> {
+/// `json` of the filesets of Kibana in 8 and 9.
+const JSON_OF_ITS_OWN: &[(&str, bool)] = &[("keys_under_root", false), ("add_error_key", true)];
+
+/// The processors of a fileset's input; `json_says`: lines in JSON may say themselves which ECS they follow (Kibana's since 8).
+fn processors(fileset: &Fileset, json_says: bool) -> Vec<Json> {
     let mut list = match fileset.zone {
         Zone::None => Vec::new(),
         Zone::All => vec![json!({"add_locale": {}})],
         Zone::Plain => vec![json!({"add_locale": {"when": {"not": {"regexp": {"message": "^\\{"}}}}})],
     };
     if fileset.ecs {
-        list.push(json!({"add_fields": {"target": "", "fields": {"ecs": {"version": "1.12.0"}}}}));
+        let mut add = json!({"target": "", "fields": {"ecs": {"version": "1.12.0"}}});
+        if json_says {
+            let lacks = |path: &str| json!({"not": {"has_fields": [path]}});
+            add["when"] = json!({"and": [lacks("ecs.version"), lacks("json.ecs.version")]});
+        }
+        list.push(json!({ "add_fields": add }));
     }
     match fileset.form {
-        Form::KibanaAudit => {
+        Form::KibanaAudit if !json_says => {
             list.push(json!({"decode_json_fields": {"fields": ["message"], "target": "kibana._audit_temp"}}));
         }
         Form::Audit => list.extend(of_audit()),

@@ -1,7 +1,7 @@
 //! The filesets of Filebeat's modules that are here: where their files lie on Linux, and how their lines are read.
 //!
 //! Facts of Filebeat 7.17.29, compared with it fileset by fileset (`cargo xtask e2e differential --case modules`); 8 and 9
-//! differ from it in what `since` says and in [`Fileset::entry`].
+//! differ from it as [`Fileset::entrypoint`] and [`Fileset::exclude_files_8`] say, and in how Kibana's JSON is read.
 //! Always holds: a module's filesets stand together, in the order of their names.
 
 use super::Form;
@@ -15,6 +15,8 @@ pub(crate) struct Fileset {
     pub(crate) paths: &'static [&'static str],
     /// Beside compressed files.
     pub(crate) exclude_files: &'static [&'static str],
+    /// In 8 and 9 these too.
+    pub(crate) exclude_files_8: &'static [&'static str],
     pub(crate) exclude_lines: &'static [&'static str],
     /// A pattern; true: lines that don't match belong to the one before, false: those that do.
     pub(crate) multiline: Option<(&'static str, bool)>,
@@ -43,6 +45,7 @@ const BASE: Fileset = Fileset {
     name: "",
     paths: &[],
     exclude_files: &[],
+    exclude_files_8: &[],
     exclude_lines: &[],
     multiline: None,
     json: &[],
@@ -112,6 +115,7 @@ pub(crate) const FILESETS: &[Fileset] = &[
         name: "server",
         paths: &["/var/log/elasticsearch/*.log", "/var/log/elasticsearch/*_server.json"],
         exclude_files: &["_slowlog.log$", "_access.log$", "_deprecation.log$"],
+        exclude_files_8: &["gc.log$", "_audit.log$"],
         multiline: Some((STAMP_OR_JSON, true)),
         zone: Zone::Plain,
         ..BASE

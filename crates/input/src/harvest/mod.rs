@@ -287,12 +287,7 @@ impl Harvester {
         limits: Limits,
         numbers: &Arc<Numbers>,
     ) -> Harvester {
-        let limits = Limits {
-            chunk: limits.chunk.clamp(4096, 1 << 20),
-            events: limits.events.max(1),
-            descriptors: limits.descriptors.max(2),
-            ..limits
-        };
+        let limits = limits.in_range();
         let mut harvester = Harvester {
             started_ms: world.clock.wall().0,
             world,
