@@ -115,15 +115,15 @@ impl Harvester {
             } else if gone.gone_in != SOUGHT {
                 continue;
             }
-            if !self.is_sought_elsewhere(gone, input) {
+            if !self.is_sought_elsewhere(gone) {
                 self.table.thaw_if(gone.id, |_| true);
                 self.forget(gone.id, now);
             }
         }
     }
 
-    /// Whether another input of a file's keys hasn't searched since it lost its name. `ended`: whose search has just ended.
-    fn is_sought_elsewhere(&mut self, gone: Gone, ended: usize) -> bool {
+    /// Whether another input of a file's keys hasn't searched, wholly and surely, since it lost its name.
+    fn is_sought_elsewhere(&mut self, gone: Gone) -> bool {
         if gone.deleted {
             return false;
         }
@@ -132,7 +132,7 @@ impl Harvester {
         for at in 0..self.inputs.len() {
             let i = &self.inputs[at];
             let looks = i.group == gone.group && matches!(i.life, Life::Reading | Life::Ending);
-            let has_looked = i.tour.begun() > gone.since && (at == ended || !i.tour.is_running());
+            let has_looked = i.surely.is_some_and(|begun| begun > gone.since);
             if looks && at != usize::from(gone.input) && !has_looked {
                 sought = true;
                 // Otherwise its own time comes soon enough.

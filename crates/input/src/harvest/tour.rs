@@ -336,6 +336,7 @@ impl Harvester {
         self.settle_strayed(input, now);
         let tour = &mut self.inputs[input].tour;
         tour.unsure = if std::mem::take(&mut tour.vanished) { tour.unsure.saturating_add(1) } else { 0 };
+        self.note_search(input, self.inputs[input].tour.failed);
         self.forget_gone(input, now);
         self.forget_gone_folders();
         let draining = self.is_draining(input as u16);
@@ -353,7 +354,6 @@ impl Harvester {
             false => now.plus(i.spec.scan_every),
         };
         self.look_for_leaving(input, now);
-        self.note_search(input, failed);
         if self.is_draining(input as u16) && !failed {
             self.searched_at_drain(input);
         }

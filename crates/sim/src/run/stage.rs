@@ -104,7 +104,9 @@ impl Stage {
             for _ in 0..self.sim.below(40) {
                 self.apply(|app, sim| app.step(sim));
             }
-            self.sim.advance(Duration::from_secs(3600 * self.sim.below(240)));
+            // An input that a reload took away and brings back within a week knows its files.
+            let most = if self.plan.reloads { 48 } else { 240 };
+            self.sim.advance(Duration::from_secs(3600 * self.sim.below(most)));
         }
         self.known.clear();
         self.hints.clear();
