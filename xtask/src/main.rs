@@ -76,7 +76,7 @@ usage: cargo xtask CHORE
   e2e filebeat         build the real Filebeat into the cache and print its path
   e2e tls …            the executable against TLS servers as old sites have them: --case NAME, --output bulk|lumberjack
   e2e differential …   the real Filebeat and Pillion on the same files and configuration: --case NAME,
-                       --filebeat 9 (built first, some minutes)
+                       --filebeat 9 (built first, some minutes), --record (the tables of unit tests)
   e2e swap …           each goes on with the other's registry: --case NAME
   e2e client …         the real Filebeat ships to `pillion receive`: --case NAME
   e2e nodewide …       the DaemonSet on a real cluster, beside Filebeat and after it: --case NAME, --keep

@@ -26,6 +26,8 @@
 mod action;
 pub mod check;
 mod cloud;
+#[cfg(test)]
+mod compared;
 mod condition;
 mod doc;
 mod docker;

@@ -198,7 +198,7 @@ pub(crate) mod testing {
     }
 
     /// Fields as they are; `agent`, `host` and `ecs` come late.
-    struct Fixed(Map<String, Value>);
+    struct Fixed(Map<String, Value>, u8);
 
     impl Shape for Fixed {
         fn fields(&self, _: &Batch, _: &Event) -> Map<String, Value> {
@@ -206,6 +206,9 @@ pub(crate) mod testing {
         }
         fn late(&self) -> &'static [&'static str] {
             &["ecs", "host", "agent"]
+        }
+        fn is_modern(&self) -> bool {
+            self.1 >= 8
         }
     }
 
@@ -255,10 +258,14 @@ pub(crate) mod testing {
     }
 
     /// A shape that gives these fields for each event.
-    pub(crate) fn shape(mut fields: Value) -> Arc<dyn Shape> {
+    pub(crate) fn shape(fields: Value) -> Arc<dyn Shape> {
+        shape_as(8, fields)
+    }
+
+    fn shape_as(dialect: u8, mut fields: Value) -> Arc<dyn Shape> {
         let mut map = fields.as_object_mut().map(std::mem::take).unwrap_or_default();
         map.remove("message");
-        Arc::new(Fixed(map))
+        Arc::new(Fixed(map, dialect))
     }
 
     /// What is seen of an event with these fields, `message` being its text.
@@ -296,14 +303,22 @@ pub(crate) mod testing {
 
     /// The same in a dialect: 7, 8 or 9.
     pub(crate) fn processed_as(dialect: u8, processors: &str, event: Value) -> Value {
+        processed_in(Stage::Global, dialect, processors, event)
+    }
+
+    /// The same by an input's own processors, or by those at the top.
+    pub(crate) fn processed_in(stage: Stage, dialect: u8, processors: &str, event: Value) -> Value {
         let config = Config::from_yaml(&format!("pillion.compat: {dialect}\nprocessors: {processors}\n")).unwrap();
-        let global = Steps::from_section(&config.root()).unwrap();
+        let (mut input_steps, mut global) = (Steps::from_section(&config.root()).unwrap(), Steps::default());
+        if stage == Stage::Global {
+            std::mem::swap(&mut input_steps, &mut global);
+        }
         let text = event["message"].as_str().unwrap_or_default().to_owned();
         let mut batch = batch(Arc::new(input()), &[text.as_bytes()]);
         let time = batch.events[0].time_ms;
         let before = event.as_object().cloned().unwrap_or_default();
-        let shape = shape(event);
-        let pipeline = Pipeline { shape, input: Steps::default(), global, folded: [0, 0] };
+        let shape = shape_as(dialect, event);
+        let pipeline = Pipeline { shape, input: input_steps, global, folded: [0, 0] };
         pipeline.run(&mut batch);
         let Some(e) = batch.events.first() else { return Value::Null };
         let mut fields = match &e.overlay {

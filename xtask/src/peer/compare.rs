@@ -50,7 +50,8 @@ fn is_time_of_reading(path: &str, value: &Value, now: &str) -> bool {
     path == "@timestamp" && value.as_str().is_some_and(|t| t.get(..10) >= now.get(..10))
 }
 
-fn flatten(path: String, value: Value, into: &mut Flat) {
+/// The members of a value by their paths; dots in names are escaped.
+pub(crate) fn flatten(path: String, value: Value, into: &mut Flat) {
     match value {
         Value::Object(members) if !members.is_empty() => {
             for (name, member) in members {

@@ -80,18 +80,27 @@ pub(super) fn suite(score: &mut Score, pair: &Pair) {
         score.case(name, || run(pair, cases, settings, local));
         score.case(&format!("{name}-{}", wire.name()), || run(pair, cases, settings, Target::Wire(wire)));
     }
-    score.case("odd", || run(pair, &odd::cases()?, "", Target::File));
+    score.case("odd", || run(pair, &odd::cases("odd")?, "", Target::File));
     if pair.version == Version::Nine {
         score.case("nine", || run(pair, NINE, "", Target::File));
-        score.case("odd9", || run(pair, &odd::nine()?, "", Target::File));
+        score.case("odd9", || run(pair, &odd::cases("odd9")?, "", Target::File));
     }
 }
 
 fn run(pair: &Pair, cases: &[Case], settings: &str, target: Target) -> Outcome<String> {
+    compare(pair, cases, settings, target).map(|(said, _)| said)
+}
+
+/// The same events of both, written to files; gives what was said, and Filebeat's as NDJSON.
+pub(super) fn same(pair: &Pair, cases: &[Case]) -> Outcome<(String, Vec<u8>)> {
+    compare(pair, cases, "", Target::File)
+}
+
+fn compare(pair: &Pair, cases: &[Case], settings: &str, target: Target) -> Outcome<(String, Vec<u8>)> {
     let (files, theirs, ours) = (Place::new()?, Place::new()?, Place::new()?);
     let config = configuration(pair.version, &files.logs(), cases, settings)?;
     let begin = now(&files)?;
-    let outcome = (|| {
+    let outcome = (|| -> Outcome<(String, Vec<u8>)> {
         let (our_out, their_out) = (Out::new(target)?, Out::new(target)?);
         ours.configure(&(config.clone() + &our_out.config()))?;
         pillion_once(pair, &ours, &[])?;
@@ -103,9 +112,11 @@ fn run(pair: &Pair, cases: &[Case], settings: &str, target: Target) -> Outcome<S
             &|| their_out.written(&theirs),
             pillion.values().map(Vec::len).sum::<usize>().saturating_sub(more(cases)),
         )?;
-        let mut filebeat = by_case(&their_out.written(&theirs), &text(&files.logs()), &begin)?;
+        let raw = their_out.written(&theirs);
+        let mut filebeat = by_case(&raw, &text(&files.logs()), &begin)?;
         filebeat.values_mut().for_each(|events| by_place(events));
-        verdict(pair.version, cases, target == Target::Wire(Protocol::Bulk), &filebeat, &pillion)
+        let bulk = target == Target::Wire(Protocol::Bulk);
+        Ok((verdict(pair.version, cases, bulk, &filebeat, &pillion)?, raw))
     })();
     outcome.map_err(|why| {
         let kept = [files, theirs, ours].map(|p| text(&p.keep()));

@@ -11,6 +11,7 @@ mod differential;
 mod modules;
 mod nine;
 mod odd;
+mod record;
 mod swap;
 
 use std::fs;
@@ -53,6 +54,13 @@ impl Version {
         }
     }
 
+    fn name(self) -> &'static str {
+        match self {
+            Version::Seven => "7.17.29",
+            Version::Nine => "9.5.0",
+        }
+    }
+
     /// What Pillion speaks as beside it: settings for its command line alone.
     fn settings(self) -> [&'static str; 4] {
         match self {
@@ -73,17 +81,19 @@ pub(crate) enum Check {
     Client,
 }
 
-/// Runs a check: `--case NAME`, `--filebeat 9`.
+/// Runs a check: `--case NAME`, `--filebeat 9`, `--record`.
 pub(crate) fn run(check: Check, words: &[&str]) -> Outcome {
     let mut args = Args::new(words);
     let only = args.value("--case")?;
     let version = Version::of(args.value("--filebeat")?.as_deref())?;
+    let recording = args.switch("--record");
     if let Some(odd) = args.rest()?.first() {
         return Err(format!("what is {odd}?"));
     }
     let pair = Pair { version, filebeat: version.shipper()?, pillion: Shipper::named("pillion")? };
     let mut score = Score::new(only);
     match check {
+        Check::Differential if recording => record::suite(&mut score, &pair),
         Check::Differential => {
             differential::suite(&mut score, &pair);
             score.case("modules", || modules::compare(&pair));

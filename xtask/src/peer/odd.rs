@@ -1,7 +1,7 @@
 //! Processors with odd options on events with odd values: what is missing, empty, null, of another type, or has dots.
 //!
-//! Comes in: `odd.txt`, beside Filebeat 9 `odd9.txt` too: a line that begins with `{` is the event for those behind it, one with `#` a comment, any other one a
-//! processor. Goes out: two inputs for each processor, whose file has that event alone.
+//! Comes in: `odd.txt`, beside Filebeat 9 `odd9.txt` too: a line that begins with `{` is the event for those behind it, one
+//! with `#` a comment, any other one a processor. Goes out: two inputs for each processor, whose file has that event alone.
 //! Always holds: Filebeat takes each of them, and gives the same event.
 
 use std::fs;
@@ -15,33 +15,45 @@ const WAYS: [(&str, &str, &str); 2] = [
     ("line", "", "{decode_json_fields: {fields: [message], target: '', overwrite_keys: true}}, "),
 ];
 
-/// Those that both versions know.
-pub(super) fn cases() -> Outcome<Vec<Case>> {
-    of("odd")
+/// A processor, and the event that it gets.
+pub(super) struct Odd {
+    /// The number of its line in the table, from 1 on.
+    pub(super) line: usize,
+    pub(super) event: &'static str,
+    pub(super) processor: &'static str,
 }
 
-/// Those of 9 alone.
-pub(super) fn nine() -> Outcome<Vec<Case>> {
-    of("odd9")
-}
-
-fn of(table: &str) -> Outcome<Vec<Case>> {
+/// The rows of `odd`, which both versions know, or of `odd9`.
+pub(super) fn rows(table: &str) -> Outcome<Vec<Odd>> {
     let path = root().join("xtask/src/peer").join(table).with_extension("txt");
     // A chore's few cases stay for as long as it runs, as those that are constants.
     let text: &str = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?.leak();
-    let (mut cases, mut event) = (Vec::new(), "");
+    let (mut rows, mut event) = (Vec::new(), "");
     for (i, line) in text.lines().enumerate() {
         if line.starts_with('{') {
             event = line;
         } else if !line.starts_with('#') {
-            for (way, before, first) in WAYS {
-                let name = format!("{table}-{way}-{:03}", i + 1).leak();
-                let options = format!("{before}processors: [{first}{{{line}}}]").leak();
-                let bytes: &'static [u8] = format!("{event}\n").leak().as_bytes();
-                let files = Box::leak(Box::new([("a.log", bytes)]));
-                cases.push(Case { name, kind: "log", glob: "*.log", options, files });
-            }
+            rows.push(Odd { line: i + 1, event, processor: line });
+        }
+    }
+    Ok(rows)
+}
+
+/// The inputs of a table.
+pub(super) fn cases(table: &str) -> Outcome<Vec<Case>> {
+    let mut cases = Vec::new();
+    for row in rows(table)? {
+        for (way, before, first) in WAYS {
+            let options = format!("{before}processors: [{first}{{{}}}]", row.processor).leak();
+            let bytes: &'static [u8] = format!("{}\n", row.event).leak().as_bytes();
+            let files = Box::leak(Box::new([("a.log", bytes)]));
+            cases.push(Case { name: name(table, way, row.line), kind: "log", glob: "*.log", options, files });
         }
     }
     Ok(cases)
+}
+
+/// The name of a row's case whose event comes in this way.
+pub(super) fn name(table: &str, way: &str, line: usize) -> &'static str {
+    format!("{table}-{way}-{line:03}").leak()
 }
