@@ -48,7 +48,7 @@ const LOOKS: usize = 256;
 /// How many of them in one piece.
 const PIECE: usize = 64;
 /// How many entries are passed over after a search, in one piece, and while others wait for the registry.
-const PLACES: usize = 16_384;
+const PLACES: usize = 4_096;
 const SKIM: usize = 2048;
 const HELD: usize = 256;
 /// How often all entries are gone over.
