@@ -1,14 +1,13 @@
 //! Delivered files that are deleted: a crash at every step of the file system, and the next run.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::panic, reason = "a failing call is a failing test")]
 
+#[path = "common/reading.rs"]
+mod reading;
+
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use pillion_event::{Acked, Cursor, InputDesc, InputKind};
-use pillion_input::parse::{Chain, ChainOptions};
-use pillion_input::{Budget, Glob, Harvester, InputSpec, Limits, Own, Step};
-use pillion_registry::{Options, Registry};
+use pillion_input::InputSpec;
 use pillion_sim::world::{Crash, SimWorld};
 
 const SOURCE: &str = "/logs/a.log";
@@ -32,40 +31,8 @@ fn written(seed: u64) -> SimWorld {
 
 /// Reads, acknowledges and deletes until a crash or for a while; which lines the target got.
 fn run(sim: &SimWorld) -> Vec<String> {
-    let world = sim.world();
-    let desc = Arc::new(InputDesc::bare(InputKind::Filestream, "jobs"));
-    let chain = Arc::new(Chain::new(ChainOptions::default()));
-    let mut spec = InputSpec::new(desc, chain, vec![Glob::new("/logs/*".as_ref(), false).unwrap()]);
-    (spec.close.eof, spec.delete_after) = (true, Some(Duration::from_secs(5)));
-    let Ok((registry, _)) = Registry::open(&world, Path::new("/data"), &Options::default()) else { return Vec::new() };
-    let registry = Arc::new(registry);
-    let own = Own::default();
-    let mut harvester =
-        Harvester::new(world, Arc::clone(&registry), vec![spec], &own, Limits::default(), &Arc::default());
-    let mut lines = Vec::new();
-    for _ in 0..60 {
-        for _ in 0..10_000 {
-            match harvester.step(Budget::UNLIMITED) {
-                Step::Batch(batch) => {
-                    lines.extend(batch.events.iter().map(|e| String::from_utf8_lossy(batch.text(e)).into_owned()));
-                    let (key, incarnation) = (Arc::clone(&batch.source.key), batch.source.incarnation);
-                    registry.commit(&Acked::by_target(Cursor {
-                        key,
-                        incarnation,
-                        offset: batch.to,
-                        guard: batch.guard,
-                    }));
-                }
-                Step::Worked => {}
-                Step::Idle { .. } | Step::Full { .. } => break,
-            }
-            if sim.crashed() {
-                return lines;
-            }
-        }
-        sim.advance(Duration::from_secs(1));
-    }
-    lines
+    let set = |spec: &mut InputSpec| (spec.close.eof, spec.delete_after) = (true, Some(Duration::from_secs(5)));
+    reading::run(sim, 60, set, |_| ())
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! Entries of files that vanished between two runs: a crash at every step of the file system, and the next run.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a failing call is a failing test")]
 
+#[path = "common/reading.rs"]
+mod reading;
+
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use pillion_event::{Acked, Cursor, InputDesc, InputKind};
-use pillion_input::parse::{Chain, ChainOptions};
-use pillion_input::{Budget, Glob, Harvester, Identity, InputSpec, Limits, Own, Step};
+use pillion_input::Identity;
 use pillion_registry::{Options, Registry};
 use pillion_sim::world::{Crash, SimWorld};
 
@@ -24,37 +24,8 @@ enum Fate {
 
 /// Reads and acknowledges until a crash or for two minutes; which lines the target got.
 fn run(sim: &SimWorld, identity: &Identity) -> Vec<String> {
-    let world = sim.world();
-    let desc = Arc::new(InputDesc::bare(InputKind::Filestream, "jobs"));
-    let chain = Arc::new(Chain::new(ChainOptions::default()));
-    let mut spec = InputSpec::new(desc, chain, vec![Glob::new("/logs/*".as_ref(), false).unwrap()]);
-    spec.identity = identity.clone();
-    let Ok((registry, _)) = Registry::open(&world, Path::new("/data"), &Options::default()) else { return Vec::new() };
-    let registry = Arc::new(registry);
-    let own = Own::default();
-    let mut harvester =
-        Harvester::new(world, Arc::clone(&registry), vec![spec], &own, Limits::default(), &Arc::default());
-    let mut lines = Vec::new();
-    for _ in 0..120 {
-        for _ in 0..10_000 {
-            match harvester.step(Budget::UNLIMITED) {
-                Step::Batch(batch) => {
-                    lines.extend(batch.events.iter().map(|e| String::from_utf8_lossy(batch.text(e)).into_owned()));
-                    let (key, incarnation) = (Arc::clone(&batch.source.key), batch.source.incarnation);
-                    let (offset, guard) = (batch.to, batch.guard);
-                    registry.commit(&Acked::by_target(Cursor { key, incarnation, offset, guard }));
-                }
-                Step::Worked => {}
-                Step::Idle { .. } | Step::Full { .. } => break,
-            }
-        }
-        let _ = registry.sync();
-        if sim.crashed() {
-            return lines;
-        }
-        sim.advance(Duration::from_secs(1));
-    }
-    lines
+    let identity = identity.clone();
+    reading::run(sim, 120, |spec| spec.identity = identity, |registry| drop(registry.sync()))
 }
 
 /// The paths that the registry knows.

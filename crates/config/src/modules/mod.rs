@@ -313,7 +313,7 @@ impl Module<'_> {
             set("multiline", json!({"pattern": pattern, "negate": negate, "match": "after"}));
         }
         let kibana = fileset.module == "kibana" && self.compat.is_modern();
-        let options = if kibana { JSON_OF_ITS_OWN } else { fileset.json };
+        let options = if kibana { table::JSON_BELOW } else { fileset.json };
         if !options.is_empty() {
             set("json", options.iter().map(|(name, on)| ((*name).to_owned(), json!(on))).collect());
         }
@@ -340,9 +340,6 @@ fn numbers(version: &str) -> (u32, u32) {
     let mut numbers = version.split(['.', '-']).map(|n| n.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
-
-/// `json` of the filesets of Kibana in 8 and 9.
-const JSON_OF_ITS_OWN: &[(&str, bool)] = &[("keys_under_root", false), ("add_error_key", true)];
 
 /// The processors of a fileset's input; `json_says`: lines in JSON may say themselves which ECS they follow (Kibana's since 8).
 fn processors(fileset: &Fileset, json_says: bool) -> Vec<Json> {

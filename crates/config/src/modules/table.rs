@@ -61,6 +61,9 @@ const STAMP_OR_JSON: &str = r"^(\[[0-9]{4}-[0-9]{2}-[0-9]{2}|\{)";
 /// The same with or without the bracket.
 const DATE_OR_JSON: &str = r"^(\[?[0-9]{4}-[0-9]{2}-[0-9]{2}|\{)";
 
+/// `json` where the decoded fields stay below it: Kibana's log, and from 8 on its audit log too.
+pub(crate) const JSON_BELOW: &[(&str, bool)] = &[("keys_under_root", false), ("add_error_key", true)];
+
 /// All filesets.
 pub(crate) const FILESETS: &[Fileset] = &[
     Fileset {
@@ -187,13 +190,7 @@ pub(crate) const FILESETS: &[Fileset] = &[
         form: KibanaAudit,
         ..BASE
     },
-    Fileset {
-        module: "kibana",
-        name: "log",
-        paths: &["/var/log/kibana/kibana.stdout"],
-        json: &[("keys_under_root", false), ("add_error_key", true)],
-        ..BASE
-    },
+    Fileset { module: "kibana", name: "log", paths: &["/var/log/kibana/kibana.stdout"], json: JSON_BELOW, ..BASE },
     Fileset {
         module: "logstash",
         name: "log",
