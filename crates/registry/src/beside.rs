@@ -4,7 +4,8 @@
 //! ```text
 //! <logs>/.pillion/<name>/      a data path like any other: filebeat.lock, meta.json, registry/
 //!     owner.json               how the logs are to be seen, and who ships them: Owner
-//!     alive.json               who works on it, and a beat that moves while somebody does: Heart
+//!     claim.json               whose it is; only a claim writes it: Heart
+//!     alive.json               a beat that moves while somebody works on it
 //!     receipt.json             the owner's own receipt
 //!     done.json                everything was shipped, and by whom; until somebody works on it again
 //! ```
@@ -13,10 +14,11 @@
 //! Always holds:
 //! - No clock of one machine is compared with another's: an owner is taken for dead when its picture ([`sight`]) hasn't
 //!   changed during a time that the observer measured itself, and its lock is free.
-//! - A claim is written before anything else is. Who finds another's claim in its place has been deposed, and stops.
+//! - A claim is written before anything else is. Who finds another's claim in its place has been deposed, and stops: also
+//!   one that was paused in the midst of a beat, for a beat replaces no claim.
 //! - Every file is replaced whole (a rename). What `owner.json` says is a hint of somebody who isn't trusted.
 //!
-//! Why: docs/decisions/beside-logs.md. Tested below, in the simulation (`sim/tests/beside.rs`), and end to end.
+//! Why: docs/decisions/beside-logs.md. Tested below, and end to end (`pillion/tests/run/sweep.rs`).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -39,6 +41,7 @@ pub const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(10);
 pub const RECEIPT: &str = "receipt.json";
 
 const OWNER: &str = "owner.json";
+const CLAIM: &str = "claim.json";
 const ALIVE: &str = "alive.json";
 /// What says that everything is shipped.
 pub const DONE: &str = "done.json";
@@ -192,9 +195,10 @@ impl Heart {
     /// Claims a folder whose lock is held. From here on it isn't done any more.
     pub fn claim(world: &World, dir: &Path) -> io::Result<Heart> {
         let run = format!("{:032x}", world.random.u128());
-        let beat = read_alive(world, dir)?.map_or(0, |(_, beat)| beat.wrapping_add(1) % (1 << 53));
+        let beat = read_run(world, dir, ALIVE)?.map_or(0, |(_, beat)| beat.wrapping_add(1) % (1 << 53));
         let mut heart = Heart { world: world.clone(), dir: dir.to_owned(), run, beat };
-        heart.write()?;
+        heart.write_claim()?;
+        heart.move_on()?;
         match world.fs.remove(&dir.join(DONE)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => sync_dir(world, dir)?,
@@ -207,19 +211,33 @@ impl Heart {
     /// # Errors
     /// When the file system fails: nothing is known then, and it is to be tried again.
     pub fn beat(&mut self) -> io::Result<Beat> {
-        match read_alive(&self.world, &self.dir)? {
-            Some((run, _)) if run != self.run => Ok(Beat::Deposed),
-            _ => {
-                self.beat = self.beat.wrapping_add(1) % (1 << 53);
-                self.write()?;
-                Ok(Beat::Ours)
-            }
+        if self.is_deposed()? {
+            return Ok(Beat::Deposed);
         }
+        self.move_on()?;
+        Ok(Beat::Ours)
     }
 
-    /// Not synced: it matters only to those who look now.
-    fn write(&mut self) -> io::Result<()> {
-        self.write_as(&json!({"run": self.run, "beat": self.beat}))
+    /// A claim that somebody deleted or broke is made again, unless another run beats here.
+    fn is_deposed(&self) -> io::Result<bool> {
+        let is_other = |found: Option<(String, u64)>| found.map(|(run, _)| run != self.run);
+        if let Some(other) = is_other(read_run(&self.world, &self.dir, CLAIM)?) {
+            return Ok(other);
+        }
+        if is_other(read_run(&self.world, &self.dir, ALIVE)?) == Some(true) {
+            return Ok(true);
+        }
+        self.write_claim()?;
+        Ok(false)
+    }
+
+    fn write_claim(&self) -> io::Result<()> {
+        self.write(CLAIM, &json!({"run": self.run}))
+    }
+
+    fn move_on(&mut self) -> io::Result<()> {
+        self.beat = self.beat.wrapping_add(1) % (1 << 53);
+        self.write(ALIVE, &json!({"run": self.run, "beat": self.beat}))
     }
 
     /// Ends the claim before everything is shipped: whoever comes next needn't wait, while an owner that wakes up finds that it
@@ -227,18 +245,19 @@ impl Heart {
     pub fn release(&mut self) -> io::Result<Beat> {
         let beat = self.beat()?;
         if beat == Beat::Ours {
-            self.write_as(&json!({"run": self.run, "beat": self.beat, "released": true}))?;
+            self.write(ALIVE, &json!({"run": self.run, "beat": self.beat, "released": true}))?;
         }
         Ok(beat)
     }
 
-    fn write_as(&self, text: &Value) -> io::Result<()> {
-        let new = self.dir.join(format!("{ALIVE}.{}", self.run.get(..8).unwrap_or_default()));
+    /// Not synced: it matters only to those who look now.
+    fn write(&self, name: &str, text: &Value) -> io::Result<()> {
+        let new = self.dir.join(format!("{name}.{}", self.run.get(..8).unwrap_or_default()));
         let text = format!("{text}\n");
         let file = self.world.fs.open(&new, OpenHow::Truncate(FILE_MODE))?;
         let written = file.write_all(text.as_bytes());
         drop(file);
-        let done = written.and_then(|()| self.world.fs.rename(&new, &self.dir.join(ALIVE)));
+        let done = written.and_then(|()| self.world.fs.rename(&new, &self.dir.join(name)));
         if done.is_err() {
             let _ = self.world.fs.remove(&new);
         }
@@ -255,9 +274,9 @@ impl Heart {
     }
 }
 
-/// Whose claim is there; `None` when there is none that can be read.
-fn read_alive(world: &World, dir: &Path) -> io::Result<Option<(String, u64)>> {
-    let bytes = match world.fs.read(&dir.join(ALIVE), MAX_ALIVE) {
+/// Which run a file names, and its beat; `None` when it says neither.
+fn read_run(world: &World, dir: &Path, name: &str) -> io::Result<Option<(String, u64)>> {
+    let bytes = match world.fs.read(&dir.join(name), MAX_ALIVE) {
         Ok(bytes) => bytes,
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::FileTooLarge) => return Ok(None),
         Err(e) => return Err(e),
@@ -293,7 +312,7 @@ pub fn sight(world: &World, dir: &Path, registry: &Path) -> io::Result<Sighting>
         Err(e) if e.kind() == io::ErrorKind::NotFound => None,
         Err(e) => return Err(e),
     };
-    Ok(Sighting { alive: read_alive(world, dir)?, log })
+    Ok(Sighting { alive: read_run(world, dir, ALIVE)?, log })
 }
 
 #[cfg(test)]
@@ -383,18 +402,36 @@ mod tests {
         assert!(!is_released(&world, dir));
         assert_eq!(second.release().unwrap(), Beat::Deposed);
         assert!(!is_done(&world, dir), "who works on it again makes it undone first");
-        assert_eq!(std::fs::read_dir(dir).unwrap().count(), 1, "nothing else is left behind");
+        assert_eq!(std::fs::read_dir(dir).unwrap().count(), 2, "nothing else is left behind");
+    }
+
+    #[test]
+    fn who_was_paused_in_the_midst_of_a_beat_is_deposed_all_the_same() {
+        let (world, tmp) = dir();
+        let mut first = Heart::claim(&world, tmp.path()).unwrap();
+        assert!(!first.is_deposed().unwrap());
+        let mut second = Heart::claim(&world, tmp.path()).unwrap();
+        // What the first was about to write when it was paused.
+        first.move_on().unwrap();
+        assert_eq!(second.beat().unwrap(), Beat::Ours);
+        first.move_on().unwrap();
+        assert_eq!(first.beat().unwrap(), Beat::Deposed);
     }
 
     #[test]
     fn a_claim_that_is_gone_or_broken_is_made_again() {
         let (world, tmp) = dir();
         let mut heart = Heart::claim(&world, tmp.path()).unwrap();
-        std::fs::remove_file(tmp.path().join(ALIVE)).unwrap();
-        assert_eq!(heart.beat().unwrap(), Beat::Ours);
-        for broken in ["", "{}", "{\"run\":5}", "{\"run\":\"x\",\"beat\":-1}", &"x".repeat(20_000)] {
-            std::fs::write(tmp.path().join(ALIVE), broken).unwrap();
-            assert_eq!(heart.beat().unwrap(), Beat::Ours, "{broken:.20}");
+        for name in [ALIVE, CLAIM] {
+            std::fs::remove_file(tmp.path().join(name)).unwrap();
+            assert_eq!(heart.beat().unwrap(), Beat::Ours);
+            for broken in ["", "{}", "{\"run\":5}", "{\"run\":\"x\",\"beat\":-1}", &"x".repeat(20_000)] {
+                std::fs::write(tmp.path().join(name), broken).unwrap();
+                assert_eq!(heart.beat().unwrap(), Beat::Ours, "{name}: {broken:.20}");
+            }
         }
+        let _second = Heart::claim(&world, tmp.path()).unwrap();
+        std::fs::remove_file(tmp.path().join(CLAIM)).unwrap();
+        assert_eq!(heart.beat().unwrap(), Beat::Deposed, "another one beats here");
     }
 }

@@ -237,17 +237,24 @@ fn hostile_registries_lead_nowhere() {
     std::fs::create_dir(&outside).unwrap();
     link(&outside, make("out").join("registry"));
     link(&secret, make("locked").join("filebeat.lock"));
-    let fifo = make("fifo").join("alive.json");
-    rustix::fs::mkfifoat(rustix::fs::CWD, fifo, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+    for name in ["alive.json", "claim.json"] {
+        let fifo = make(&format!("fifo-{name}")).join(name);
+        rustix::fs::mkfifoat(rustix::fs::CWD, fifo, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+    }
     link(&outside, volume.job.path("volume").join("elsewhere"));
     let mut sweep = volume.sweep(&["--grace", "0"]);
     sweep.ends_with(3);
     assert_eq!(endpoint.messages(), Vec::<String>::new(), "{}", sweep.err());
     assert_eq!(std::fs::read(&secret).unwrap(), b"not for you\n");
     assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
-    for refused in ["upwards", "nothing", "huge", "out", "locked", "fifo"] {
+    for refused in ["upwards", "nothing", "huge", "out", "locked", "fifo-alive.json"] {
         assert!(!volume.has(refused, "done.json"), "{refused}: {}", sweep.err());
     }
+    assert!(
+        volume.has("fifo-claim.json", "done.json"),
+        "a claim takes the place of whatever lies there: {}",
+        sweep.err()
+    );
 }
 
 #[test]
