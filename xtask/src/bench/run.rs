@@ -25,7 +25,7 @@ pub(super) struct Plan {
 pub(super) fn configure(shipper: &Shipper, place: &Place, protocol: Protocol, port: u16) -> Outcome {
     match protocol {
         Protocol::Bulk => shipper.configure(place, &Bulk::to(port)),
-        Protocol::Lumberjack => place.configure(&(input(place, "log") + &output(protocol, port))),
+        Protocol::Lumberjack => place.configure(&(input(place, shipper.input()) + &output(protocol, port))),
     }
 }
 

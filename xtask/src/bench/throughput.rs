@@ -131,7 +131,7 @@ fn to_file(shipper: &Shipper, lines: usize) -> Outcome<Figures> {
         "output.file:\n  path: {}\n  filename: events\n  rotate_every_kb: 4000000\n  number_of_files: 7\n",
         out.display()
     );
-    place.configure(&(input(&place, "log") + &output))?;
+    place.configure(&(input(&place, shipper.input()) + &output))?;
     let mut running = Running::start(shipper, &place, &[])?;
     let mut counter = LineCounter::default();
     wait::until("all lines in the output file", LIMIT, || {

@@ -38,7 +38,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
     let trials = args.number("--trials", 100)?;
     let parallel = args.number("--parallel", 8)?.max(1);
     let (target, end, write) = (args.value("--target")?, args.value("--end")?, args.value("--write")?);
-    let input = args.value("--input")?.unwrap_or_else(|| "log".into());
+    let input = args.value("--input")?.unwrap_or_else(|| shipper.input().into());
     let aim_ms = args.number("--aim", 1000)?.min(1000) as u64;
     let exactly_once = shipper.is_pillion() && !args.switch("--plain");
     if let Some(odd) = args.rest()?.first() {

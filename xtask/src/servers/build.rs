@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use super::{Kind, jdk};
 use crate::child::run;
@@ -20,15 +21,22 @@ pub(super) fn ready(kind: Kind) -> Outcome<PathBuf> {
     let module = if kind == Kind::Elasticsearch8 { text(NETWORK)? } else { String::new() };
     cache::built(kind.name(), &[&pom, &main, &module], |dir| {
         fs::write(dir.join("pom.xml"), &pom).map_err(|e| e.to_string())?;
-        let mut maven = Command::new("mvn");
-        maven.current_dir(dir).args(["-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=lib"]);
-        run(&mut maven)?;
+        copy_jars(dir)?;
         if kind == Kind::Elasticsearch8 {
             network_module(dir, &source)?;
         }
         let main = source.join(format!("mains/{}.java", kind.main()));
         compile(kind, &dir.join("lib/*"), &main, &dir.join("classes"))
     })
+}
+
+/// One at a time: two that fill an empty local repository at once break each other's metadata in it.
+fn copy_jars(dir: &Path) -> Outcome {
+    static REPOSITORY: Mutex<()> = Mutex::new(());
+    let _alone = REPOSITORY.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut maven = Command::new("mvn");
+    maven.current_dir(dir).args(["-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=lib"]);
+    run(&mut maven).map(drop)
 }
 
 const NETWORK: &str = "module/NetworkAndRoot.java";

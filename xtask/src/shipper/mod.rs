@@ -25,19 +25,27 @@ pub(crate) struct Shipper {
 enum Program {
     Pillion,
     Filebeat,
+    Filebeat9,
     FluentBit,
     Vector,
     Otelcol,
 }
 
 impl Program {
-    const ALL: [Program; 5] =
-        [Program::Pillion, Program::Filebeat, Program::FluentBit, Program::Vector, Program::Otelcol];
+    const ALL: [Program; 6] = [
+        Program::Pillion,
+        Program::Filebeat,
+        Program::Filebeat9,
+        Program::FluentBit,
+        Program::Vector,
+        Program::Otelcol,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Program::Pillion => "pillion",
             Program::Filebeat => "filebeat",
+            Program::Filebeat9 => "filebeat9",
             Program::FluentBit => "fluent-bit",
             Program::Vector => "vector",
             Program::Otelcol => "otelcol",
@@ -60,6 +68,7 @@ impl Program {
         match self {
             Program::Pillion => dist::build().map(Some),
             Program::Filebeat => filebeat::path().map(Some),
+            Program::Filebeat9 => filebeat::nine().map(Some),
             Program::FluentBit | Program::Vector => Ok(on_path(self.name())),
             Program::Otelcol => match on_path("otelcol-contrib") {
                 Some(found) => Ok(Some(found)),
@@ -93,8 +102,8 @@ impl<'a> Bulk<'a> {
 }
 
 impl Shipper {
-    /// The program of this name: `pillion` (`$PILLION_BIN`, else `target/dist/pillion`, built first), `filebeat` or
-    /// `otelcol` (built first), `fluent-bit` or `vector` (from the path).
+    /// The program of this name: `pillion` (`$PILLION_BIN`, else `target/dist/pillion`, built first), `filebeat` (7.17),
+    /// `filebeat9` or `otelcol` (built first), `fluent-bit` or `vector` (from the path).
     pub(crate) fn named(name: &str) -> Outcome<Shipper> {
         let program = Program::ALL
             .into_iter()
@@ -134,7 +143,12 @@ impl Shipper {
 
     /// Whether it takes a filebeat.yml.
     pub(crate) fn reads_filebeat_yml(&self) -> bool {
-        matches!(self.program, Program::Pillion | Program::Filebeat)
+        matches!(self.program, Program::Pillion | Program::Filebeat | Program::Filebeat9)
+    }
+
+    /// The input with which it reads files: `log`, which version 9 has no more but for those who insist.
+    pub(crate) fn input(&self) -> &'static str {
+        if self.program == Program::Filebeat9 { "filestream" } else { "log" }
     }
 
     /// Its name.
@@ -150,9 +164,9 @@ impl Shipper {
     /// Writes the configuration with which it ships these files.
     pub(crate) fn configure(&self, place: &Place, bulk: &Bulk) -> Outcome {
         let text = match self.program {
-            Program::Pillion | Program::Filebeat => {
+            Program::Pillion | Program::Filebeat | Program::Filebeat9 => {
                 let gzip = if bulk.gzip { "output.elasticsearch.compression_level: 1\n" } else { "" };
-                let input = input(place, "log").replace("/*.log'", &format!("/{}'", bulk.files));
+                let input = input(place, self.input()).replace("/*.log'", &format!("/{}'", bulk.files));
                 input + &output(Protocol::Bulk, bulk.port) + gzip + bulk.more
             }
             Program::FluentBit => others::fluent_bit(place, bulk),
@@ -168,7 +182,7 @@ impl Shipper {
         let mut words = vec![path(&self.path)];
         let config = path(&place.config());
         match self.program {
-            Program::Pillion | Program::Filebeat => {
+            Program::Pillion | Program::Filebeat | Program::Filebeat9 => {
                 words.extend(["-e".into(), "-c".into(), config, "--path.home".into(), path(&place.home())]);
             }
             Program::FluentBit | Program::Vector | Program::Otelcol => words.extend(["--config".into(), config]),
