@@ -30,6 +30,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         return Err(format!("what is {odd}?"));
     }
     kubernetes::ready()?;
+    promtool::ready()?;
     let rig = Rig::up(keep)?;
     let stage = Stage { rig: &rig };
     stage.install()?;

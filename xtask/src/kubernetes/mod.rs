@@ -34,6 +34,7 @@ use node::Node;
 use shared::Shared;
 
 use crate::args::Args;
+use crate::servers::Kind;
 use crate::shipper::Shipper;
 use crate::{Outcome, image};
 
@@ -133,10 +134,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
     }
     ready()?;
     let (lacking, chosen): (Vec<Try>, Vec<Try>) = chosen.into_iter().partition(|t| t.missing().is_some());
-    if chosen.iter().any(|t| matches!(t, Try::Board(Board::Manifests))) {
-        // Asked for now: the node's network leads nowhere.
-        surge::keda::schema("scaledobjects")?;
-    }
+    fetch(&chosen)?;
     let verdict = Rig::up(keep)?.try_all(&chosen, at_a_time);
     for t in &lacking {
         println!("SKIPPED {}: {}", t.name(), t.missing().unwrap_or_default());
@@ -145,6 +143,18 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         println!("not run without --all: {}", left.iter().map(Try::name).collect::<Vec<_>>().join(", "));
     }
     verdict
+}
+
+/// What they need from outside: the node's network leads nowhere.
+fn fetch(chosen: &[Try]) -> Outcome {
+    for t in chosen {
+        match t {
+            Try::Case(case) => case.server().into_iter().try_for_each(Kind::ready)?,
+            Try::Board(Board::Manifests) => drop(surge::keda::schema("scaledobjects")?),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// The node with what the pods ship to.

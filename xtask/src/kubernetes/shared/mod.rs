@@ -94,6 +94,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
     }
     super::ready()?;
     let schema = keda::schema("scaledjobs")?;
+    SERVER.ready()?;
     let peer = if rows.iter().any(|r| r.is_filebeat()) { vec![image::filebeat(ride::FILEBEAT)?] } else { Vec::new() };
     let rig = Rig::with(false, &peer)?;
     surge::know(&rig, &schema)?;
