@@ -19,12 +19,15 @@ use crate::ack::AckDecoder;
 use crate::frame::ProtocolError;
 use crate::window::WindowWriter;
 
+/// So much of a window has to get through within the timeout: a server that takes a byte now and then hangs too.
+const WRITE: usize = 64 * 1024;
+
 /// How a client behaves.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
     /// How many windows may wait for their acknowledgement, at least 1 (Filebeat's `pipelining: 0` is 1 here).
     pub pipelining: usize,
-    /// How long the server may say nothing while windows wait, or take nothing while one is written (`timeout`, 30 s).
+    /// How long the server may say nothing while windows wait, or may need for 64 KiB while one is written (`timeout`, 30 s).
     pub timeout: Duration,
 }
 
@@ -187,12 +190,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.waiting() < self.options.pipelining.max(1)
     }
 
-    /// Ends the connection in order. What is in flight stays unknown.
+    /// Ends the connection in order, within the timeout: TLS says good-bye, which the server may not take. What is in flight
+    /// stays unknown.
     ///
     /// # Errors
     /// What the stream says.
     pub async fn close(mut self) -> io::Result<()> {
-        self.stream.shutdown().await
+        match tokio::time::timeout(self.options.timeout, self.stream.shutdown()).await {
+            Ok(done) => done,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
     }
 
     fn waiting(&self) -> usize {
@@ -231,12 +238,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 Pin::new(&mut self.stream).poll_write(cx, rest)
             };
             match step {
-                Poll::Ready(Ok(_)) if rest.is_empty() => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(_)) if rest.is_empty() => {
+                    // The answer has all its time.
+                    self.restart_deadline();
+                    return Poll::Ready(Ok(()));
+                }
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(ClientError::Closed)),
                 Poll::Ready(Ok(n)) => {
+                    let before = *written / WRITE;
                     *written += n;
                     self.unwritten = false;
-                    self.restart_deadline();
+                    if *written / WRITE > before {
+                        self.restart_deadline();
+                    }
                 }
                 Poll::Ready(Err(e)) => return Poll::Ready(Err(e.into())),
                 // Each frame read restarts the deadline; then the stream is asked again.

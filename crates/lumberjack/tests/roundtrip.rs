@@ -1,5 +1,7 @@
 //! Client and server of this crate against each other, over pipes in memory and a paused clock.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pillion_lumberjack::{
@@ -7,7 +9,7 @@ use pillion_lumberjack::{
     ServerOptions, WindowWriter, serve,
 };
 use proptest::prelude::*;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -122,6 +124,64 @@ async fn a_silent_server_is_given_up() {
     let (near, _far) = duplex(10);
     let mut client = Client::new(near, options(2));
     assert!(matches!(client.send(&mut window(0, &[&[0; 100]])).await, Err(ClientError::Timeout(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_takes_a_byte_now_and_then_is_given_up_and_a_slow_line_is_not() {
+    for (each, taken) in [(1, false), (20 * 1024, true)] {
+        let (near, mut far) = duplex(16);
+        let mut client = Client::new(near, options(2));
+        let reader = tokio::spawn(async move {
+            let mut some = vec![0; each];
+            while far.read_exact(&mut some).await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(8)).await;
+            }
+        });
+        let large = vec![0; 200 * 1024];
+        let began = tokio::time::Instant::now();
+        let sent = client.send(&mut window(0, &[&large])).await;
+        let took = began.elapsed().as_secs();
+        if taken {
+            assert!(sent.is_ok() && took > 60, "{sent:?} after {took} s");
+            let answer = client.next_ack().await;
+            assert!(matches!(answer, Err(ClientError::Timeout(_))), "{answer:?}");
+            assert!(began.elapsed().as_secs() >= took + 30, "the answer has all its time");
+        } else {
+            assert!(matches!(sent, Err(ClientError::Timeout(_))) && took <= 30, "{sent:?} after {took} s");
+        }
+        drop(client);
+        reader.await.unwrap();
+    }
+}
+
+/// What TLS does that is to say good-bye to a server which takes nothing.
+struct Stuck(DuplexStream);
+
+impl tokio::io::AsyncRead for Stuck {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl tokio::io::AsyncWrite for Stuck {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_in_order_is_not_waited_for_without_end() {
+    let (near, _far) = duplex(16);
+    let ended = tokio::time::timeout(Duration::from_secs(60), Client::new(Stuck(near), options(1)).close()).await;
+    assert_eq!(ended.unwrap().unwrap_err().kind(), std::io::ErrorKind::TimedOut);
 }
 
 #[tokio::test(start_paused = true)]

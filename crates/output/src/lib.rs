@@ -21,6 +21,8 @@ pub mod elasticsearch;
 pub mod file;
 pub mod format;
 pub mod forward;
+#[cfg(test)]
+mod hanging;
 pub mod hosts;
 pub mod http;
 mod hurry;

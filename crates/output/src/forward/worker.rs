@@ -192,10 +192,11 @@ impl Worker {
             self.context.stats.requests.add(sent.len());
             self.context.stats.bytes.add(bytes.len());
         }
-        // What was acknowledged before it broke counts all the same.
+        // What was acknowledged before it broke counts all the same, if it is there by now.
         let mut trouble = line.write(&bytes).await.err();
+        let limit = if trouble.is_some() { Duration::ZERO } else { self.settings.ack_timeout };
         while !sent.is_empty() {
-            match line.acknowledged(self.settings.ack_timeout).await {
+            match line.acknowledged(limit).await {
                 Ok(chunk) => match sent.iter().position(|work| work.is(&chunk)).and_then(|at| sent.remove(at)) {
                     Some(Work { mut piece, .. }) => {
                         self.turn.works();

@@ -230,7 +230,8 @@ impl Worker {
         self.window = if self.settings.slow_start { (self.window / 2).max(1) } else { self.window };
         if answered {
             self.turn.works();
-            tracing::info!("logstash: the connection ended ({error}); {unknown} events are sent again");
+            let host = self.turn.name();
+            tracing::info!("logstash: {host}: the connection ended ({error}); {unknown} events are sent again");
             // The next one may do better; with a single host it is the same one.
             self.turn.next_host();
             return Ended::Lost;

@@ -280,8 +280,11 @@ impl Worker {
         if !bytes.is_empty() {
             self.context.stats.requests.add(1);
             self.context.stats.bytes.add(bytes.len());
-            // What was answered before it broke counts all the same.
             trouble = line.write(&bytes).await.err();
+            if trouble.is_some() {
+                // What was answered before it broke counts all the same, if it is there by now.
+                line.timeout = Duration::ZERO;
+            }
         }
         let (mut lost, mut off): (bool, Vec<Slice>) = (false, Vec::new());
         for part in parts {
