@@ -34,6 +34,8 @@ pub(super) struct Cluster {
     lines: HashMap<i32, Broker>,
     topics: HashMap<String, Vec<Partition>>,
     refreshed: Instant,
+    /// See [`Cluster::take_passed`].
+    passed: Vec<(String, Problem)>,
 }
 
 impl Cluster {
@@ -51,6 +53,7 @@ impl Cluster {
             lines: HashMap::new(),
             topics: HashMap::new(),
             refreshed: Instant::now(),
+            passed: Vec::new(),
         }
     }
 
@@ -139,39 +142,72 @@ impl Cluster {
         Ok(trouble)
     }
 
-    /// Asks any broker; each host is tried once.
+    /// Asks any broker; each host is tried once, the one that hung last.
     pub(super) async fn ask(
         &mut self,
         api: Api,
         version: i16,
         fill: impl Fn(&mut wire::Request),
     ) -> Result<Vec<u8>, Problem> {
+        let mut hung = None;
         if let Some(mut line) = self.asked.take()
             && !line.is_stale().await
-            && let Ok(answer) = line.call(api, version, &fill).await
         {
-            self.asked = Some(line);
-            return Ok(answer);
+            match line.call(api, version, &fill).await {
+                Ok(answer) => {
+                    self.asked = Some(line);
+                    return Ok(answer);
+                }
+                Err(problem) => {
+                    let problem = problem.during(&line.name);
+                    hung = Some((line.name, problem));
+                }
+            }
         }
-        let mut last = Problem::bare("there is no host");
-        let all: Vec<Host> = self.bootstrap.iter().chain(self.nodes.values()).cloned().collect();
-        for _ in 0..all.len() {
-            let Some(host) = all.get(self.next % all.len().max(1)) else { break };
-            let mut opened = Broker::open(&*self.reach, host, &self.client, &*self.random).await;
+        let mut last = hung.as_ref().map_or_else(|| Problem::bare("there is no host"), |(_, problem)| problem.clone());
+        let hosts = self.hosts(hung.as_ref().map(|(name, _)| name.as_str()));
+        let mut passed: Vec<(String, Problem)> = hung.into_iter().collect();
+        for (at, host) in hosts {
+            self.next = at;
+            let mut opened = Broker::open(&*self.reach, &host, &self.client, &*self.random).await;
             let answer = match &mut opened {
-                Ok(line) => line.call(api, version, &fill).await.map_err(|p| p.during(host)),
+                Ok(line) => line.call(api, version, &fill).await.map_err(|p| p.during(&host)),
                 Err(problem) => Err(problem.clone()),
             };
             match answer {
                 Ok(answer) => {
                     self.asked = opened.ok();
+                    self.passed = passed;
                     return Ok(answer);
                 }
-                Err(problem) => last = problem,
+                Err(problem) => {
+                    passed.push((host.to_string(), problem.clone()));
+                    last = problem;
+                }
             }
-            self.next = (self.next + 1) % all.len().max(1);
         }
+        self.next = self.next.wrapping_add(1);
         Err(last)
+    }
+
+    /// The hosts that may be asked, in the order to try them, each once, with its place.
+    fn hosts(&self, hung: Option<&str>) -> Vec<(usize, Host)> {
+        let mut all: Vec<Host> = Vec::new();
+        for host in self.bootstrap.iter().chain(self.nodes.values()) {
+            if !all.iter().any(|known| known.name == host.name && known.port == host.port) {
+                all.push(host.clone());
+            }
+        }
+        let first = self.next % all.len().max(1);
+        let mut hosts: Vec<(usize, Host)> = all.into_iter().enumerate().collect();
+        hosts.rotate_left(first);
+        hosts.sort_by_key(|(_, host)| Some(host.to_string().as_str()) == hung);
+        hosts
+    }
+
+    /// Hosts that didn't answer, in whose place another one did, since this was asked last.
+    pub(super) fn take_passed(&mut self) -> Vec<(String, Problem)> {
+        std::mem::take(&mut self.passed)
     }
 }
 

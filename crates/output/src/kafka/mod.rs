@@ -10,6 +10,7 @@
 //! scripted broker, and end to end by `cargo xtask e2e kafka`.
 
 mod absent;
+mod batch;
 mod broker;
 mod cluster;
 mod partition;

@@ -19,10 +19,11 @@ use std::time::Duration;
 use pillion_event::{Drop, DropKind, Event, Fate, Slice};
 
 use super::absent::Absent;
+use super::batch::{Batch, Growing};
 use super::broker::malformed;
 use super::cluster::{Cluster, is_topic};
 use super::partition::{PartitionOptions, Partitioner};
-use super::records::{Compression, Producer, Record, Records, stamp};
+use super::records::{Compression, Producer, Record};
 use super::refusal::{Verdict, explain, verdict};
 use super::wire::{Api, Produced, Reader, read_produced, read_producer};
 use crate::backoff::Backoff;
@@ -64,29 +65,6 @@ pub(super) struct Settings {
     pub(super) codec: Codec,
     pub(super) partition: PartitionOptions,
     pub(super) idempotent: bool,
-}
-
-/// Events for one partition.
-struct Batch {
-    topic: String,
-    partition: i32,
-    piece: Piece,
-    events: usize,
-    /// Before compression.
-    size: usize,
-    bytes: Vec<u8>,
-    /// Its first number, once it has one.
-    sequence: Option<i32>,
-    /// How often in a row the cluster didn't name its partition.
-    homeless: u32,
-}
-
-/// A batch as it grows.
-#[derive(Default)]
-struct Growing {
-    records: Records,
-    slices: Vec<Slice>,
-    events: usize,
 }
 
 pub(super) struct Worker {
@@ -213,6 +191,7 @@ impl Worker {
         }
         topics.iter().for_each(|topic| self.absent.note(topic, self.cluster.partitions(topic).is_some()));
         self.works("the cluster");
+        self.say_passed();
     }
 
     /// A topic isn't there; each kind of that is said once.
@@ -287,18 +266,7 @@ impl Worker {
         self.context.stats.retried.add(off.len());
         self.pool.put_off(front.with(off));
         let filled = growing.into_iter().filter(|(_, batch)| batch.events > 0);
-        filled
-            .map(|((topic, partition), batch)| Batch {
-                topic,
-                partition,
-                piece: front.with(batch.slices),
-                events: batch.events,
-                size: batch.records.size(),
-                bytes: batch.records.finish(settings.compression),
-                sequence: None,
-                homeless: 0,
-            })
-            .collect()
+        filled.map(|((topic, partition), batch)| batch.finish(topic, partition, &front, settings.compression)).collect()
     }
 
     /// Where a record goes. `None`: not now, as the cluster doesn't have its topic, or we may not write to it.
@@ -332,7 +300,7 @@ impl Worker {
             again = true;
             batches = self.admit(batches).await;
             let (answers, mut trouble) = self.send(&batches).await;
-            let (mut new_producer, mut any_taken) = (false, false);
+            let (mut forgotten, mut any_taken) = (false, false);
             let mut left = Vec::new();
             for mut batch in batches {
                 let of = |p: &&Produced| p.topic == batch.topic && p.partition == batch.partition;
@@ -359,7 +327,11 @@ impl Worker {
                 }
                 let node = self.cluster.leader(&batch.topic, batch.partition).unwrap_or(-1);
                 trouble.get_or_insert_with(|| (self.cluster.name(node), problem));
-                new_producer |= verdict == Verdict::NewProducer;
+                if verdict == Verdict::NewProducer && self.settings.idempotent {
+                    // It was taken by nobody; of another one whose answer was lost nobody knows: that keeps its number.
+                    batch.sequence = None;
+                    forgotten = true;
+                }
                 left.push(batch);
             }
             batches = left;
@@ -369,10 +341,9 @@ impl Worker {
             if let Some((host, problem)) = trouble {
                 batches = self.look_again(batches, &host, &problem).await;
             }
-            if new_producer && self.settings.idempotent {
+            if forgotten {
                 tracing::warn!("kafka: a broker has forgotten what came before: an event may be there twice");
                 self.new_producer().await;
-                batches.iter_mut().for_each(|batch| batch.sequence = None);
             }
         }
         if !any_refused {
@@ -385,9 +356,20 @@ impl Worker {
         let wait = self.backoff.wait(&*self.context.world.random);
         self.pause(host, problem, wait).await;
         let topics: Vec<String> = batches.iter().map(|batch| batch.topic.clone()).collect();
-        match self.cluster.refresh(&topics).await {
-            Ok(_) => self.housed(batches),
-            Err(_) => batches,
+        let refreshed = self.cluster.refresh(&topics).await;
+        self.say_passed();
+        if refreshed.is_ok() { self.housed(batches) } else { batches }
+    }
+
+    /// Hosts that another one answered for, each kind of problem once: they cost their timeout.
+    fn say_passed(&mut self) {
+        for (host, problem) in self.cluster.take_passed() {
+            if self.context.stats.fails_with(&host, &problem) {
+                tracing::warn!("kafka: {problem} (another host answers in its place)");
+            }
+            if !self.failing.contains(&host) {
+                self.failing.push(host);
+            }
         }
     }
 
@@ -445,7 +427,7 @@ impl Worker {
         if !std::mem::replace(&mut self.said_large, true) {
             tracing::warn!("kafka: {problem} (smaller batches are tried)");
         }
-        if let Some(sequence) = batch.sequence {
+        if let Some(sequence) = batch.sequence.filter(|_| Some(batch.producer) == self.producer) {
             // It took none of the numbers.
             self.numbers.insert((batch.topic.clone(), batch.partition), sequence);
         }
@@ -475,8 +457,7 @@ impl Worker {
                     first
                 }
             };
-            stamp(&mut batch.bytes, producer.unwrap_or(Producer::NONE), first);
-            batch.sequence = Some(first);
+            batch.number(producer.unwrap_or(Producer::NONE), first);
         }
     }
 
@@ -573,21 +554,6 @@ impl Worker {
             tracing::info!("kafka: {host} answers again");
         }
         self.failing.clear();
-    }
-}
-
-impl Growing {
-    fn add(&mut self, record: &Record<'_>, slice: Slice) {
-        self.records.add(record);
-        self.events += 1;
-        if let Some(last) = self.slices.last_mut()
-            && Arc::ptr_eq(&last.batch, &slice.batch)
-            && last.events.end == slice.events.start
-        {
-            last.events.end = slice.events.end;
-        } else {
-            self.slices.push(slice);
-        }
     }
 }
 
