@@ -3,7 +3,8 @@
 //! Comes in: a [`Host`]. Goes out: a connected `TcpStream`, or a [`Problem`] that says which step failed. Always holds:
 //! no NSS call (a static glibc would load the host's modules and has crashed): names come from address literals,
 //! `/etc/hosts` and DNS as `/etc/resolv.conf` says, search domains and `ndots` included; every step is inside one time
-//! limit; addresses are tried in order, each with its share of the time. Tested below on loopback.
+//! limit; the addresses of a name are tried in an order of chance, as Filebeat does, so that many shippers spread and one
+//! address that hangs isn't taken each time; each has its share of the time. Tested below on loopback.
 
 mod proxy;
 
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, ResolveHosts};
-use pillion_world::World;
+use pillion_world::{Random, World};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
@@ -53,9 +54,8 @@ impl Connector {
             match &self.proxy {
                 None => self.direct(&host.name, host.port, deadline).await,
                 Some(proxy) => {
-                    let stream = self.direct(&proxy.host.name, proxy.host.port, deadline).await;
-                    let stream = stream.map_err(|p| p.during("proxy"))?;
-                    proxy.open(stream, host, tunnel, self).await
+                    let places = proxy.places(host, self).await?;
+                    self.through(proxy, host, &places, tunnel, deadline).await
                 }
             }
         };
@@ -68,13 +68,41 @@ impl Connector {
         }
     }
 
+    /// Connects through a proxy, to the first of these places of the host that it reaches; never empty.
+    async fn through(
+        &self,
+        proxy: &Proxy,
+        host: &Host,
+        places: &[Option<IpAddr>],
+        tunnel: bool,
+        deadline: Instant,
+    ) -> Result<TcpStream, Problem> {
+        let named = |p: Problem| p.during(format_args!("proxy {}", proxy.host));
+        let mut last = Problem::bare("the host has no address");
+        for (i, place) in places.iter().enumerate() {
+            let share = share(deadline, places.len() - i);
+            let opening = async {
+                let stream = self.direct(&proxy.host.name, proxy.host.port, share).await?;
+                proxy.open(stream, host, *place, tunnel).await
+            };
+            match timeout_at(share, opening).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(problem)) => last = named(problem),
+                Err(_) => {
+                    let why = format!("no connection within {:?}", self.timeout);
+                    last = named(Problem::new(why, "Is the proxy up, and does it reach the host?"));
+                }
+            }
+        }
+        Err(last)
+    }
+
     async fn direct(&self, name: &str, port: u16, deadline: Instant) -> Result<TcpStream, Problem> {
-        let addresses = self.resolve(name).await?;
+        let mut addresses = self.resolve(name).await?;
+        shuffle(&mut addresses, &*self.world.random);
         let mut last = None;
         for (i, address) in addresses.iter().enumerate() {
-            let left = u32::try_from(addresses.len() - i).unwrap_or(u32::MAX);
-            let now = Instant::now();
-            let share = now + deadline.saturating_duration_since(now) / left;
+            let share = share(deadline, addresses.len() - i);
             match timeout_at(share, TcpStream::connect(SocketAddr::new(*address, port))).await {
                 Ok(Ok(stream)) => {
                     // Without it a request's last part may wait for the answer to its first.
@@ -89,7 +117,7 @@ impl Connector {
         Err(Problem::new(reason, "Is the service running, and are host and port right?"))
     }
 
-    /// The addresses of a name, in the order to try them; never empty.
+    /// The addresses of a name, those of IPv4 first; never empty.
     pub async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, Problem> {
         if let Ok(ip) = name.parse::<IpAddr>() {
             return Ok(vec![ip]);
@@ -127,6 +155,24 @@ impl Connector {
     }
 }
 
+/// The end of the share of the time that the next of so many attempts has.
+fn share(deadline: Instant, left: usize) -> Instant {
+    let left = u32::try_from(left.max(1)).unwrap_or(u32::MAX);
+    let now = Instant::now();
+    now + deadline.saturating_duration_since(now) / left
+}
+
+/// Puts addresses into an order of chance, those of each family by themselves: many a pod has an IPv6 address to connect to
+/// and no way there.
+fn shuffle(addresses: &mut [IpAddr], random: &dyn Random) {
+    let mut keyed: Vec<(bool, u128, IpAddr)> =
+        addresses.iter().map(|address| (address.is_ipv6(), random.u128(), *address)).collect();
+    keyed.sort();
+    for (place, (_, _, address)) in addresses.iter_mut().zip(keyed) {
+        *place = address;
+    }
+}
+
 /// What a hosts file says of a name.
 fn addresses_in(hosts: &str, name: &str) -> Vec<IpAddr> {
     let name = name.trim_end_matches('.');
@@ -146,7 +192,7 @@ fn addresses_in(hosts: &str, name: &str) -> Vec<IpAddr> {
 mod tests {
     use std::time::Duration;
 
-    use pillion_world::World;
+    use pillion_world::{RealRandom, World};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -163,6 +209,28 @@ mod tests {
             let got: Vec<String> = addresses_in(text, name).iter().map(IpAddr::to_string).collect();
             assert_eq!(got, want, "{name}");
         }
+    }
+
+    #[test]
+    fn each_address_is_the_first_now_and_then_and_no_family_mixes_with_the_other() {
+        let all: Vec<IpAddr> = ["::2", "10.0.0.1", "::1", "10.0.0.2", "10.0.0.3"].map(|a| a.parse().unwrap()).into();
+        let (mut firsts, mut sixes) = (Vec::new(), Vec::new());
+        for _ in 0..200 {
+            let mut addresses = all.clone();
+            shuffle(&mut addresses, &RealRandom);
+            assert!(addresses.is_sorted_by_key(IpAddr::is_ipv6), "{addresses:?}");
+            firsts.push(addresses[0]);
+            sixes.push(addresses[3]);
+            addresses.sort();
+            let mut sorted = all.clone();
+            sorted.sort();
+            assert_eq!(addresses, sorted);
+        }
+        for firsts in [&mut firsts, &mut sixes] {
+            firsts.sort();
+            firsts.dedup();
+        }
+        assert_eq!((firsts.len(), sixes.len()), (3, 2));
     }
 
     #[tokio::test]

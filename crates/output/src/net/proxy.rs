@@ -41,7 +41,8 @@ impl Proxy {
     pub fn parse(url: &str, local_names: bool, headers: Vec<(String, String)>) -> Result<Proxy, String> {
         let host = Host::parse(url, 0)?;
         let (kind, port) = match host.scheme.as_deref() {
-            None | Some("http") => (Kind::Http, 3128),
+            // Go's, and so Filebeat's, ports.
+            None | Some("http") => (Kind::Http, 80),
             Some("socks5" | "socks5h") => (Kind::Socks5, 1080),
             Some(other) => return Err(format!("a proxy of the kind {other:?} isn't known: http and socks5 are")),
         };
@@ -89,20 +90,29 @@ impl Proxy {
         Some(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"))))
     }
 
+    /// Where the proxy is asked to connect to: the host by its name, or its addresses in the order to try them.
+    pub(super) async fn places(&self, host: &Host, connector: &Connector) -> Result<Vec<Option<IpAddr>>, Problem> {
+        if self.kind == Kind::Http || !self.local_names && host.name.parse::<IpAddr>().is_err() {
+            return Ok(vec![None]);
+        }
+        let mut addresses = connector.resolve(&host.name).await?;
+        super::shuffle(&mut addresses, &*connector.world.random);
+        Ok(addresses.into_iter().map(Some).collect())
+    }
+
     /// Makes of a connection to the proxy one to the host.
     pub(super) async fn open(
         &self,
         mut stream: TcpStream,
         host: &Host,
+        place: Option<IpAddr>,
         tunnel: bool,
-        connector: &Connector,
     ) -> Result<TcpStream, Problem> {
-        let done = match self.kind {
-            Kind::Http if tunnel => self.http(&mut stream, host).await,
-            Kind::Http => Ok(()),
-            Kind::Socks5 => self.socks5(&mut stream, host, connector).await,
-        };
-        done.map_err(|p| p.during(format_args!("proxy {}", self.host)))?;
+        match self.kind {
+            Kind::Http if tunnel => self.http(&mut stream, host).await?,
+            Kind::Http => {}
+            Kind::Socks5 => self.socks5(&mut stream, host, place).await?,
+        }
         Ok(stream)
     }
 
@@ -125,17 +135,34 @@ impl Proxy {
             }
         }
         let line = String::from_utf8_lossy(answer.split(|b| *b == b'\r').next().unwrap_or_default()).into_owned();
-        match line.split(' ').nth(1) {
+        // The words are the proxy's, who may say anything.
+        let code = line.split(' ').nth(1).filter(|code| code.len() == 3 && code.bytes().all(|b| b.is_ascii_digit()));
+        match code.filter(|_| line.starts_with("HTTP/")) {
             Some(code) if code.starts_with('2') => Ok(()),
-            Some("407") => Err(Problem::new("it wants other credentials (407)", "Put user and password in proxy_url.")),
-            _ => {
-                Err(Problem::new(format!("it refuses the tunnel: {line}"), "Does the proxy allow this host and port?"))
+            Some("407") => Err(self.wants_login("(407)")),
+            Some(code) => {
+                let why = format!("it refuses the tunnel ({code})");
+                Err(Problem::new(why, "Does the proxy allow this host and port?"))
             }
+            None => Err(Problem::new("it doesn't speak HTTP", "Is proxy_url right: socks5:// or http://?")),
+        }
+    }
+
+    fn wants_login(&self, detail: &str) -> Problem {
+        match self.host.user {
+            Some(_) => Problem::new(
+                format!("it refuses user and password {detail}"),
+                "Check user and password in proxy_url; characters such as `@`, `/` and `%` are written `%40`, `%2F`, `%25`.",
+            ),
+            None => Problem::new(
+                format!("it wants a login {detail}"),
+                "Put user and password into proxy_url: `http://user:password@host:port`.",
+            ),
         }
     }
 
     /// RFC 1928, and RFC 1929 for user and password.
-    async fn socks5(&self, stream: &mut TcpStream, host: &Host, connector: &Connector) -> Result<(), Problem> {
+    async fn socks5(&self, stream: &mut TcpStream, host: &Host, place: Option<IpAddr>) -> Result<(), Problem> {
         let hello: &[u8] = if self.host.user.is_some() { &[5, 2, 0, 2] } else { &[5, 1, 0] };
         stream.write_all(hello).await.map_err(|e| io(&e))?;
         let mut choice = [0; 2];
@@ -143,18 +170,15 @@ impl Proxy {
         match (choice, &self.host.user) {
             ([5, 0], _) => {}
             ([5, 2], Some((user, password))) => self.socks5_login(stream, user, password).await?,
-            ([5, _], _) => {
-                return Err(Problem::new("it wants another way of login", "Put user and password in proxy_url."));
+            ([5, _], None) => return Err(self.wants_login("(SOCKS5)")),
+            ([5, _], Some(_)) => {
+                let why = "it takes no login by user and password (SOCKS5)";
+                return Err(Problem::new(why, "Does it know clients by their address, or another way of login?"));
             }
-            _ => return Err(Problem::bare("it doesn't speak SOCKS5")),
+            _ => return Err(Problem::new("it doesn't speak SOCKS5", "Is proxy_url right: socks5:// or http://?")),
         }
-        let ip = match host.name.parse::<IpAddr>() {
-            Ok(ip) => Some(ip),
-            Err(_) if self.local_names => connector.resolve(&host.name).await?.first().copied(),
-            Err(_) => None,
-        };
         let mut ask = vec![5, 1, 0];
-        match ip {
+        match place {
             Some(IpAddr::V4(v4)) => {
                 ask.push(1);
                 ask.extend(v4.octets());
@@ -179,11 +203,7 @@ impl Proxy {
         stream.write_all(&ask).await.map_err(|e| io(&e))?;
         let mut answer = [0; 2];
         stream.read_exact(&mut answer).await.map_err(|e| io(&e))?;
-        if answer[1] == 0 {
-            Ok(())
-        } else {
-            Err(Problem::new("it refuses the login", "Check user and password in proxy_url."))
-        }
+        if answer[1] == 0 { Ok(()) } else { Err(self.wants_login("(SOCKS5)")) }
     }
 }
 
@@ -224,15 +244,21 @@ fn is_in_range(ip: IpAddr, net: &str, bits: &str) -> bool {
 async fn socks5_answer(stream: &mut TcpStream) -> Result<(), Problem> {
     let mut head = [0; 4];
     stream.read_exact(&mut head).await.map_err(|e| io(&e))?;
+    if head[0] != 5 {
+        return Err(Problem::bare("it doesn't speak SOCKS5"));
+    }
     if head[1] != 0 {
-        let why = match head[1] {
-            2 => "its rules forbid it",
-            3 => "network unreachable",
-            4 => "host unreachable",
-            5 => "connection refused",
-            _ => "general failure",
+        let allowed = "Does the proxy allow this host and port?";
+        let (why, remedy) = match head[1] {
+            2 => ("its rules forbid it", allowed),
+            3 => ("network unreachable", "Does the proxy reach the host?"),
+            4 => ("host unreachable", "Does the proxy know the name? proxy_use_local_resolver: true looks it up here."),
+            5 => ("connection refused", "Is the service running, and are host and port right?"),
+            6 => ("no answer from the host", "Does the proxy reach the host?"),
+            8 => ("it can't take names, or IPv6", "proxy_use_local_resolver: true looks names up here."),
+            _ => ("general failure", allowed),
         };
-        return Err(Problem::new(format!("it can't connect: {why}"), "Does the proxy allow this host and port?"));
+        return Err(Problem::new(format!("it can't connect: {why} ({})", head[1]), remedy));
     }
     let bound = match head[3] {
         1 => 4,
@@ -254,7 +280,13 @@ fn short(out: &mut Vec<u8>, tag: u8, text: &str) -> Result<(), Problem> {
 }
 
 fn io(e: &std::io::Error) -> Problem {
-    Problem::bare(e.to_string())
+    match e.kind() {
+        std::io::ErrorKind::UnexpectedEof => Problem::new(
+            "it closed the connection",
+            "Is proxy_url right: socks5:// or http://, with user and password?",
+        ),
+        _ => Problem::bare(e.to_string()),
+    }
 }
 
 #[cfg(test)]
@@ -338,12 +370,123 @@ mod tests {
     #[tokio::test]
     async fn a_refusing_http_proxy_says_why() {
         let ask = b"CONNECT es:9200 HTTP/1.1\r\nHost: es:9200\r\nX-A: b\r\n\r\n";
-        for (answer, why) in [("407 Proxy Authentication Required", "credentials"), ("403 Forbidden", "403")] {
+        for (answer, why) in [("407 Proxy Authentication Required", "wants a login (407)"), ("403 Forbidden", "403")] {
             let answer = format!("HTTP/1.1 {answer}\r\n\r\n");
             let (at, task) = scripted(vec![(ask.to_vec(), answer.into_bytes())]).await;
             let p = connect(&format!("http://{at}"), "es").await.unwrap_err();
             assert!(p.to_string().contains(why), "{p}");
             task.await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_said_of_a_proxy_names_it_and_no_secret() {
+        let connect_ask =
+            b"CONNECT es:9200 HTTP/1.1\r\nHost: es:9200\r\nProxy-Authorization: Basic dXNlcjpzM2NyZXQ=\r\nX-A: b\r\n\r\n";
+        let http = |answer: &[u8]| vec![(connect_ask.to_vec(), answer.to_vec())];
+        let login = b"\x01\x04user\x06s3cret".to_vec();
+        let name = b"\x05\x01\x00\x03\x02es\x23\xf0".to_vec();
+        let hello = (vec![5, 2, 0, 2], vec![5, 2]);
+        let refusal = |code: u8| {
+            vec![hello.clone(), (login.clone(), vec![1, 0]), (name.clone(), vec![5, code, 0, 1, 0, 0, 0, 0, 0, 0])]
+        };
+        let table = [
+            ("http", http(b"HTTP/1.1 407 s3cret\r\n\r\n"), "it refuses user and password (407)"),
+            ("http", http(b"HTTP/1.1 403 s3cret dXNlcjpzM2NyZXQ=\r\n\r\n"), "it refuses the tunnel (403)"),
+            ("http", http(b"HTTP/1.1 s3cret\r\n\r\n"), "it doesn't speak HTTP"),
+            ("http", http(b"\x05\x00\r\n\r\n"), "it doesn't speak HTTP"),
+            ("http", http(b"HTTP/1.1 200"), "it closed the connection"),
+            ("http", http(&[b'a'; ANSWER_LIMIT + 1]), "has no end"),
+            ("socks5", vec![(hello.0.clone(), b"HT".to_vec())], "it doesn't speak SOCKS5"),
+            ("socks5", vec![(hello.0.clone(), vec![5, 255])], "it takes no login by user and password"),
+            ("socks5", vec![hello.clone(), (login.clone(), vec![1, 1])], "it refuses user and password (SOCKS5)"),
+            ("socks5", vec![hello.clone(), (login.clone(), vec![])], "it closed the connection"),
+            ("socks5", refusal(1), "general failure (1)"),
+            ("socks5", refusal(2), "its rules forbid it (2)"),
+            ("socks5", refusal(4), "host unreachable (4). Does the proxy know the name? proxy_use_local_resolver"),
+            ("socks5", refusal(5), "connection refused (5)"),
+            ("socks5", refusal(8), "it can't take names, or IPv6 (8)"),
+        ];
+        for (scheme, steps, why) in table {
+            let (at, task) = scripted(steps).await;
+            let said = connect(&format!("{scheme}://user:s3cret@{at}"), "es").await.unwrap_err().to_string();
+            assert!(said.starts_with(&format!("connecting to es:9200: proxy {at}: ")) && said.contains(why), "{said}");
+            assert!(!said.contains("s3cret") && !said.contains("dXNlcjp"), "{said}");
+            task.await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_hangs_at_any_step_has_the_time_of_the_connection() {
+        for (scheme, answer) in [
+            ("http", &b""[..]),
+            ("http", b"HTTP/1.1 200 OK\r\nX: "),
+            ("socks5", b""),
+            ("socks5", b"\x05"),
+            ("socks5", b"\x05\x02"),
+            ("socks5", b"\x05\x02\x01\x00"),
+            ("socks5", b"\x05\x02\x01\x00\x05\x00\x00\x03\xff"),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let at = listener.local_addr().unwrap();
+            let hangs = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                stream.write_all(answer).await.unwrap();
+                // Until it is left.
+                let mut all = Vec::new();
+                let _ = stream.read_to_end(&mut all).await;
+            };
+            let proxy = Proxy::parse(&format!("{scheme}://user:s3cret@{at}"), false, Vec::new()).unwrap();
+            let limit = Duration::from_millis(100);
+            let c = Connector::new(World::real(), Some(proxy), limit);
+            let host = Host::parse("es:9200", 1).unwrap();
+            let (failed, ()) = tokio::join!(c.connect(&host, true), hangs);
+            let said = failed.unwrap_err().to_string();
+            let want = format!("connecting to es:9200: proxy {at}: no connection within {limit:?}. Is the proxy up");
+            assert!(said.starts_with(&want), "{scheme} {answer:?}: {said}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_proxy_is_asked_for_each_address_of_a_name_that_was_looked_up_here() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let serves = async {
+            let mut asked = Vec::new();
+            for code in [5, 0] {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let (mut hello, mut ask) = ([0; 3], [0; 10]);
+                stream.read_exact(&mut hello).await.unwrap();
+                stream.write_all(&[5, 0]).await.unwrap();
+                stream.read_exact(&mut ask).await.unwrap();
+                asked.push(ask[7]);
+                stream.write_all(&[5, code, 0, 1, 0, 0, 0, 0, 0, 0]).await.unwrap();
+            }
+            asked
+        };
+        let proxy = Proxy::parse(&format!("socks5://{at}"), true, Vec::new()).unwrap();
+        let c = Connector::new(World::real(), Some(proxy.clone()), Duration::from_secs(5));
+        let host = Host::parse("logstash:5044", 1).unwrap();
+        let places = ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|ip| ip.parse().ok());
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+        let (stream, asked) = tokio::join!(c.through(&proxy, &host, &places, true, deadline), serves);
+        assert_eq!((stream.is_ok(), asked), (true, vec![1, 2]));
+        // What they are is known from the resolver, or the proxy looks the name up.
+        assert_eq!(
+            proxy.places(&Host::parse("127.0.0.9:1", 1).unwrap(), &c).await.unwrap(),
+            ["127.0.0.9".parse().ok()]
+        );
+        assert!(proxy.places(&Host::parse("localhost:1", 1).unwrap(), &c).await.unwrap().iter().all(Option::is_some));
+        let far = Proxy::parse(&format!("socks5://{at}"), false, Vec::new()).unwrap();
+        assert_eq!(far.places(&Host::parse("localhost:1", 1).unwrap(), &c).await.unwrap(), [None]);
+    }
+
+    #[test]
+    fn ports_where_none_is_named_are_those_of_go() {
+        for (url, want) in
+            [("http://p", "p:80"), ("p", "p:80"), ("socks5://p", "p:1080"), ("http://u:p@p:3128", "p:3128")]
+        {
+            assert_eq!(Proxy::parse(url, false, Vec::new()).unwrap().host.to_string(), want, "{url}");
         }
     }
 
