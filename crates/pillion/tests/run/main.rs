@@ -11,6 +11,7 @@ mod ends;
 mod exec;
 mod fields;
 mod further;
+mod hanging;
 mod harness;
 mod monitoring;
 mod network;
