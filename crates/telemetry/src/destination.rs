@@ -4,19 +4,20 @@
 //!
 //! Always holds: without a word about it the log goes to standard error, where Kubernetes and a person look, other than with
 //! Filebeat, which begins with files; `-e` and `--environment container` win over the file. A line that can't be written
-//! where it belongs goes to standard error. Files have the names, sizes and numbers of Filebeat's.
+//! where it belongs goes to standard error. Files have the names, sizes, numbers and rights of Filebeat's; other than there
+//! a file that somebody else renames or removes is made anew with the next line, and not written on where nobody looks.
 //! Tested below.
 
 use std::io::{self, Write as _};
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use pillion_config::{Compat, Config, Error};
 use pillion_world::calendar::{civil_from_days, short_month};
 use pillion_world::rotated::{Names, Naming};
-use pillion_world::{File, OpenHow, World};
+use pillion_world::{File, FileKind, OpenHow, World};
 use tracing::Level;
 
 /// Where machines listen for messages of programs.
@@ -136,7 +137,9 @@ impl Files {
             let remedy = "put folders into `logging.files.path`";
             return Err(root.error("logging.files.name", "this isn't the name of a file", remedy));
         }
-        let folder = text("logging.files.path")?.map_or_else(|| config.paths().logs.clone(), PathBuf::from);
+        // One that isn't absolute lies beneath `path.logs`, as with Filebeat.
+        let folder = text("logging.files.path")?
+            .map_or_else(|| config.paths().logs.clone(), |path| config.paths().logs.join(path));
         let interval = root.duration("logging.files.interval")?.filter(|interval| !interval.is_zero());
         if interval.is_some_and(|interval| interval < Duration::from_secs(1)) {
             let what = "files can't rotate more often than once a second";
@@ -146,7 +149,7 @@ impl Files {
             folder,
             name,
             bytes: root.u64_in("logging.files.rotateeverybytes", 1..=u64::MAX)?.unwrap_or(10 << 20),
-            keep: root.u64_in("logging.files.keepfiles", 1..=1024)?.unwrap_or(7) as usize,
+            keep: root.u64_in("logging.files.keepfiles", 0..=1024)?.unwrap_or(7) as usize,
             mode: root.file_mode("logging.files.permissions")?.unwrap_or(0o600),
             interval,
             rotate_first: root.bool("logging.files.rotateonstartup")?.unwrap_or(true),
@@ -164,10 +167,13 @@ struct LogFile {
     rotate_first: bool,
     /// What is wrong was said.
     complained: bool,
+    /// A line was written in part, and the next one must not go on in it.
+    torn: bool,
 }
 
 struct Open {
     file: Box<dyn File>,
+    path: PathBuf,
     bytes: u64,
     /// In which interval since 1970 it was opened.
     interval: u64,
@@ -175,14 +181,24 @@ struct Open {
 
 impl LogFile {
     fn new(files: Files, world: World) -> LogFile {
-        LogFile { world, names: files.names(), rotate_first: files.rotate_first, files, open: None, complained: false }
+        let (names, rotate_first) = (files.names(), files.rotate_first);
+        LogFile { world, names, files, open: None, rotate_first, complained: false, torn: false }
     }
 
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         let now = self.interval();
+        if let Some(open) = self.open.take_if(|open| !open.is_at_its_path(&self.world)) {
+            self.open = Some(self.open(&open.path, now)?);
+            self.torn = false;
+        }
         if self.open.is_none() {
-            self.world.fs.create_dir_all(&self.names.dir, 0o750)?;
-            let path = self.names.active(&self.world)?;
+            let path = self.names.active(&self.world).or_else(|_| {
+                self.make_folder()?;
+                self.names.active(&self.world)
+            })?;
+            // What it leads to may be anybody's: it is put aside, as Filebeat does.
+            let is_link = self.world.fs.stat(&path, false).is_ok_and(|meta| meta.kind == FileKind::Symlink);
+            let path = if is_link { self.names.rotate(&self.world)? } else { path };
             self.open = Some(self.open(&path, now)?);
         }
         let bytes = line.len() as u64;
@@ -193,22 +209,35 @@ impl LogFile {
             self.open = None;
             let path = self.names.rotate(&self.world)?;
             self.open = Some(self.open(&path, now)?);
+            self.torn = false;
         }
         self.rotate_first = false;
         let Some(open) = &mut self.open else { return Ok(()) };
-        let written = open.file.write_all(line);
-        open.bytes += bytes;
+        let written = if self.torn { open.file.write_all(&[b"\n", line].concat()) } else { open.file.write_all(line) };
         if written.is_err() {
+            self.torn |= open.file.stat().is_ok_and(|meta| meta.len > open.bytes);
             self.open = None;
+        } else {
+            open.bytes += bytes + u64::from(std::mem::take(&mut self.torn));
         }
         self.complained &= written.is_err();
         written
     }
 
-    fn open(&self, path: &std::path::Path, interval: u64) -> io::Result<Open> {
-        let file = self.world.fs.open(path, OpenHow::Append(self.files.mode))?;
+    fn open(&self, path: &Path, interval: u64) -> io::Result<Open> {
+        let how = OpenHow::Append(self.files.mode);
+        let file = self.world.fs.open(path, how).or_else(|e| match e.kind() {
+            io::ErrorKind::NotFound => self.make_folder().and_then(|()| self.world.fs.open(path, how)),
+            _ => Err(e),
+        })?;
         let bytes = file.stat()?.len;
-        Ok(Open { file, bytes, interval })
+        Ok(Open { file, path: path.into(), bytes, interval })
+    }
+
+    /// Who may read the files may look into their folder.
+    fn make_folder(&self) -> io::Result<()> {
+        let mode = [0o070, 0o007].iter().filter(|who| self.files.mode & **who > 0).map(|who| who & 0o055).sum::<u32>();
+        self.world.fs.create_dir_all(&self.names.dir, 0o700 | mode)
     }
 
     fn interval(&self) -> u64 {
@@ -222,6 +251,17 @@ impl LogFile {
         if !std::mem::replace(&mut self.complained, true) {
             let folder = self.names.dir.display();
             stderr(format!("the log goes to standard error: {folder}: {e}; see `logging.files`\n").as_bytes());
+        }
+    }
+}
+
+impl Open {
+    /// Whether its path still leads to it. Where that can't be said, it does.
+    fn is_at_its_path(&self, world: &World) -> bool {
+        match (self.file.stat(), world.fs.stat(&self.path, true)) {
+            (Ok(own), Ok(there)) => (own.dev, own.ino) == (there.dev, there.ino),
+            (_, Err(e)) => e.kind() != io::ErrorKind::NotFound,
+            (Err(_), Ok(_)) => true,
         }
     }
 }
@@ -265,11 +305,11 @@ fn to_syslog(socket: &mut Option<UnixDatagram>, paths: &[&str], message: &[u8]) 
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "tests look at the real files")]
 mod tests {
-    use std::path::Path;
+    use std::os::unix::fs::PermissionsExt as _;
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicI64, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-    use pillion_world::{Clock, Mono, UnixMillis};
+    use pillion_world::{Clock, Fs, Mono, UnixMillis};
 
     use super::*;
 
@@ -341,6 +381,146 @@ mod tests {
         log.write(b"three\n").unwrap();
         let texts: Vec<String> = listing(tmp.path()).into_iter().map(|(_, text)| text).collect();
         assert_eq!(texts, ["two\nthree\n", "one\n"]);
+    }
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn what_somebody_else_renames_or_removes_is_made_anew() {
+        for dated in [false, true] {
+            let tmp = tempfile::tempdir().unwrap();
+            let folder = tmp.path().join("logs");
+            let mut log = LogFile::new(Files { bytes: 1000, ..files(&folder, dated) }, World::real());
+            log.write(b"one\n").unwrap();
+            let name = listing(&folder)[0].0.clone();
+            let path = folder.join(&name);
+            std::fs::rename(&path, folder.join("theirs")).unwrap();
+            log.write(b"two\n").unwrap();
+            let pair = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+            assert_eq!(listing(&folder), [pair(&name, "two\n"), pair("theirs", "one\n")]);
+            std::fs::remove_file(&path).unwrap();
+            log.write(b"three\n").unwrap();
+            log.write(b"four\n").unwrap();
+            assert_eq!(listing(&folder)[0], pair(&name, "three\nfour\n"));
+            assert_eq!(mode(&path), 0o600);
+            // logrotate's copytruncate, and a new file in its place.
+            std::fs::write(&path, "").unwrap();
+            log.write(b"five\n").unwrap();
+            std::fs::rename(&path, folder.join("theirs")).unwrap();
+            std::fs::write(&path, "new\n").unwrap();
+            log.write(b"six\n").unwrap();
+            assert_eq!(listing(&folder), [pair(&name, "new\nsix\n"), pair("theirs", "five\n")]);
+            std::fs::remove_dir_all(&folder).unwrap();
+            log.write(b"seven\n").unwrap();
+            assert_eq!(listing(&folder), [pair(&name, "seven\n")]);
+        }
+    }
+
+    #[test]
+    fn rights_are_those_that_are_set_and_let_nobody_else_into_the_folder() {
+        let tmp = tempfile::tempdir().unwrap();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let umask = status.lines().find_map(|line| line.strip_prefix("Umask:")).unwrap().trim();
+        let umask = u32::from_str_radix(umask, 8).unwrap();
+        for (i, (rights, folder_rights)) in
+            [(0o600, 0o700), (0o640, 0o750), (0o644, 0o755), (0o604, 0o705)].into_iter().enumerate()
+        {
+            let folder = tmp.path().join(i.to_string());
+            LogFile::new(Files { mode: rights, ..files(&folder, false) }, World::real()).write(b"x\n").unwrap();
+            assert_eq!(
+                (mode(&folder.join("fb")), mode(&folder)),
+                (rights & !umask, folder_rights & !umask),
+                "{rights:o}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_file_is_not_followed() {
+        for dated in [false, true] {
+            let tmp = tempfile::tempdir().unwrap();
+            let (folder, other) = (tmp.path().join("logs"), tmp.path().join("other"));
+            std::fs::create_dir(&folder).unwrap();
+            std::fs::write(&other, "").unwrap();
+            let name = if dated { "fb-20200101.ndjson" } else { "fb" };
+            std::os::unix::fs::symlink(&other, folder.join(name)).unwrap();
+            LogFile::new(files(&folder, dated), World::real()).write(b"x\n").unwrap();
+            assert_eq!(std::fs::read_to_string(&other).unwrap(), "", "{dated}");
+        }
+    }
+
+    #[test]
+    fn without_files_to_keep_there_is_one() {
+        for dated in [false, true] {
+            let tmp = tempfile::tempdir().unwrap();
+            let mut log = LogFile::new(Files { keep: 0, ..files(tmp.path(), dated) }, World::real());
+            for line in ["one, long\n", "two, long\n", "three, lo\n"] {
+                log.write(line.as_bytes()).unwrap();
+            }
+            let all = listing(tmp.path());
+            assert_eq!(all.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>(), ["three, lo\n"], "{dated}");
+        }
+    }
+
+    /// A file system that is full now and then: half of a line fits.
+    struct Full(World, Arc<AtomicBool>);
+    struct FullFile(Box<dyn File>, Arc<AtomicBool>);
+
+    impl Fs for Full {
+        fn open(&self, path: &Path, how: OpenHow) -> io::Result<Box<dyn File>> {
+            Ok(Box::new(FullFile(self.0.fs.open(path, how)?, Arc::clone(&self.1))))
+        }
+
+        pillion_world::pass_fs!(this => this.0.fs; stat read_dir canonicalize read_link kind rename remove create_dir_all sync_dir try_lock);
+    }
+
+    impl File for FullFile {
+        fn write_all(&self, buf: &[u8]) -> io::Result<()> {
+            if self.1.load(Ordering::SeqCst) {
+                self.0.write_all(&buf[..buf.len() / 2])?;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.0.write_all(buf)
+        }
+
+        pillion_world::pass_file!(this => this.0; read_at stat sync set_len);
+    }
+
+    #[test]
+    fn a_line_that_fits_in_part_spoils_no_other() {
+        let tmp = tempfile::tempdir().unwrap();
+        let full = Arc::new(AtomicBool::new(false));
+        let world = World { fs: Arc::new(Full(World::real(), Arc::clone(&full))), ..World::real() };
+        let mut log = LogFile::new(Files { bytes: 1000, ..files(tmp.path(), false) }, world);
+        log.write(b"one\n").unwrap();
+        full.store(true, Ordering::SeqCst);
+        assert!(log.write(b"lost\n").is_err());
+        full.store(false, Ordering::SeqCst);
+        log.write(b"two\n").unwrap();
+        log.write(b"three\n").unwrap();
+        assert_eq!(listing(tmp.path())[0].1, "one\nlo\ntwo\nthree\n");
+    }
+
+    #[test]
+    fn settings_as_filebeat_reads_them() {
+        let read = |yaml: &str| {
+            let yaml = format!("path.home: /h\npath.logs: /l\nlogging.to_files: true\n{yaml}");
+            match Destination::from_config(&Config::from_yaml(&yaml).unwrap(), false) {
+                Ok(Destination::Files(files)) => Ok((files.folder.display().to_string(), files.keep, files.mode)),
+                other => Err(format!("{other:?}")),
+            }
+        };
+        for (yaml, folder, keep, mode) in [
+            ("", "/l", 7, 0o600),
+            ("logging.files: {path: sub, keepfiles: 0}", "/l/sub", 0, 0o600),
+            ("logging.files: {path: /var/log, keepfiles: 1024, permissions: 0644}", "/var/log", 1024, 0o644),
+        ] {
+            assert_eq!(read(yaml), Ok((folder.to_owned(), keep, mode)), "{yaml}");
+        }
+        assert!(read("logging.files.keepfiles: 1025").is_err());
+        assert!(read("logging.files.rotateeverybytes: 0").is_err());
     }
 
     #[test]
