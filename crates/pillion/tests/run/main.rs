@@ -17,6 +17,7 @@ mod monitoring;
 mod network;
 mod own;
 mod panics;
+mod refused;
 mod replicas;
 mod seats;
 mod several;
