@@ -174,7 +174,7 @@ impl Seat {
     pub(crate) fn live(&self, ledger: &Arc<Ledger>, tell: &mpsc::Sender<Ending>) {
         self.part.iter().for_each(|part| part.follow(tell));
         if let Some(pulse) = self.pulse.clone() {
-            tokio::spawn(beat(pulse, Arc::clone(ledger), tell.clone()));
+            tokio::spawn(beat(pulse, self.is_own(), Arc::clone(ledger), tell.clone()));
         }
     }
 
@@ -197,8 +197,17 @@ impl Seat {
     }
 }
 
-/// Beats until the run ends.
-async fn beat(pulse: Pulse, ledger: Arc<Ledger>, tell: mpsc::Sender<Ending>) {
+/// Whoever took the place of this run may have marked everything as shipped, while the work writes on.
+async fn unmark(pulse: &Pulse) {
+    let heart = Arc::clone(&pulse.heart);
+    let unmark = move || heart.lock().unwrap_or_else(PoisonError::into_inner).unmark();
+    if let Ok(Err(e)) = tokio::task::spawn_blocking(unmark).await {
+        tracing::warn!(error = %e, "the mark beside the logs can't be removed: lines that are written from now on are missed by sweeps");
+    }
+}
+
+/// Beats until the run ends. `own`: the work may go on beside it.
+async fn beat(pulse: Pulse, own: bool, ledger: Arc<Ledger>, tell: mpsc::Sender<Ending>) {
     let mut acked = ledger.totals().acked;
     loop {
         tokio::time::sleep(pulse.every).await;
@@ -208,6 +217,9 @@ async fn beat(pulse: Pulse, ledger: Arc<Ledger>, tell: mpsc::Sender<Ending>) {
             Ok(Ok(Beat::Ours)) => acked = now,
             Ok(Ok(Beat::Deposed)) => {
                 let doubled = ledger.totals().acked - acked;
+                if own {
+                    unmark(&pulse).await;
+                }
                 let why = format!(
                     "another run has taken over the registry beside the logs, and goes on with these files. Up to {doubled} \
                      events that were acknowledged here since this run was last seen may be delivered by it too (once, with \

@@ -7,7 +7,7 @@
 //!     claim.json               whose it is; only a claim writes it: Heart
 //!     alive.json               a beat that moves while somebody works on it
 //!     receipt.json             the owner's own receipt
-//!     done.json                everything was shipped, and by whom; until somebody works on it again
+//!     done.json                everything was shipped, and by which run; counts as long as the claim is that run's
 //! ```
 //! Comes in: the folder, by a [`World`]. Goes out: claims, beats, pictures of them, and what `owner.json` says.
 //!
@@ -16,9 +16,12 @@
 //!   changed during a time that the observer measured itself, and its lock is free.
 //! - A claim is written before anything else is. Who finds another's claim in its place has been deposed, and stops: also
 //!   one that was paused in the midst of a beat, for a beat replaces no claim.
+//! - What a run says of the folder (that it is done, that nobody need be waited for) counts only while the claim is its own: one
+//!   that was paused before it said so, and was deposed meanwhile, says nothing.
 //! - Every file is replaced whole (a rename). What `owner.json` says is a hint of somebody who isn't trusted.
 //!
-//! Why: docs/decisions/beside-logs.md. Tested below, and end to end (`pillion/tests/run/sweep.rs`).
+//! Why: docs/decisions/beside-logs.md. Tested below, in `tests/seat.rs` (everybody paused before every call), and end to end
+//! (`pillion/tests/run/sweep.rs`).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -29,7 +32,7 @@ use serde_json::{Value, json};
 
 use crate::disk::{LOG, sync_dir};
 use crate::error::Error;
-use crate::open::{STORE, hold};
+use crate::open::{LOCK, STORE, hold};
 
 /// The folder beside the logs that no input ever reads.
 pub const FOLDER: &str = ".pillion";
@@ -40,7 +43,8 @@ pub const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(10);
 /// The owner's receipt.
 pub const RECEIPT: &str = "receipt.json";
 
-const OWNER: &str = "owner.json";
+/// Who ships these logs; written at each start, behind the claim.
+pub const OWNER: &str = "owner.json";
 const CLAIM: &str = "claim.json";
 const ALIVE: &str = "alive.json";
 /// What says that everything is shipped.
@@ -51,6 +55,9 @@ const MAX_ALIVE: usize = 4096;
 /// Variables of one owner, and bytes of a value.
 const MAX_VALUE: usize = 253;
 const FILE_MODE: u32 = 0o600;
+/// Bytes of a run's id, and what stands before it in the mark.
+const RUN: usize = 32;
+const MARK: &[u8] = b"{\"run\":\"";
 
 /// The variables that an owner's configuration may be made of and that aren't secret: what the downward API gives.
 pub const VARIABLES: &[&str] = &[
@@ -199,10 +206,7 @@ impl Heart {
         let mut heart = Heart { world: world.clone(), dir: dir.to_owned(), run, beat };
         heart.write_claim()?;
         heart.move_on()?;
-        match world.fs.remove(&dir.join(DONE)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => sync_dir(world, dir)?,
-        }
+        heart.unmark()?;
         Ok(heart)
     }
 
@@ -220,6 +224,7 @@ impl Heart {
 
     /// A claim that somebody deleted or broke is made again, unless another run beats here.
     fn is_deposed(&self) -> io::Result<bool> {
+        look_anew(&self.world, &self.dir)?;
         let is_other = |found: Option<(String, u64)>| found.map(|(run, _)| run != self.run);
         if let Some(other) = is_other(read_run(&self.world, &self.dir, CLAIM)?) {
             return Ok(other);
@@ -231,13 +236,14 @@ impl Heart {
         Ok(false)
     }
 
+    /// Durable: the mark counts only with it.
     fn write_claim(&self) -> io::Result<()> {
-        self.write(CLAIM, &json!({"run": self.run}))
+        self.write(CLAIM, &json!({"run": self.run}), true)
     }
 
     fn move_on(&mut self) -> io::Result<()> {
         self.beat = self.beat.wrapping_add(1) % (1 << 53);
-        self.write(ALIVE, &json!({"run": self.run, "beat": self.beat}))
+        self.write(ALIVE, &json!({"run": self.run, "beat": self.beat}), false)
     }
 
     /// Ends the claim before everything is shipped: whoever comes next needn't wait, while an owner that wakes up finds that it
@@ -245,32 +251,53 @@ impl Heart {
     pub fn release(&mut self) -> io::Result<Beat> {
         let beat = self.beat()?;
         if beat == Beat::Ours {
-            self.write(ALIVE, &json!({"run": self.run, "beat": self.beat, "released": true}))?;
+            self.write(ALIVE, &json!({"run": self.run, "beat": self.beat, "released": true}), false)?;
         }
         Ok(beat)
     }
 
-    /// Not synced: it matters only to those who look now.
-    fn write(&self, name: &str, text: &Value) -> io::Result<()> {
+    /// Replaces a file, by a draft that nobody else writes. What matters only to those who look now isn't synced.
+    fn write(&self, name: &str, text: &Value, durable: bool) -> io::Result<()> {
+        let fs = &self.world.fs;
         let new = self.dir.join(format!("{name}.{}", self.run.get(..8).unwrap_or_default()));
-        let text = format!("{text}\n");
-        let file = self.world.fs.open(&new, OpenHow::Truncate(FILE_MODE))?;
-        let written = file.write_all(text.as_bytes());
+        let file = fs.open(&new, OpenHow::Truncate(FILE_MODE))?;
+        let written = file.write_all(format!("{text}\n").as_bytes());
+        let written = written.and_then(|()| if durable { file.sync() } else { Ok(()) });
         drop(file);
-        let done = written.and_then(|()| self.world.fs.rename(&new, &self.dir.join(name)));
+        let done = written.and_then(|()| fs.rename(&new, &self.dir.join(name)));
         if done.is_err() {
-            let _ = self.world.fs.remove(&new);
+            let _ = fs.remove(&new);
         }
-        done
+        done.and_then(|()| if durable { sync_dir(&self.world, &self.dir) } else { Ok(()) })
     }
 
     /// Writes down that everything is shipped, and what is to be told of it. Durable; only while the folder is ours.
     pub fn done(&mut self, told: &Value) -> io::Result<Beat> {
         let beat = self.beat()?;
         if beat == Beat::Ours {
-            self.world.fs.replace(&self.dir.join(DONE), format!("{told}\n").as_bytes(), FILE_MODE)?;
+            // First of all, so that it is found without reading the rest.
+            let mut mark = serde_json::Map::from_iter([("run".to_owned(), json!(self.run))]);
+            mark.extend(told.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())));
+            self.write(DONE, &Value::Object(mark), true)?;
         }
         Ok(beat)
+    }
+
+    /// Takes away the mark of whoever has deposed this run: more may come than that one has seen.
+    pub fn unmark(&self) -> io::Result<()> {
+        match self.world.fs.remove(&self.dir.join(DONE)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => sync_dir(&self.world, &self.dir),
+        }
+    }
+}
+
+/// A network file system's client asks for the names in a folder when it has looked at it: until then it may open a file that
+/// was replaced.
+fn look_anew(world: &World, dir: &Path) -> io::Result<()> {
+    match world.fs.stat(dir, false) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
     }
 }
 
@@ -281,20 +308,59 @@ fn read_run(world: &World, dir: &Path, name: &str) -> io::Result<Option<(String,
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::FileTooLarge) => return Ok(None),
         Err(e) => return Err(e),
     };
-    let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-    let run = value["run"].as_str().filter(|run| run.len() == 32);
-    Ok(run.map(|run| (run.to_owned(), value["beat"].as_u64().unwrap_or(0))))
+    Ok(run_of(&bytes))
+}
+
+fn run_of(bytes: &[u8]) -> Option<(String, u64)> {
+    let value: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let run = value["run"].as_str().filter(|run| run.len() == RUN)?;
+    Some((run.to_owned(), value["beat"].as_u64().unwrap_or(0)))
 }
 
 /// Whether the last claim was ended by whoever had it ([`Heart::release`]).
 pub fn is_released(world: &World, dir: &Path) -> bool {
     let bytes = world.fs.read(&dir.join(ALIVE), MAX_ALIVE).unwrap_or_default();
-    serde_json::from_slice(&bytes).is_ok_and(|value: Value| value["released"] == true)
+    let released = serde_json::from_slice(&bytes).is_ok_and(|value: Value| value["released"] == true);
+    released && run_of(&bytes).is_some_and(|(run, _)| has_claim(world, dir, &run))
 }
 
-/// Whether a folder is marked as done.
+/// Whether a name is of a file that a run makes before it has said who it is.
+pub fn is_of_a_start(name: &str) -> bool {
+    let draft = |of: &str| name.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    name == LOCK || draft(CLAIM) || draft(ALIVE) || draft(OWNER)
+}
+
+/// Whether a folder is marked as done, by the run whose it is.
 pub fn is_done(world: &World, dir: &Path) -> bool {
-    matches!(world.fs.stat(&dir.join(DONE), false), Ok(meta) if meta.kind == FileKind::File)
+    let path = dir.join(DONE);
+    if !matches!(world.fs.stat(&path, false), Ok(meta) if meta.kind == FileKind::File) {
+        return false;
+    }
+    match marked_by(world, &path) {
+        Ok(Some(run)) => has_claim(world, dir, &run),
+        // It was made before marks had one.
+        Ok(None) => true,
+        Err(_) => false,
+    }
+}
+
+/// The run that a mark names, which may be long.
+fn marked_by(world: &World, path: &Path) -> io::Result<Option<String>> {
+    let file = world.fs.open(path, OpenHow::ReadNoFollow)?;
+    let (mut begin, mut at) = ([0; MARK.len() + RUN], 0);
+    while let Some(rest) = begin.get_mut(at..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, at as u64)? {
+            0 => break,
+            n => at += n,
+        }
+    }
+    Ok(begin.strip_prefix(MARK).and_then(|run| std::str::from_utf8(run).ok()).map(str::to_owned))
+}
+
+/// Whether a run has claimed the folder last, as far as that can be told.
+fn has_claim(world: &World, dir: &Path, run: &str) -> bool {
+    let claim = look_anew(world, dir).and_then(|()| read_run(world, dir, CLAIM));
+    matches!(claim, Ok(Some((claimed, _))) if claimed == run)
 }
 
 /// What is to be seen of a folder's owner from outside. Two that differ: somebody works on it.
@@ -307,6 +373,7 @@ pub struct Sighting {
 
 /// Looks at a folder's owner.
 pub fn sight(world: &World, dir: &Path, registry: &Path) -> io::Result<Sighting> {
+    look_anew(world, dir)?;
     let log = match world.fs.stat(&dir.join(registry).join(STORE).join(LOG), false) {
         Ok(meta) => Some((meta.len, meta.mtime_ns, meta.ino)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => None,

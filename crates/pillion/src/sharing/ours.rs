@@ -26,6 +26,8 @@ use tokio::sync::futures::Notified;
 
 /// Replicas whose registries are followed at most: as many as a board knows.
 const MAX_MEMBERS: usize = 1024;
+/// Names that are looked at for them: most of the dead ones that died young have no registry.
+const MAX_NAMES: usize = 16 * MAX_MEMBERS;
 
 /// How long a file that went to another replica is remembered, and how many of them.
 const HANDED: Duration = Duration::from_secs(3600);
@@ -133,24 +135,36 @@ impl Ours {
         self.regained.notify_waiters();
     }
 
-    /// The other replicas that have a folder.
+    /// The other replicas that have a registry.
+    ///
+    /// # Errors
+    /// When they can't be listed, or there are more than can be followed: a file could be anybody's then.
     fn members(&self) -> io::Result<Vec<String>> {
         let folder = replicas(&self.root);
         // A network file system's client asks for the names in a folder when it has looked at it.
         self.world.fs.stat(&folder, true)?;
-        let mut members = Vec::new();
+        let (mut members, mut names) = (Vec::new(), 0);
         self.world.fs.read_dir(&folder, &mut |entry| {
+            names += 1;
             let name = entry.name.to_string_lossy();
             if name != self.member.as_str() && note::data_path(&self.root, &name).is_some() {
                 members.push(name.into_owned());
             }
-            members.len() < MAX_MEMBERS
+            names <= MAX_NAMES
         })?;
         // One that has just made its folder, or died over it, has nothing yet.
         members.retain(|member| {
             let store = folder.join(member).join(Options::default().path).join(STORE);
             !matches!(self.world.fs.stat(&store, true), Err(e) if e.kind() == io::ErrorKind::NotFound)
         });
+        if names > MAX_NAMES || members.len() > MAX_MEMBERS {
+            return Err(io::Error::other(format!(
+                "{} has more than {MAX_MEMBERS} registries (or {MAX_NAMES} names), so that nobody knows who has read a file \
+                 before. Those of dead replicas go an hour after their end, when a board names them no more; others have to be \
+                 removed by hand",
+                folder.display()
+            )));
+        }
         Ok(members)
     }
 }
@@ -245,6 +259,24 @@ mod tests {
         assert!(ours.is_handed("key") && !ours.is_handed("another"));
         // A shard that there isn't is nobody's.
         ours.open(Shard(64));
+    }
+
+    #[test]
+    fn more_replicas_than_can_be_followed_are_told_of_and_nothing_is_taken_for_unread() {
+        let dir = tempfile::tempdir().unwrap();
+        let (world, root) = (World::real(), dir.path().canonicalize().unwrap());
+        let ours = Ours::new(&world, &root, "me", 64, None);
+        let make = |n: usize, store: bool| {
+            let data = note::data_path(&root, &format!("r-{n}")).unwrap();
+            std::fs::create_dir_all(if store { data.join(Options::default().path).join(STORE) } else { data }).unwrap();
+        };
+        (0..MAX_MEMBERS).for_each(|n| make(n, true));
+        // Those that died young count for nothing.
+        (MAX_MEMBERS..MAX_MEMBERS + 200).for_each(|n| make(n, false));
+        ours.refresh().unwrap();
+        make(MAX_MEMBERS, true);
+        let why = ours.refresh().unwrap_err().to_string();
+        assert!(why.contains("more than 1024 registries") && why.contains("by hand"), "{why}");
     }
 
     #[test]

@@ -23,8 +23,8 @@ use super::ours::replicas;
 const USELESS: Duration = Duration::from_secs(3600);
 /// How often folders are looked for.
 const EVERY: Duration = Duration::from_secs(600);
-/// Folders that are looked at in one go.
-const MAX_FOLDERS: usize = 1024;
+/// Folders that are looked at in one go: more than replicas look at to find each other ([`super::ours`]).
+const MAX_FOLDERS: usize = 16_384;
 
 /// See the module.
 #[derive(Default)]

@@ -86,6 +86,10 @@ pub(super) fn clear(root: &Root, found: &Found, after: After) -> Result<Gone, St
 impl Place {
     /// Does it for all files of the registry, whose lock is held.
     fn clear(&self) -> Result<Gone, String> {
+        // Somebody may have begun to work on it before its lock was ours.
+        if !beside::is_done(&self.world, &self.data) {
+            return Ok(Gone::default());
+        }
         let Ok(done) = self.world.fs.stat(&self.data.join(beside::DONE), false) else { return Ok(Gone::default()) };
         if !self.is_old(&done) {
             return Ok(Gone::default());

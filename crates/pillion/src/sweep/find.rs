@@ -36,6 +36,8 @@ struct Limits {
 const LIMITS: Limits = Limits { folders: 1_000_000, depth: 32, found: 20_000 };
 /// How often owners are looked at during the grace.
 const LOOKS: u32 = 4;
+/// Names that are looked at beside a registry that doesn't say whose it is.
+const MAX_BESIDE: usize = 4096;
 /// Where a registry lies in its folder.
 pub(crate) const REGISTRY: &str = "registry";
 
@@ -108,7 +110,17 @@ fn search(root: &Root, grace: Duration, limits: Limits) -> Search {
             if matches!(found.state, State::Refused(_)) && is_held(&root.world, dir) {
                 found.state = State::Alive;
             }
-            search.found.push(found);
+            match stillborn(&root.world, &found) {
+                Some(Stillborn::Nothing) => {
+                    tracing::debug!(path = %dir.display(), "its owner ended before it had begun, and there is nothing to ship");
+                }
+                stillborn => {
+                    if let Some(Stillborn::MayOwe(why)) = stillborn {
+                        found.state = State::Refused(why);
+                    }
+                    search.found.push(found);
+                }
+            }
         }
     });
     if beyond > 0 {
@@ -117,6 +129,71 @@ fn search(root: &Root, grace: Duration, limits: Limits) -> Search {
     search.unseen += beyond;
     search.found.sort_by(|a, b| a.dir.cmp(&b.dir));
     search
+}
+
+/// What an owner that ended before it had written down who it is has left.
+enum Stillborn {
+    /// It has delivered nothing, and no line can be owed.
+    Nothing,
+    /// Nobody knows how the logs beside it are to be read: what to do about it.
+    MayOwe(String),
+}
+
+/// Looks at a folder that doesn't say who its owner is. `None`: it isn't such a one, or can't be looked at.
+fn stillborn(world: &World, found: &Found) -> Option<Stillborn> {
+    if !matches!(found.state, State::Refused(_)) || is_there(world, &found.dir.join(beside::OWNER)).ok()? {
+        return None;
+    }
+    let mut begun = false;
+    world
+        .fs
+        .read_dir(&found.dir, &mut |entry| {
+            begun = !entry.name.to_str().is_some_and(beside::is_of_a_start);
+            !begun
+        })
+        .ok()?;
+    if !begun && !has_content(world, &found.logs).ok()? {
+        return Some(Stillborn::Nothing);
+    }
+    let (dir, name) = (found.dir.display(), &found.name);
+    Some(Stillborn::MayOwe(format!(
+        "{} is missing, without which nobody knows how the logs beside it are to be read. Start its sidecar once more under \
+         the name {name}, which ships them; or remove {dir} when they were shipped otherwise, or nobody wants them",
+        beside::OWNER
+    )))
+}
+
+fn is_there(world: &World, path: &Path) -> io::Result<bool> {
+    match world.fs.stat(path, false) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        other => other.map(|_| true),
+    }
+}
+
+/// Whether a file beneath a folder of logs has a byte, as far as that can be told by a bounded number of names.
+fn has_content(world: &World, logs: &Path) -> io::Result<bool> {
+    let (mut folders, mut left) = (vec![logs.to_owned()], MAX_BESIDE);
+    while let Some(dir) = folders.pop() {
+        let mut names = Vec::new();
+        world.fs.read_dir(&dir, &mut |entry| {
+            names.push(entry.name.to_owned());
+            names.len() <= left
+        })?;
+        if names.len() > left {
+            return Ok(true);
+        }
+        left -= names.len();
+        for path in names.iter().filter(|name| *name != FOLDER).map(|name| dir.join(name)) {
+            let meta = world.fs.stat(&path, false)?;
+            match meta.kind {
+                FileKind::Dir => folders.push(path),
+                // A link leads to where nobody looks from here.
+                kind if kind == FileKind::Symlink || meta.len > 0 => return Ok(true),
+                _ => {}
+            }
+        }
+    }
+    Ok(false)
 }
 
 fn is_held(world: &World, dir: &Path) -> bool {
@@ -299,8 +376,37 @@ mod tests {
         let state = || search(&root, Duration::ZERO, FEW).found.remove(0).state;
         let lock = beside::lock(&root.world, &dir).unwrap();
         assert_eq!(state(), State::Alive);
-        drop(lock);
-        assert!(matches!(state(), State::Refused(why) if why.contains("owner.json")));
+    }
+
+    #[test]
+    fn who_died_before_it_had_begun_counts_only_where_lines_may_be_owed() {
+        let (_tmp, root) = volume();
+        let logs = root.path.join("new");
+        let dir = logs.join(FOLDER).join("job");
+        std::fs::create_dir_all(&dir).unwrap();
+        let states =
+            || search(&root, Duration::ZERO, FEW).found.into_iter().map(|found| found.state).collect::<Vec<_>>();
+        let refused = || matches!(states().as_slice(), [State::Refused(why)] if why.contains("remove ") && why.contains("owner.json"));
+        assert_eq!(states(), [], "it made its folder");
+        drop(beside::lock(&root.world, &dir).unwrap());
+        drop(Heart::claim(&root.world, &dir).unwrap());
+        for draft in ["claim.json.0011aabb", "alive.json.0011aabb", "owner.json.new"] {
+            std::fs::write(dir.join(draft), "").unwrap();
+        }
+        std::fs::create_dir(logs.join("below")).unwrap();
+        std::fs::write(logs.join("below/empty.log"), "").unwrap();
+        assert_eq!(states(), [], "it claimed it, and nothing was written beside it");
+        std::fs::write(logs.join("below/a.log"), "a line\n").unwrap();
+        assert!(refused(), "{:?}", states());
+        std::fs::remove_file(logs.join("below/a.log")).unwrap();
+        assert_eq!(states(), []);
+        for named in ["registry", "meta.json", "receipt.json"] {
+            std::fs::create_dir(dir.join(named)).unwrap();
+            assert!(refused(), "{named}: {:?}", states());
+            std::fs::remove_dir(dir.join(named)).unwrap();
+        }
+        std::fs::write(dir.join("owner.json"), "{").unwrap();
+        assert!(matches!(states().as_slice(), [State::Refused(why)] if why.contains("not JSON")), "{:?}", states());
     }
 
     #[test]
