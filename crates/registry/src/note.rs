@@ -23,8 +23,10 @@ use std::path::{Path, PathBuf};
 use pillion_world::{FileKind, OpenHow, World};
 use serde_json::{Value, json};
 
-use crate::beside::FOLDER;
+use crate::beside::{self, FOLDER};
 use crate::disk::sync_dir;
+use crate::error::Error;
+use crate::open::LOCK;
 
 /// The folder of the replicas' data paths, beneath `.pillion`.
 pub const REPLICAS: &str = "replicas";
@@ -74,6 +76,16 @@ pub fn member_of(name: &str) -> Option<&str> {
 /// The data path of a member beneath the shared root. `None`: no member is called so.
 pub fn data_path(root: &Path, member: &str) -> Option<PathBuf> {
     is_member(member).then(|| root.join(FOLDER).join(REPLICAS).join(member))
+}
+
+/// Whether a member holds the lock of its registry now. One that can't be asked for counts as running; nothing is made there.
+pub fn is_running(world: &World, root: &Path, member: &str) -> bool {
+    let Some(data) = data_path(root, member) else { return false };
+    match world.fs.stat(&data.join(LOCK), false) {
+        Ok(meta) if meta.kind == FileKind::File => matches!(beside::lock(world, &data), Err(Error::Locked { .. })),
+        Ok(_) => false,
+        Err(e) => !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+    }
 }
 
 /// Letters, digits, `.`, `_` and `-`; not hidden, so that it is neither `.` nor `..`.

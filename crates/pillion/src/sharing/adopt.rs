@@ -18,10 +18,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pillion_registry::foreign::Bounds;
 use pillion_registry::note::{self, Wrote};
-use pillion_registry::{Entry, Error, Options, Registry, beside, live};
+use pillion_registry::{Entry, Error, Options, Registry, live};
 use pillion_shards::{Adopted, Shard};
 use pillion_world::World;
 
+use super::divided::divides_otherwise;
 use super::ours::Ours;
 
 /// Entries that are read of one registry at most: as many as a registry may have.
@@ -50,6 +51,8 @@ pub(crate) struct Disk {
     pub(crate) busy: Mutex<()>,
     /// Under which epoch each shard is to be taken now: a taking that waited too long is none any more.
     pub(crate) current: Mutex<BTreeMap<Shard, u64>>,
+    /// Who divides the files otherwise, as it was said last.
+    pub(crate) divided: Mutex<Option<String>>,
 }
 
 /// Nothing that holds one of these locks leaves a half-made change behind when it panics.
@@ -93,6 +96,9 @@ impl Disk {
     /// Takes over what the registries hold of these shards. For each shard, in the same order: what came of it.
     pub(crate) fn adopt(&self, takings: &[Taking]) -> Vec<Adopted> {
         let _one = lock(&self.busy);
+        if self.is_divided_otherwise() {
+            return vec![Adopted::Not; takings.len()];
+        }
         let is_current = |taking: &&Taking| lock(&self.current).get(&taking.shard) == Some(&taking.epoch);
         let current: Vec<Taking> = takings.iter().filter(is_current).cloned().collect();
         let mut copied = BTreeSet::new();
@@ -119,6 +125,29 @@ impl Disk {
             self.note(taking)
         };
         takings.iter().map(note).collect()
+    }
+
+    /// Whether somebody runs who divides the files otherwise: nothing is taken then, and that is said once.
+    fn is_divided_otherwise(&self) -> bool {
+        let found = match divides_otherwise(&self.world, &self.root, &self.member) {
+            Ok(found) => found,
+            Err(e) => {
+                tracing::warn!("no shard is taken, since the other replicas can't be listed: {e}");
+                return true;
+            }
+        };
+        let mut said = lock(&self.divided);
+        if *said != found {
+            match &found {
+                Some(other) => tracing::error!(
+                    "{other} reads files of this folder and divides them otherwise (fixed parts, or a board of replicas): two divisions at once \
+                     send lines twice. This replica reads nothing until that one has ended; use one kind of pillion.shards.board for all"
+                ),
+                None => tracing::info!("nobody divides the files otherwise any more: this replica takes part"),
+            }
+            said.clone_from(&found);
+        }
+        found.is_some()
     }
 
     /// Which member's registry has which shards; `None`: no registry has any of them.
@@ -197,11 +226,13 @@ impl Disk {
                 Taking { shard: *shard, epoch, from: None }
             })
             .collect();
+        if let Some(other) = divides_otherwise(&self.world, &self.root, &self.member).map_err(|e| e.to_string())? {
+            return Err(format!("{other} reads files of this folder, divides them otherwise, and is still running"));
+        }
         *lock(&self.current) = takings.iter().map(|taking| (taking.shard, taking.epoch)).collect();
         for member in self.sources(&takings).into_keys().flatten().filter(|member| *member != self.member) {
-            let data = note::data_path(&self.root, &member).unwrap_or_default();
-            if let Err(e @ Error::Locked { .. }) = beside::lock(&self.world, &data) {
-                return Err(format!("{member} has files of this part and is still running: {e}"));
+            if note::is_running(&self.world, &self.root, &member) {
+                return Err(format!("{member} has files of this part and is still running"));
             }
         }
         let noted = |taking: &Taking| {
@@ -259,6 +290,7 @@ mod tests {
                 ours,
                 busy: Mutex::default(),
                 current: Mutex::default(),
+                divided: Mutex::default(),
             }
         }
 
@@ -336,6 +368,26 @@ mod tests {
             [Adopted::Not, Adopted::Into("a/1".to_owned())]
         );
         assert_eq!(a.probe(&[Shard(1)]), None);
+    }
+
+    #[test]
+    fn replicas_with_a_board_and_fixed_parts_never_read_side_by_side() {
+        let rig = rig();
+        let part = rig.disk("part-1-of-2");
+        part.take_fixed(&[Shard(0), Shard(2)]).unwrap();
+        part.registry.upsert(rig.entry(0, 7));
+        part.registry.sync().unwrap();
+        let board = rig.disk("pod-00000000ff");
+        // Shard 1 was nobody's, and shard 3 would be that of a part of another count.
+        assert_eq!(adopt(&board, &[taking(0, 2, None), taking(1, 1, None)]), [Adopted::Not, Adopted::Not]);
+        assert!(lock(&board.divided).as_deref() == Some("part-1-of-2"));
+        drop(part);
+        let into = |epoch| Adopted::Into(format!("pod-00000000ff/{epoch}"));
+        assert_eq!(adopt(&board, &[taking(0, 2, None), taking(1, 1, None)]), [into(2), into(1)]);
+        assert_eq!(board.registry.get(&rig.entry(0, 0).key).unwrap().offset, 7);
+        // The other way round, whatever it has.
+        let why = rig.disk("part-2-of-2").take_fixed(&[Shard(3)]).unwrap_err();
+        assert!(why.contains("pod-00000000ff") && why.contains("still running"), "{why}");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! | `drive.rs` | one replica's part: orders carried out, reports given |
 //! | `ours.rs` | which files are read here |
 //! | `adopt.rs` | taking over cursors on the shared file system |
+//! | `divided.rs` | who divides the files otherwise |
 //! | `fenced.rs` | what outputs may send |
 //! | `rooted.rs` | no sign of life while the shared root doesn't answer |
 //! | `seats.rs` | what dead sidecars left beside their logs |
@@ -16,6 +17,7 @@
 
 mod adopt;
 pub mod blocking;
+mod divided;
 mod drive;
 mod fenced;
 mod leave;

@@ -27,7 +27,7 @@ use tokio::sync::futures::Notified;
 /// Replicas whose registries are followed at most: as many as a board knows.
 const MAX_MEMBERS: usize = 1024;
 /// Names that are looked at for them: most of the dead ones that died young have no registry.
-const MAX_NAMES: usize = 16 * MAX_MEMBERS;
+pub(super) const MAX_NAMES: usize = 16 * MAX_MEMBERS;
 
 /// How long a file that went to another replica is remembered, and how many of them.
 const HANDED: Duration = Duration::from_secs(3600);

@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::adopt::Disk;
 use super::blocking::Threads;
+use super::divided::part_name;
 use super::drive::{Driver, Hands, mailbox};
 use super::leave::Helm;
 use super::rooted::Rooted;
@@ -129,7 +130,7 @@ impl Replica {
         let beneath = World { fs: Arc::new(Beneath::open(root, root).map_err(cannot)?), ..real.clone() };
         let home = World { fs: Arc::new(Home::of(Arc::clone(&real.fs), root).map_err(cannot)?), ..real.clone() };
         let name = match sharing.board {
-            Board::Static { index, of } => format!("part-{index}-of-{of}"),
+            Board::Static { index, of } => part_name(index, of),
             _ => member_name(&hostname(), real.random.u128()),
         };
         let data = note::data_path(root, &name).unwrap_or_default();
@@ -155,6 +156,7 @@ impl Replica {
             ours,
             busy: Mutex::default(),
             current: Mutex::default(),
+            divided: Mutex::default(),
         };
         let swept = Root::open(root).map_err(|why| fail(&format!("pillion.shards.root: {why}")))?;
         let seats = Arc::new(Seats::new(swept, &disk.member, &disk.registry, sharing.grace));

@@ -277,6 +277,32 @@ fn what_cant_be_shared_is_refused() {
     }
 }
 
+/// Neither looks at what the other one takes: each line would come twice, for as long as both go on.
+#[test]
+fn replicas_with_a_board_wait_for_a_fixed_part_and_a_fixed_part_is_refused_beside_them() {
+    let mut share = files();
+    share.write(0..20, 0..5);
+    let fixed = ["-E", "pillion.shards.board=static", "--shard", "1/1"];
+    let mut part = share.start(&fixed);
+    part.says("shares its files");
+    share.all_there(&[&part]);
+    let board = share.start(&[]);
+    wait_for("the word of the other division", || {
+        board.err().contains("part-1-of-1 reads files of this folder").then_some(())
+    });
+    share.write(0..30, 5..10);
+    share.all_there(&[&part, &board]);
+    part.signal(Signal::TERM);
+    part.ends_with(0);
+    share.write(0..40, 10..15);
+    share.all_there(&[&board]);
+    let mut refused = share.start(&fixed);
+    refused.ends_with(1);
+    assert!(refused.err().contains("divides them otherwise, and is still running"), "{}", refused.err());
+    share.each_has_one_id();
+    assert!(!board.err().contains("were there already"), "{}", board.err());
+}
+
 /// The default of Filebeat 9: files of several replicas begin alike, and go from one to the other.
 #[test]
 fn with_fingerprints_files_that_begin_alike_keep_a_cursor_each() {
