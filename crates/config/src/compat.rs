@@ -97,6 +97,9 @@ const SIGNS: &[(&str, Compat)] = &[
     ("output.elasticsearch.preset", Compat::V8),
     ("output.elasticsearch.idle_connection_timeout", Compat::V8),
     ("xpack.monitoring", Compat::V7),
+    ("filebeat.inputs.*.containers", Compat::V7),
+    ("filebeat.autodiscover.providers.*.hints.default_config.containers", Compat::V7),
+    ("filebeat.autodiscover.providers.*.templates.*.config.*.containers", Compat::V7),
 ];
 
 /// Sets the dialect and the version of events.

@@ -34,6 +34,18 @@ fn signs() {
             "9.6.0",
         ),
         ("xpack.monitoring.enabled: true", Compat::V7, "`xpack.monitoring` is an option of Filebeat 7", "7.17.29"),
+        (
+            "filebeat.inputs:\n- {type: docker, containers.ids: '*'}",
+            Compat::V7,
+            "`filebeat.inputs.0.containers` is an option of Filebeat 7",
+            "7.17.29",
+        ),
+        (
+            "filebeat.autodiscover.providers: [{type: kubernetes, hints.default_config: {type: docker, containers.ids: [x]}}]",
+            Compat::V7,
+            "`filebeat.autodiscover.providers.0.hints.default_config.containers` is an option of Filebeat 7",
+            "7.17.29",
+        ),
         ("pillion.compat: 5.6\nfilebeat.inputs: []", Compat::V5, "pillion.compat says so", "5.6.16"),
         ("pillion.compat: 6", Compat::V5, "pillion.compat says so", "5.6.16"),
         ("pillion.compat: '7.17'", Compat::V7, "pillion.compat says so", "7.17.29"),

@@ -82,6 +82,8 @@ pub enum InputKind {
     Filestream,
     /// `type: container`.
     Container,
+    /// `type: docker` of 6 and 7: the log input with a container's files for its paths.
+    Docker,
     /// `type: stdin`.
     Stdin,
     /// `type: tcp`.
@@ -101,6 +103,7 @@ impl InputKind {
             InputKind::Log => "log",
             InputKind::Filestream => "filestream",
             InputKind::Container => "container",
+            InputKind::Docker => "docker",
             InputKind::Stdin => "stdin",
             InputKind::Tcp => "tcp",
             InputKind::Udp => "udp",

@@ -196,14 +196,21 @@ fn from_section(s: &Section<'_>, globals: &Globals) -> Result<InputSpec, Error> 
 }
 
 fn kind(s: &Section<'_>) -> Result<InputKind, Error> {
-    let known = ["log", "filestream", "container", "stdin", "tcp", "udp", "unix", "syslog"];
+    let known = ["log", "filestream", "container", "docker", "stdin", "tcp", "udp", "unix", "syslog"];
     let word = if s.compat() == Compat::V5 {
         // 5.6 says `input_type`, 6.x says `type`.
         let old = s.choice("input_type", &["log", "stdin"])?;
-        s.choice("type", &["log", "stdin"])?.or(old).unwrap_or("log")
+        s.choice("type", &["log", "docker", "stdin"])?.or(old).unwrap_or("log")
     } else {
         s.choice("type", &known)?.unwrap_or("log")
     };
+    if s.compat().is_modern() && word == "docker" {
+        return Err(s.error(
+            "type",
+            format!("Filebeat {} has no docker input any more", s.compat().name()),
+            "use `type: container` with `paths: [/var/lib/docker/containers/*/*.log]`, or set `pillion.compat: 7`",
+        ));
+    }
     if s.compat() == Compat::V9 && matches!(word, "log" | "container") && s.bool("allow_deprecated_use")? != Some(true)
     {
         s.warn(
@@ -215,6 +222,7 @@ fn kind(s: &Section<'_>) -> Result<InputKind, Error> {
     Ok(match word {
         "filestream" => InputKind::Filestream,
         "container" => InputKind::Container,
+        "docker" => InputKind::Docker,
         "stdin" => InputKind::Stdin,
         "tcp" => InputKind::Tcp,
         "udp" => InputKind::Udp,
@@ -289,8 +297,26 @@ fn merge(into: &mut Map<String, Value>, from: Map<String, Value>) {
     }
 }
 
+/// `type: docker`: the files of each container; they take the places of the first `paths`, as in Filebeat.
+fn docker_paths(s: &Section<'_>) -> Result<Vec<String>, Error> {
+    const IDS: &str = "containers.ids";
+    let ids = s.strings(IDS)?;
+    if ids.is_empty() || ids.iter().any(String::is_empty) {
+        return Err(s.error(
+            IDS,
+            "which containers' files are to be read isn't said",
+            "give their ids, or \"*\" for all",
+        ));
+    }
+    let folder = s.str("containers.path")?.unwrap_or_else(|| "/var/lib/docker/containers".to_owned());
+    let folder = folder.trim_end_matches('/');
+    let own = ids.iter().map(|id| format!("{folder}/{}/*.log", id.trim_matches('/')));
+    Ok(own.chain(s.strings("paths")?.into_iter().skip(ids.len())).collect())
+}
+
 fn globs(s: &Section<'_>, recursive: bool) -> Result<Vec<Glob>, Error> {
-    let paths = s.strings("paths")?;
+    let docker = s.str("type")?.as_deref() == Some("docker");
+    let paths = if docker { docker_paths(s)? } else { s.strings("paths")? };
     if paths.is_empty() {
         return Err(s.error("paths", "there is nothing to read", "give the files: `paths: [/data/*.log]`"));
     }
@@ -332,7 +358,7 @@ fn interval(s: &Section<'_>, key: &str, default: Duration) -> Result<Duration, E
     }
 }
 
-/// What `log`, `container` and `stdin` share.
+/// What `log`, `container`, `docker` and `stdin` share.
 fn log_options(s: &Section<'_>, spec: &mut InputSpec) -> Result<(), Error> {
     let older = if s.compat() == Compat::V5 { s.duration("close_older")? } else { None };
     let close = &mut spec.close;
@@ -350,7 +376,7 @@ fn log_options(s: &Section<'_>, spec: &mut InputSpec) -> Result<(), Error> {
     Ok(())
 }
 
-/// What `log` and `container` say about files.
+/// What `log`, `container` and `docker` say about files.
 fn log_file_options(s: &Section<'_>, spec: &mut InputSpec) -> Result<(), Error> {
     spec.exclude_files = patterns(s, "exclude_files")?;
     spec.scan_every = interval(s, "scan_frequency", spec.scan_every)?;
@@ -361,9 +387,12 @@ fn log_file_options(s: &Section<'_>, spec: &mut InputSpec) -> Result<(), Error> 
     let symlinks = s.bool("symlinks")?;
     // Filebeat's container input always follows them: a runtime may link its logs.
     spec.symlinks = symlinks.unwrap_or(false) || spec.desc.kind == InputKind::Container;
-    if spec.desc.kind == InputKind::Container
-        && let Some(stream @ ("stdout" | "stderr")) = s.str("stream")?.as_deref()
-    {
+    let stream = match spec.desc.kind {
+        InputKind::Container => s.str("stream")?,
+        InputKind::Docker => s.str("containers.stream")?,
+        _ => None,
+    };
+    if let Some(stream @ ("stdout" | "stderr")) = stream.as_deref() {
         spec.meta = vec![("stream".to_owned(), stream.to_owned())];
     }
     if s.compat() != Compat::V5 {
@@ -611,6 +640,40 @@ mod tests {
         let container = input("8", "  type: container\n  stream: stderr\n").unwrap();
         assert!(container.symlinks);
         assert_eq!(container.meta, [("stream".to_owned(), "stderr".to_owned())]);
+    }
+
+    #[test]
+    fn files_of_the_docker_input() {
+        let read = |dialect: &str, text: &str| {
+            let list = if dialect == "5.6" { "prospectors" } else { "inputs" };
+            read(&format!("pillion.compat: {dialect}\nfilebeat.{list}:\n- {{type: docker{text}}}"))
+        };
+        for (text, paths) in [
+            (", containers.ids: '*'", &["/var/lib/docker/containers/*/*.log"] as &[&str]),
+            (", containers: {ids: [a, b], path: /d/}, combine_partials: false", &["/d/a/*.log", "/d/b/*.log"]),
+            (", containers.ids: a, paths: [/over, /more]", &["/var/lib/docker/containers/a/*.log", "/more"]),
+        ] {
+            for dialect in ["5.6", "7"] {
+                let spec = read(dialect, text).unwrap().remove(0);
+                let paths: Vec<Glob> = paths.iter().map(|path| Glob::new(OsStr::new(path), true).unwrap()).collect();
+                assert_eq!((&spec.paths, spec.symlinks), (&paths, false), "{text}");
+                assert_eq!((spec.desc.kind, spec.meta.as_slice()), (InputKind::Docker, &[] as &[_]));
+            }
+        }
+        let spec =
+            read("7", ", containers: {ids: [a], stream: stderr}, cri: {force: true, parse_flags: true}").unwrap();
+        assert_eq!(spec[0].meta, [("stream".to_owned(), "stderr".to_owned())]);
+        for (dialect, text, key) in [
+            ("7", "", "containers.ids"),
+            ("7", ", containers.ids: []", "containers.ids"),
+            ("7", ", containers.ids: [a, '']", "containers.ids"),
+            ("7", ", containers: {ids: [a], stream: both}", "containers.stream"),
+            ("8", ", containers.ids: [a]", "type"),
+            ("9", ", containers.ids: [a]", "type"),
+        ] {
+            let e = read(dialect, text).unwrap_err();
+            assert!(e.contains(&format!("filebeat.inputs.0.{key}: ")), "{dialect} {text}: {e}");
+        }
     }
 
     #[test]

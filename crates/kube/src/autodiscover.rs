@@ -177,7 +177,9 @@ fn hints(s: &Section<'_>) -> Result<Hints, Error> {
     if !default.contains_key("type") {
         default.insert("type".to_owned(), "container".into());
     }
-    if !default.contains_key("paths") {
+    // The docker input finds its files by the containers' ids.
+    let by_id = default.get("type").and_then(Value::as_str) == Some("docker");
+    if !by_id && !default.contains_key("paths") {
         default.insert("paths".to_owned(), json!([FILES]));
     }
     Ok(Hints { default: Value::Object(default), enabled })
@@ -252,12 +254,16 @@ fn of_module<'g>(module: &str, word: &impl Fn(&str) -> Option<&'g str>, input: &
     if streams.is_empty() {
         streams.extend(known.iter().map(|fileset| ((*fileset).to_owned(), "all".into())));
     }
-    let is_container = input.get("type").and_then(Value::as_str) == Some("container");
+    let of_stream = match input.get("type").and_then(Value::as_str) {
+        Some("container") => Some("stream"),
+        Some("docker") => Some("containers.stream"),
+        _ => None,
+    };
     let mut made = Map::from_iter([("module".to_owned(), module.into())]);
     for (fileset, stream) in streams {
         let mut input = input.clone();
-        if is_container {
-            input.insert("stream".to_owned(), stream);
+        if let Some(option) = of_stream {
+            put(&mut input, option, stream);
         }
         made.insert(fileset, json!({"enabled": true, "input": input}));
     }
@@ -363,7 +369,7 @@ fn filled(input: &Value, data: &Map<String, Value>) -> Option<Value> {
     // Paths of a module lie deeper, at more than one place.
     let of_module = options.contains_key("module");
     let one = |(key, value): (&String, &Value)| {
-        let is_path = key == "path" || key == "paths" || of_module;
+        let is_path = ["path", "paths", "containers"].contains(&key.as_str()) || of_module;
         let filled = map_texts(value, &|text| filled_text(text, data, is_path))?;
         Some((key.clone(), filled))
     };
@@ -553,6 +559,16 @@ mod tests {
     }
 
     #[test]
+    fn hints_for_the_docker_input() {
+        let p = provider(
+            "{type: kubernetes, hints: {enabled: true, default_config: {type: docker, containers.ids: ['${data.container.id}']}}}",
+        );
+        assert_eq!(inputs(&p, &json!({})), [json!({"type": "docker", "containers": {"ids": ["abc"]}})]);
+        let got = inputs(&p, &json!({"co.elastic.logs/module": "nginx", "co.elastic.logs/fileset.stderr": "error"}));
+        assert_eq!(got[0]["error"]["input"]["containers"], json!({"ids": ["abc"], "stream": "stderr"}));
+    }
+
+    #[test]
     fn annotations_in_paths_of_templates_lead_nowhere_else() {
         let p = provider(
             "{type: kubernetes, templates: [{config: [{type: log, paths: ['/logs/${data.kubernetes.annotations.dir}/*.log'], \
@@ -567,8 +583,13 @@ mod tests {
         let in_module =
             |dir: &str| inputs(&p, &json!({"dir": dir})).first().map(|i| i["access"]["var"]["paths"][0].clone());
         assert_eq!(in_module("a/b"), Some(json!("/logs/a/b/*.log")));
+        let p = provider(
+            "{type: kubernetes, templates: [{config: [{type: docker, containers.ids: ['${data.kubernetes.annotations.dir}']}]}]}",
+        );
+        let in_id = |dir: &str| inputs(&p, &json!({"dir": dir})).first().map(|i| i["containers"]["ids"][0].clone());
+        assert_eq!(in_id("a/b"), Some(json!("a/b")));
         for hostile in ["..", "../../etc", "a/../..", "*", "[a-z]", "{a,b}", "a\\b"] {
-            assert_eq!((path(hostile), in_module(hostile)), (None, None), "{hostile}");
+            assert_eq!((path(hostile), in_module(hostile), in_id(hostile)), (None, None, None), "{hostile}");
         }
     }
 

@@ -52,6 +52,8 @@ pub(super) const DELIBERATE: &[Deliberate] = &[
     Deliberate { case: "few-cri", field: "action._index", reason: ZONE, beside: Some(Version::Seven) },
     Deliberate { case: "docker-format", field: "log.offset", reason: SKIPPED, beside: None },
     Deliberate { case: "cri-format", field: "log.offset", reason: SKIPPED, beside: None },
+    Deliberate { case: "seven-stream", field: "log.offset", reason: SKIPPED, beside: Some(Version::Seven) },
+    Deliberate { case: "seven-option", field: "log.offset", reason: SKIPPED, beside: Some(Version::Seven) },
     Deliberate { case: "container-odd", field: "log.offset", reason: SKIPPED, beside: None },
     Deliberate {
         case: "fs-container",
@@ -111,7 +113,7 @@ pub(super) const DOCKER: &[u8] = br#"{"log":"one\n","stream":"stdout","time":"20
 {"log":"  \u001b[31mred\u001b[0m\n","stream":"stdout","time":"2026-01-01T00:00:04Z"}
 "#;
 pub(super) const CRI: &[u8] = b"2026-01-01T00:00:00.000000001Z stdout F one\n2026-01-01T00:00:01Z stderr P part \n2026-01-01T00:00:02Z stderr F whole\n2026-01-01T00:00:03+01:00 stdout F  spaces  \n2026-01-01T00:00:04Z stdout F \n2026-01-01T00:00:05Z stdout P a\n2026-01-01T00:00:06Z stdout P b\n2026-01-01T00:00:07Z stdout F c\n2026-01-01T00:00:08Z stdout F:x tagged\n";
-const CONTAINER_TRACES: &[u8] = b"2026-01-01T00:00:00Z stdout F begin\n2026-01-01T00:00:01Z stdout F  at a\n2026-01-01T00:00:02Z stdout F  at b\n2026-01-01T00:00:03Z stdout F begin\n";
+pub(super) const CONTAINER_TRACES: &[u8] = b"2026-01-01T00:00:00Z stdout F begin\n2026-01-01T00:00:01Z stdout F  at a\n2026-01-01T00:00:02Z stdout F  at b\n2026-01-01T00:00:03Z stdout F begin\n";
 
 pub(super) const fn log(
     name: &'static str,

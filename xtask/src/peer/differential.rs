@@ -14,6 +14,7 @@ use pillion_world::calendar::civil_from_days;
 use super::cases::{Case, DELIBERATE, Deliberate, RUNS, SILENT};
 use super::compare::{Flat, by_case, by_place, differences};
 use super::nine::NINE;
+use super::seven::SEVEN;
 use super::{Pair, Score, Version, end_filebeat, odd, pillion_once};
 use crate::shipper::{Place, output};
 use crate::sink::{Depth, Protocol, Sink};
@@ -81,6 +82,9 @@ pub(super) fn suite(score: &mut Score, pair: &Pair) {
         score.case(&format!("{name}-{}", wire.name()), || run(pair, cases, settings, Target::Wire(wire)));
     }
     score.case("odd", || run(pair, &odd::cases("odd")?, "", Target::File));
+    if pair.version == Version::Seven {
+        score.case("seven", || run(pair, SEVEN, "", Target::File));
+    }
     if pair.version == Version::Nine {
         score.case("nine", || run(pair, NINE, "", Target::File));
         score.case("odd9", || run(pair, &odd::cases("odd9")?, "", Target::File));
@@ -153,14 +157,11 @@ fn configuration(version: Version, logs: &Path, cases: &[Case], settings: &str) 
         let id = if case.kind == "filestream" { format!("id: {}, ", case.name) } else { String::new() };
         let old = if version == Version::Nine { as_before(case) } else { "" };
         let comma = if case.options.is_empty() { "" } else { ", " };
-        let paths = folder.join(case.glob);
-        let _ = writeln!(
-            config,
-            "- {{type: {}, {id}paths: ['{}'], {close}{old}{comma}{}}}",
-            case.kind,
-            paths.display(),
-            case.options
-        );
+        let paths = match case.kind {
+            "docker" => format!("containers.path: '{}', containers.ids: [{}]", logs.display(), case.name),
+            _ => format!("paths: ['{}']", folder.join(case.glob).display()),
+        };
+        let _ = writeln!(config, "- {{type: {}, {id}{paths}, {close}{old}{comma}{}}}", case.kind, case.options);
     }
     config.push_str(settings);
     config.push_str("queue.mem: {events: 4096, flush.min_events: 1, flush.timeout: 0s}\n");

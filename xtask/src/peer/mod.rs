@@ -12,6 +12,7 @@ mod modules;
 mod nine;
 mod odd;
 mod record;
+mod seven;
 mod swap;
 
 use std::fs;

@@ -11,19 +11,21 @@ const MODULES: &str = "a module stands below `filebeat.modules`, or in a file of
 const CLEAN: &str = "the registry keeps the file's entry longer; what is delivered stays the same";
 
 /// The types of inputs that are there.
-pub(super) const TYPES: &[&str] = &["log", "filestream", "container", "stdin", "tcp", "udp", "unix", "syslog"];
+pub(super) const TYPES: &[&str] =
+    &["log", "filestream", "container", "docker", "stdin", "tcp", "udp", "unix", "syslog"];
 
 /// The rows of an input by its type.
 pub(super) fn tables(name: &str) -> Vec<&'static [Row]> {
     match name {
         "filestream" => vec![COMMON, FILESTREAM],
-        "container" | "docker" => vec![COMMON, HARVEST, LOG, CONTAINER],
+        "container" => vec![COMMON, HARVEST, LOG, CONTAINER],
+        "docker" => vec![COMMON, HARVEST, LOG, DOCKER],
         "stdin" => vec![COMMON, HARVEST],
         "tcp" => vec![COMMON, SOCKET, INTERNET, STREAMS],
         "udp" => vec![COMMON, SOCKET, INTERNET, DATAGRAMS],
         "unix" => vec![COMMON, SOCKET, STREAMS, UNIX],
         "syslog" => vec![COMMON, SYSLOG],
-        _ => vec![COMMON, HARVEST, LOG],
+        _ => vec![COMMON, HARVEST, LOG, DOCKER_JSON],
     }
 }
 
@@ -166,16 +168,29 @@ const LOG: &[Row] = &[
     Row("allow_deprecated_use", "9", T),
 ];
 
-const CONTAINER: &[Row] = &[
-    Row("stream", NEW, T),
-    Row("format", NEW, T),
-    Row("containers", "57", R("the docker input is gone: use `type: container` with `paths`")),
+const CONTAINER: &[Row] = &[Row("stream", NEW, T), Row("format", NEW, T)];
+
+/// The input that 8 has no more.
+const DOCKER: &[Row] = &[
+    Row("containers.ids", "57", T),
+    Row("containers.path", "57", T),
+    Row("containers.stream", "57", T),
+    Row("combine_partials", "57", T),
     Row(
         "combine_partial",
         "57",
-        R("the docker input is gone: use `type: container`, which always joins partial lines"),
+        H("Filebeat ignores it too, though its manual has it: the option is `combine_partials`, and on by itself"),
     ),
-    Row("cri", "57", R("the docker input is gone: use `type: container`")),
+    Row("cri.parse_flags", "57", T),
+    Row("cri.force", "57", T),
+];
+
+/// What Filebeat's manual doesn't have: `docker` and `container` are made of it there.
+const DOCKER_JSON: &[Row] = &[
+    Row("docker-json.stream", ALL, T),
+    Row("docker-json.partial", ALL, T),
+    Row("docker-json.format", ALL, T),
+    Row("docker-json.cri_flags", ALL, T),
 ];
 
 const FILESTREAM: &[Row] = &[

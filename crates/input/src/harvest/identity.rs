@@ -570,7 +570,7 @@ pub(crate) fn guard_holds(fd: &dyn File, pos: u64, guard: Guard) -> io::Result<b
 /// What all registry entries of an input's files have in common.
 pub(crate) fn words_of(spec: &InputSpec) -> Arc<LogWords> {
     let input_type = match spec.desc.kind {
-        InputKind::Container => "container",
+        kind @ (InputKind::Container | InputKind::Docker) => kind.as_str(),
         _ => "log",
     };
     Arc::new(LogWords { input_type: input_type.to_owned(), prev_id: String::new(), meta: spec.meta.clone() })

@@ -189,7 +189,8 @@ pub fn container(input: &[u8]) -> Result<(), String> {
             _ => Format::Cri,
         };
         let stream = if a & 4 == 0 { Stream::None } else { Stream::Stderr };
-        let mut parsers = vec![Parser::Container(Container { format, stream })];
+        let (join, tags) = (a & 8 == 0, a & 16 == 0);
+        let mut parsers = vec![Parser::Container(Container { format, stream, join, tags })];
         if a & 0x80 != 0 {
             parsers.push(multiline_of(a)?);
         }

@@ -6,6 +6,7 @@
 //! Always holds: what comes out is in the order in which it began. While a split line of one stream waits for its rest,
 //! lines of the other stream wait behind it, so that the parts of both find together; beyond [`SLOTS`] lines or four
 //! times `max_bytes` all of them go out as they are. (Filebeat joins whatever lines follow, of whichever stream.)
+//! Unless lines aren't to be joined (`combine_partials: false`): then each part is an event.
 //! A line that isn't in the form is skipped and counted, as Filebeat skips it with an error in its log; unlike there,
 //! the parts before it stay. An event of a split line covers the bytes up to the first line of another stream.
 //!
@@ -38,13 +39,24 @@ pub enum Format {
     Cri,
 }
 
-/// The parser `container`, and what `type: container` adds to `log`.
-#[derive(Clone, Copy, Debug, Default)]
+/// The parser `container`, and what `type: container`, `type: docker` and `docker-json` add to `log`.
+#[derive(Clone, Copy, Debug)]
 pub struct Container {
     /// `format`.
     pub format: Format,
     /// `stream`: [`Stream::None`] = `all`; lines of another stream are filtered out.
     pub stream: Stream,
+    /// `combine_partials`, `docker-json.partial`: lines that the runtime split are put together again.
+    pub join: bool,
+    /// `cri.parse_flags`, `docker-json.cri_flags`: lines of the CRI form have tags, which say whether they are split;
+    /// else the tags are the text's first word.
+    pub tags: bool,
+}
+
+impl Default for Container {
+    fn default() -> Container {
+        Container { format: Format::Auto, stream: Stream::None, join: true, tags: true }
+    }
 }
 
 /// Lines that wait for the rest of a split one.
@@ -147,19 +159,21 @@ pub(super) fn accept(
         Format::Docker => true,
         Format::Cri => false,
     };
-    let split = if docker { docker_line(chain, &mut message, data) } else { cri_line(&mut message, data) };
+    let split = if docker { docker_line(chain, &mut message, data) } else { cri_line(options, &mut message, data) };
     let split = split.ok_or(Fate::Malformed)?;
     if options.stream != Stream::None && options.stream != message.stream {
         return Err(Fate::Filtered);
     }
-    Ok(cluster.add(message, split, chain.max_bytes * 4, data))
+    Ok(cluster.add(message, split && options.join, chain.max_bytes * 4, data))
 }
 
 /// `2017-09-12T22:32:21.212861448Z stdout F text`: gives whether it is a part only.
-fn cri_line(message: &mut Message, data: &[u8]) -> Option<bool> {
+fn cri_line(options: &Container, message: &mut Message, data: &[u8]) -> Option<bool> {
     let line = &data[message.text.clone()];
-    let mut fields = line.splitn(4, |b| *b == b' ');
-    let (time, stream, tags, text) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+    let mut fields = line.splitn(if options.tags { 4 } else { 3 }, |b| *b == b' ');
+    let (time, stream) = (fields.next()?, fields.next()?);
+    let tags = if options.tags { fields.next()? } else { b"" };
+    let text = fields.next()?;
     message.time_ms = rfc3339(time)?;
     set_stream(message, &String::from_utf8_lossy(stream));
     message.text.start = message.text.end - text.len();

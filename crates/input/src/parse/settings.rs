@@ -121,8 +121,14 @@ fn encoding(section: &Section<'_>, kind: InputKind) -> Result<Encoding, Error> {
 /// `log`, `container`, `stdin`: options of their own, in a fixed order.
 fn log_parsers(section: &Section<'_>, kind: InputKind) -> Result<Vec<Parser>, Error> {
     let mut parsers = Vec::new();
-    if kind == InputKind::Container {
-        parsers.push(Parser::Container(container(section)?));
+    match kind {
+        InputKind::Container => parsers.push(Parser::Container(container(section)?)),
+        InputKind::Docker => parsers.push(Parser::Container(docker(section)?)),
+        _ => {
+            if let Some(s) = section.section("docker-json")? {
+                parsers.push(Parser::Container(docker_json(&s)?));
+            }
+        }
     }
     if let Some(s) = section.section("json")? {
         let mut options = json(&s)?;
@@ -168,17 +174,52 @@ fn parsers(section: &Section<'_>) -> Result<Vec<Parser>, Error> {
 }
 
 fn container(section: &Section<'_>) -> Result<Container, Error> {
-    let stream = match section.choice("stream", &["all", "stdout", "stderr"])? {
-        Some("stdout") => Stream::Stdout,
-        Some("stderr") => Stream::Stderr,
-        _ => Stream::None,
+    let stream = stream(section, "stream")?;
+    Ok(Container { format: format(section)?, stream: stream.unwrap_or_default(), ..Container::default() })
+}
+
+/// `type: docker`: what it says of lines.
+fn docker(section: &Section<'_>) -> Result<Container, Error> {
+    Ok(Container {
+        format: if section.bool("cri.force")?.unwrap_or(false) { Format::Cri } else { Format::Auto },
+        stream: stream(section, "containers.stream")?.unwrap_or_default(),
+        join: section.bool("combine_partials")?.unwrap_or(true),
+        tags: section.bool("cri.parse_flags")?.unwrap_or(false),
+    })
+}
+
+/// `docker-json` of a log input: what `type: docker` and `type: container` are made of in Filebeat.
+fn docker_json(section: &Section<'_>) -> Result<Container, Error> {
+    let Some(stream) = stream(section, "stream")? else {
+        return Err(section.error(
+            "stream",
+            "missing: Filebeat sends no line without it",
+            "give all, stdout or stderr",
+        ));
     };
-    let format = match section.choice("format", &["auto", "docker", "json-file", "cri"])? {
+    Ok(Container {
+        format: format(section)?,
+        stream,
+        join: section.bool("partial")?.unwrap_or(false),
+        tags: section.bool("cri_flags")?.unwrap_or(false),
+    })
+}
+
+/// The stream whose lines are wanted; [`Stream::None`] = those of all.
+fn stream(section: &Section<'_>, key: &str) -> Result<Option<Stream>, Error> {
+    Ok(section.choice(key, &["all", "stdout", "stderr"])?.map(|word| match word {
+        "stdout" => Stream::Stdout,
+        "stderr" => Stream::Stderr,
+        _ => Stream::None,
+    }))
+}
+
+fn format(section: &Section<'_>) -> Result<Format, Error> {
+    Ok(match section.choice("format", &["auto", "docker", "json-file", "cri"])? {
         Some("docker" | "json-file") => Format::Docker,
         Some("cri") => Format::Cri,
         _ => Format::Auto,
-    };
-    Ok(Container { format, stream })
+    })
 }
 
 fn ndjson(section: &Section<'_>) -> Result<Json, Error> {
@@ -317,6 +358,26 @@ mod tests {
         assert_eq!((j.message_key.as_str(), j.document_id.as_str()), ("m", "d"));
         assert!(matches!(&m.grouping, Grouping::Pattern { negate: true, matching: Match::Before, flush: Some(_), .. }));
         assert_eq!((m.max_lines, m.timeout.as_secs(), m.skip_newline), (0, 3, true));
+    }
+
+    #[test]
+    fn what_docker_is_made_of() {
+        let one = |yaml: &str, kind| {
+            let options = read(&format!("pillion.compat: 7\ni: {yaml}"), kind).unwrap();
+            let Some(Parser::Container(c)) = options.parsers.first().cloned() else { panic!("{options:?}") };
+            (c.format, c.stream, c.join, c.tags)
+        };
+        let all = (Format::Auto, Stream::None, true, false);
+        assert_eq!(one("{}", InputKind::Docker), all);
+        assert_eq!(one("{combine_partials: false}", InputKind::Docker), (Format::Auto, Stream::None, false, false));
+        let yaml = "{containers.stream: stdout, cri: {force: true, parse_flags: true}}";
+        assert_eq!(one(yaml, InputKind::Docker), (Format::Cri, Stream::Stdout, true, true));
+        assert_eq!(one("{docker-json: {stream: all, partial: true}}", InputKind::Log), all);
+        let yaml = "{docker-json: {stream: stderr, format: json-file, cri_flags: true}}";
+        assert_eq!(one(yaml, InputKind::Log), (Format::Docker, Stream::Stderr, false, true));
+        let e = read("i: {docker-json: {partial: true}}", InputKind::Log).unwrap_err();
+        assert_eq!(e.key(), "i.docker-json.stream");
+        assert_eq!(one("{}", InputKind::Container), (Format::Auto, Stream::None, true, true));
     }
 
     #[test]

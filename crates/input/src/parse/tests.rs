@@ -243,7 +243,7 @@ fn a_group_of_line_feeds_is_not_copied() {
 // ---- containers
 
 fn container(stream: Stream, shape: Shape) -> Chain {
-    one_parser(Parser::Container(Container { format: Format::Auto, stream }), shape)
+    one_parser(Parser::Container(Container { stream, ..Container::default() }), shape)
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn container_extras() {
     assert_eq!(seen[0].overlay.as_ref().map(|o| json!(o.fields)), Some(json!({"docker":{"attrs":{"tag":"t"}}})));
     assert_eq!(seen[1].overlay.as_ref().map(|o| json!(o.fields)), Some(json!({"stream":"other"})));
     // What a container wrote as an empty line is an event: without a message, but in the log input of 7.
-    let parser = || vec![Parser::Container(Container { format: Format::Auto, stream: Stream::None })];
+    let parser = || vec![Parser::Container(Container::default())];
     for (shape, modern) in [(Shape::Log, false), (Shape::Log, true), (Shape::Filestream, false)] {
         let chain = chain(ChainOptions { parsers: parser(), shape, modern, ..ChainOptions::default() });
         let (seen, _) = whole(&chain, line, 0, Flush::No);
@@ -322,6 +322,20 @@ fn container_parts_are_joined() {
     let (seen, parsed) =
         whole(&container(Stream::None, Shape::Log), docker("a", "stdout").as_bytes(), 0, Flush::Groups);
     assert_eq!((seen.len(), parsed.consumed, parsed.open), (0, 0, Open::Line));
+}
+
+#[test]
+fn container_parts_stay_apart_where_they_are_to_and_tags_may_be_text() {
+    let file =
+        b"{\"log\":\"a\",\"stream\":\"stdout\",\"time\":\"1970-01-01T00:00:00Z\"}\n1970-01-01T00:00:00Z stderr P b c\n";
+    for (join, tags, expect) in
+        [(false, true, &["a", "b c"] as &[&str]), (false, false, &["a", "P b c"]), (true, false, &["a", "P b c"])]
+    {
+        let c = one_parser(Parser::Container(Container { join, tags, ..Container::default() }), Shape::Log);
+        assert_eq!(texts(&c, file), expect, "{join} {tags}");
+        let (_, parsed) = whole(&c, file, 0, Flush::No);
+        assert_eq!(parsed.open == Open::Nothing, !join);
+    }
 }
 
 /// As Filebeat 7.17.29, where such a line lies in what it has read already: elsewhere it drops it.
@@ -594,8 +608,8 @@ pub(super) fn chains() -> impl Strategy<Value = ChainOptions> {
             ..Json::default()
         })
     });
-    let container = prop_oneof![Just(Stream::None), Just(Stream::Stdout)]
-        .prop_map(|stream| Parser::Container(Container { format: Format::Auto, stream }));
+    let container = (prop_oneof![Just(Stream::None), Just(Stream::Stdout)], any::<bool>())
+        .prop_map(|(stream, join)| Parser::Container(Container { stream, join, ..Container::default() }));
     let parser = prop_oneof![3 => multiline, 1 => json, 2 => container];
     let shape = prop_oneof![Just(Shape::Log), Just(Shape::V5), Just(Shape::Filestream)];
     (prop::collection::vec(parser, 0..4), 1usize..40, any::<bool>(), any::<bool>(), shape).prop_map(
