@@ -374,7 +374,7 @@ mod tests {
         let dir = root.path.join("new").join(FOLDER).join("job");
         std::fs::create_dir_all(&dir).unwrap();
         let state = || search(&root, Duration::ZERO, FEW).found.remove(0).state;
-        let lock = beside::lock(&root.world, &dir).unwrap();
+        let _lock = beside::lock(&root.world, &dir).unwrap();
         assert_eq!(state(), State::Alive);
     }
 
