@@ -420,6 +420,54 @@ fn what_may_have_been_sent_of_it_is_lost_and_told_once() {
     assert_eq!(stage.rig.harvester.stats().tally.lost, 10);
 }
 
+/// A run that is over before an entry's hour is.
+#[test]
+fn a_short_run_tells_what_may_have_been_sent_of_it_each_time_until_its_hour_is_over() {
+    for clean in [true, false] {
+        let mut stage = Stage::set(native);
+        stage.rig.specs[0].clean_removed = clean;
+        // Of `job/a.log` nothing was sent.
+        let entry = stage.rig.registry.entries().into_iter().find(|e| e.source.ends_with("s/a.log")).unwrap();
+        let intent = Intent { from: entry.offset, to: entry.offset + 10, read_ms: 5, guard: Default::default() };
+        assert!(stage.rig.registry.intend(&entry.key, entry.incarnation, intent));
+        let lost = |stage: &mut Stage| {
+            assert_eq!(stage.rig.drain(), NONE);
+            let losses =
+                stage.rig.harvester.losses().iter().map(|l| (l.path.clone(), l.to - l.from, l.cause)).collect();
+            (losses, stage.rig.harvester.stats().tally.lost)
+        };
+        let told = (vec![(stage.rig.path("a.log"), 10, LossCause::Deleted)], 10);
+        stage.away(HOUR / 4, |rig| ["a.log", "job/a.log"].iter().for_each(|name| rig.remove(name)));
+        assert_eq!(lost(&mut stage), told);
+        assert_eq!(stage.known().len(), 3);
+        stage.away(HOUR / 4, |_| {});
+        stage.odd(|odd| drop(odd.errors.insert("a.log", 5)));
+        assert_eq!(lost(&mut stage).1, 0, "that can't be told");
+        stage.odd(|odd| odd.errors.clear());
+        stage.away(2 * HOUR, |_| {});
+        assert_eq!(lost(&mut stage), told);
+        assert_eq!(stage.known().len(), if clean { 2 } else { 3 });
+        stage.away(HOUR, |_| {});
+        assert_eq!(lost(&mut stage).1, if clean { 0 } else { 10 });
+    }
+}
+
+/// A process that was killed had put it aside to delete it, and another thread gives it its name back.
+#[test]
+fn what_lies_aside_is_not_gone() {
+    let mut stage = Stage::set(native);
+    let aside = stage.rig.path(".pillion-leaving").join(format!("{:032x}-a.log", 7));
+    std::fs::create_dir(aside.parent().unwrap()).unwrap();
+    let a = stage.rig.path("a.log");
+    stage.away(2 * HOUR, |_| std::fs::rename(&a, &aside).unwrap());
+    stage.searches(5);
+    assert_eq!(stage.known().len(), 3);
+    std::fs::rename(&aside, &a).unwrap();
+    std::fs::remove_dir(aside.parent().unwrap()).unwrap();
+    stage.searches(5);
+    assert_eq!(stage.known().len(), 3, "it goes on where it stopped");
+}
+
 #[test]
 fn the_end_of_a_run_forgets_nothing() {
     let mut stage = Stage::set(native);
@@ -527,7 +575,8 @@ fn thousands_that_vanished_go_bit_by_bit() {
         stage.searches(1);
         searches += 1;
         let (missed, gone) = (stage.missed() - before, known - stage.known().len());
-        assert!(missed <= 256 && gone <= 256, "{missed} looks, {gone} forgotten");
+        // And once in each piece whether something lies aside.
+        assert!(missed <= 256 + 4 && gone <= 256, "{missed} looks, {gone} forgotten");
         assert!(searches < 40);
     }
     assert_eq!(stage.known(), ["a.log", "b.log", "job/a.log"]);

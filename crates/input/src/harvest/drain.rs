@@ -55,8 +55,14 @@ impl Harvester {
             && self.hints.is_empty()
             // What they still had is taken up by a copy or counted at the end of the next search.
             && self.former.is_empty()
-            && self.inputs.iter().all(|i| i.searched_at_drain || matches!(i.life, Life::Over | Life::Stopped))
+            && self.is_searched_at_drain()
+            && self.has_told()
             && self.table.iter().all(|(_, f)| f.drain != Drain::Pending)
+    }
+
+    /// Whether every input has been searched since the drain began.
+    pub(crate) fn is_searched_at_drain(&self) -> bool {
+        self.inputs.iter().all(|i| i.searched_at_drain || matches!(i.life, Life::Over | Life::Stopped))
     }
 
     /// A search that began after the drain did has ended: what has nothing to read is done.

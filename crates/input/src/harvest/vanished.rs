@@ -20,7 +20,10 @@
 //! - Only `ENOENT` and `ENOTDIR` say that a file is gone; any other answer keeps its entry.
 //! - An entry stays that has an owner in the table, that a file could be bound to whose key isn't known yet, that another
 //!   process or another thread may be about, or whose input says `clean_removed: false`.
-//! - Nothing is forgotten in a drain: a short run leaves it to the next.
+//! - A drain forgets nothing but what it tells: at its end, entries of which something was sent and not acknowledged, and whose
+//!   file isn't found, count as lost: a run that is shorter than an hour would say that all is well. Until such an entry's time is
+//!   over, each run says so: the file may come back.
+//! - What lies aside to be deleted (`delete.rs`) isn't gone.
 //! - After a search at most [`LOOKS`] paths are looked at, and as many entries remembered; at most [`PLACES`] entries are
 //!   passed over, and all of them once an hour at most.
 //!
@@ -40,7 +43,7 @@ use crate::harvest::file::Tally;
 use crate::harvest::live::Life;
 use crate::harvest::look::missing;
 use crate::harvest::{Harvester, Input};
-use crate::scan::Glob;
+use crate::scan::{Glob, LEAVING};
 use crate::spec::{Identity, InputSpec};
 
 /// How many paths are looked at after a search.
@@ -75,6 +78,9 @@ pub(crate) struct Vanished {
     missing: VecDeque<Missing>,
     /// The files that had found no room in the table when a search ended last.
     refused: u64,
+    /// In a drain: the place in the registry that is next, and whether all are gone over.
+    at_end: usize,
+    ended: bool,
 }
 
 /// An entry whose file wasn't there.
@@ -127,6 +133,11 @@ fn device(entry: &Entry) -> Option<u64> {
     Some(dev).filter(|dev| *dev != 0)
 }
 
+/// How far a file may have been sent.
+fn sent(entry: &Entry) -> u64 {
+    entry.intents.iter().map(|i| i.to).max().unwrap_or(0)
+}
+
 /// Whether an input would know a file by this key.
 fn has_key(spec: &InputSpec, entry: &Entry) -> bool {
     entry.identifier().is_some_and(|identifier| {
@@ -151,7 +162,10 @@ impl Harvester {
 
     /// Looks at some entries; false: there is nothing to do until a search has ended.
     pub(crate) fn forget_vanished(&mut self, now: Mono) -> bool {
-        if self.vanished.looks == 0 || self.draining {
+        if self.draining {
+            return self.tell_at_drain(now);
+        }
+        if self.vanished.looks == 0 {
             return false;
         }
         let worked = match self.searched_surely() {
@@ -165,6 +179,60 @@ impl Harvester {
             self.vanished.looks = 0;
         }
         worked
+    }
+
+    /// Whether a drain has told of what is lost with files that are gone.
+    pub(crate) fn has_told(&self) -> bool {
+        self.vanished.ended
+    }
+
+    /// Behind a drain's last search: goes over some entries of which something was sent and isn't acknowledged.
+    fn tell_at_drain(&mut self, now: Mono) -> bool {
+        if self.vanished.ended || !self.is_searched_at_drain() {
+            return false;
+        }
+        let (registry, table) = (Arc::clone(&self.registry), &self.table);
+        let mut found: Vec<Arc<Entry>> = Vec::new();
+        for _ in 0..SKIM / HELD {
+            let next = registry.visit_from(self.vanished.at_end, HELD, |entry| {
+                if sent(entry) > entry.offset && !table.has_owner(&entry.key) {
+                    found.push(Arc::clone(entry));
+                }
+                found.len() < PIECE
+            });
+            match next {
+                Some(next) => self.vanished.at_end = next,
+                None => self.vanished.ended = true,
+            }
+            if next.is_none() || found.len() >= PIECE {
+                break;
+            }
+        }
+        let (mut grounds, mut parting, unbound) = (Grounds::new(), Vec::new(), self.unbound());
+        for entry in found {
+            let Some(claim) = self.reading_of(&entry) else { continue };
+            let Some(ground) = self.is_missing(&entry, &claim, &mut grounds) else { continue };
+            if self.may_be_bound(&entry, &claim, &unbound) {
+                continue;
+            }
+            let clean = claim.input.is_none_or(|at| self.cleans(at as u16));
+            match self.parting(Arc::clone(&entry), &claim, &ground, now).filter(|_| clean) {
+                Some(gone) => parting.push(gone),
+                None => self.lose_unacknowledged(&entry),
+            }
+        }
+        self.part_with(parting);
+        true
+    }
+
+    /// The input here that would go on with an entry's file.
+    fn reading_of(&self, entry: &Entry) -> Option<Claim> {
+        let path = Path::new(&*entry.source);
+        if self.former.contains_key(&entry.key) || self.is_others_entry(entry) {
+            return None;
+        }
+        let reads = |i: &Input| i.life == Life::Reading && i.spec.has_path(path) && has_key(&i.spec, entry);
+        self.inputs.iter().position(reads).map(|at| Claim { input: Some(at) })
     }
 
     /// Since when every input has been searched, wholly and surely; `None`: one hasn't.
@@ -303,6 +371,12 @@ impl Harvester {
             self.at.set(dir);
             match self.world.fs.stat(dir, true) {
                 Ok(meta) if meta.kind == FileKind::Dir => {
+                    // What a process that was killed was about to delete gets its name back, perhaps by another thread.
+                    let aside = dir == folder
+                        && !matches!(self.world.fs.stat(&dir.join(LEAVING), false), Err(e) if missing(&e));
+                    if aside {
+                        return None;
+                    }
                     let known = self.folders.get(dir).map(|folder| folder.network);
                     let network = match known {
                         Some(network) => network,
@@ -397,7 +471,7 @@ impl Harvester {
 
     /// What may have been sent of a file that is gone: it may have arrived, or not. Nobody can send it again.
     fn lose_unacknowledged(&mut self, entry: &Entry) {
-        let sent = entry.intents.iter().map(|i| i.to).max().unwrap_or(0);
+        let sent = sent(entry);
         if sent <= entry.offset {
             return;
         }

@@ -188,6 +188,30 @@ fn an_owner_that_was_paused_learns_that_it_was_deposed() {
     assert!(volume.has("job-1", "done.json"));
 }
 
+/// A run that is shorter than the hour after which entries go.
+#[test]
+fn what_was_in_flight_of_a_file_that_is_gone_makes_the_next_run_incomplete() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = Endpoint::start();
+    let volume = Volume::new(endpoint.address);
+    volume.append("job-1", "first\n");
+    let never = format!("output.logstash.hosts=['{}']", silent.local_addr().unwrap());
+    let mut killed = volume.sidecar("job-1", &["-E", &never]);
+    let (mut asked, _) = silent.accept().unwrap();
+    std::io::Read::read_exact(&mut asked, &mut [0; 6]).unwrap();
+    killed.signal(Signal::KILL);
+    killed.status();
+    let path = volume.pod("job-1").join("a.log");
+    std::fs::rename(&path, volume.job.path("elsewhere")).unwrap();
+    let mut next = volume.sidecar("job-1", &["--once"]);
+    next.ends_with(3);
+    assert!(next.err().contains("6 bytes destroyed") && !volume.has("job-1", "done.json"), "{}", next.err());
+    // It comes back: what may have been sent is sent again.
+    std::fs::rename(volume.job.path("elsewhere"), &path).unwrap();
+    volume.sidecar("job-1", &["--once"]).ends_with(0);
+    assert_eq!(endpoint.messages(), ["first"]);
+}
+
 #[test]
 fn a_sweep_without_a_target_leaves_everything_and_the_next_one_ships_it() {
     let endpoint = Endpoint::start();
