@@ -314,6 +314,7 @@ pub(crate) fn look(world: &World, dir: &Path, grace: Duration) -> Option<Found> 
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the test plays the pods")]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
