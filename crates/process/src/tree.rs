@@ -41,16 +41,20 @@ pub(crate) fn paths(map: &Map<String, Value>) -> Vec<String> {
 
 /// Sets the value at a path; maps on the way are made.
 pub(crate) fn put(map: &mut Map<String, Value>, path: &str, value: Value) -> Result<(), String> {
+    replace(map, path, value).map(drop)
+}
+
+/// The same, and what was there.
+pub(crate) fn replace(map: &mut Map<String, Value>, path: &str, value: Value) -> Result<Option<Value>, String> {
     if !map.contains_key(path)
         && let Some((head, tail)) = path.split_once('.')
     {
         return match map.entry(head).or_insert_with(|| Value::Object(Map::new())) {
-            Value::Object(below) => put(below, tail, value),
+            Value::Object(below) => replace(below, tail, value),
             other => Err(no_map(other)),
         };
     }
-    map.insert(path.to_owned(), value);
-    Ok(())
+    Ok(map.insert(path.to_owned(), value))
 }
 
 /// Takes the value at a path away.
@@ -83,36 +87,6 @@ fn find_below(map: &Map<String, Value>, path: &str, whole: &str) -> Result<Strin
             Err(format!("cannot continue path {whole:?}, next value {key:?} is not a map: value is not a map"))
         }
     }
-}
-
-/// Makes objects of keys with dots, in place (Beats' `expandFields`). After an error a part of it is done.
-pub(crate) fn expand(map: &mut Map<String, Value>) -> Result<(), String> {
-    let keys: Vec<String> = map.keys().cloned().collect();
-    for key in keys {
-        if let Some(Value::Object(below)) = map.get_mut(&key) {
-            expand(below).map_err(|e| format!("error expanding {key:?}: {e}"))?;
-        }
-        if !key.contains('.') {
-            continue;
-        }
-        let Some(value) = map.remove(&key) else { continue };
-        let old = get(map, &key).ok().cloned();
-        let mut one = Map::new();
-        match (&value, &old) {
-            (_, None) => {
-                put(map, &key, value).map_err(|e| format!("cannot expand {key:?}: found conflicting key: {e}"))?
-            }
-            (Value::Object(_), Some(Value::Object(_))) => {
-                put(&mut one, &key, value)?;
-                merge(map, one, false);
-            }
-            (Value::Object(_), Some(_)) => return Err(format!("cannot expand {key:?}: found conflicting key")),
-            (_, Some(old)) => {
-                return Err(format!("cannot expand {key:?}: found existing ({}) value", go_type(old)));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Gives the parts of a path other names, from a path as [`find`] gives it; both have as many parts.

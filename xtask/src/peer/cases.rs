@@ -325,6 +325,20 @@ not json at all
 DROP me
 "#;
 
+const BROKEN: &[u8] = br#"no json
+{"a":1
+{"a":1} x
+{"a":1}}
+[1] ]
+{"a" 1}
+{"a":tru!}
+{"a":"\x"}
+{"a":"\ud800"}
+"#;
+const DOTTED: &[u8] = br#"{"m":{"a.b":{"c":1},"a":{"b":{"d":2}}}}
+{"a.b.c":1,"a.b.d":{"e.f":2}}
+"#;
+
 /// Inputs with processors of their own, under global ones.
 pub(super) const PROCESSORS: &[Case] = &[
     log("p-none", "", &[("a.log", PROCESSED)]),
@@ -348,6 +362,17 @@ pub(super) const PROCESSORS: &[Case] = &[
         "processors: [{decode_json_fields: {fields: [message], target: j, add_error_key: false}}, {drop_fields: {fields: [message], when: {has_fields: [j]}}}]",
         &[("a.log", PROCESSED)],
     ),
+    log(
+        "p-broken",
+        "processors: [{decode_json_fields: {fields: [message], target: j, add_error_key: true}}]",
+        &[("a.log", BROKEN)],
+    ),
+    log(
+        "p-expand",
+        "processors: [{decode_json_fields: {fields: [message], target: '', expand_keys: true, add_error_key: true}}]",
+        &[("a.log", DOTTED)],
+    ),
+    log("p-md5", "processors: [{fingerprint: {fields: [message], method: md5}}]", &[("a.log", TEXT)]),
     log(
         "p-root",
         "processors: [{decode_json_fields: {fields: [message], target: '', overwrite_keys: true}}]",

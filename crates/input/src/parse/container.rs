@@ -16,10 +16,10 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use pillion_event::Stream;
+use pillion_process::json;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::parse::json;
 use crate::parse::options::{ChainOptions, Terminator};
 use crate::parse::run::{Fate, Message};
 use crate::parse::time::rfc3339;

@@ -5,20 +5,19 @@
 //! the texts of the `message_key`; of several joined lines the last one's fields count, as in Filebeat. For filestream
 //! the fields are the event's at once.
 //!
-//! Always holds: a text that isn't an object stays the message. Decoding is Go's: a line's first value counts and what
-//! follows it is ignored, bytes that aren't UTF-8 and halves of surrogate pairs become U+FFFD, integers beyond 64 bits
-//! become floats, and `1.0` is written `1`. Otherwise than Go: nesting deeper than 128 is an error.
+//! Always holds: a text that isn't an object stays the message. Decoding is Go's ([`pillion_process::json`]): a line's
+//! first value counts and what follows it is ignored.
 //!
 //! Tested in `tests.rs`; fuzz target `json`.
 
-use pillion_event::{Flags, Overlay, Stream, go_type};
-use serde::Deserialize;
+use pillion_event::{Flags, Overlay, Stream};
+use pillion_process::json::{decode_first, expand, numbers};
 use serde_json::{Map, Value, json};
 
 use crate::parse::container::strip_newline;
 use crate::parse::options::{ChainOptions, Parser, Shape};
 use crate::parse::run::{Extra, Message};
-use crate::parse::{syntax, time};
+use crate::parse::time;
 
 /// `json.*`, or the parser `ndjson`.
 #[derive(Clone, Debug, Default)]
@@ -185,10 +184,9 @@ struct Root<'a> {
 impl Root<'_> {
     fn write(&mut self, options: &Json, chain: &ChainOptions, mut keys: Map<String, Value>) {
         if options.expand_keys {
-            keys = match expand(keys, chain.modern) {
-                Ok(keys) => keys,
-                Err(e) => return self.error(options, &e),
-            };
+            if let Err(e) = expand(&mut keys, chain.modern) {
+                return self.error(options, &e);
+            }
         }
         self.protect(&mut keys, options.overwrite_keys, chain.shape);
         if !options.overwrite_keys {
@@ -344,74 +342,17 @@ pub(super) fn update(into: &mut Map<String, Value>, from: Map<String, Value>, ov
     }
 }
 
-/// Dots in keys to objects, at all depths of objects. The error is Filebeat's, when two keys want the same place; 7 says
-/// no more than that.
-fn expand(keys: Map<String, Value>, modern: bool) -> Result<Map<String, Value>, String> {
-    let (mut out, mut dotted) = (Map::new(), Vec::new());
-    for (key, value) in keys {
-        let value = match value {
-            Value::Object(m) => Value::Object(expand(m, modern)?),
-            other => other,
-        };
-        if key.contains('.') {
-            dotted.push((key, value));
-        } else {
-            out.insert(key, value);
-        }
-    }
-    for (key, value) in dotted {
-        place(&mut out, &key, value).map_err(|held| {
-            let why = if modern { held } else { String::new() };
-            format!("cannot expand {key:?}: found conflicting key{why}")
-        })?;
-    }
-    Ok(out)
-}
-
-/// Puts a value where a path leads; the error says what is there already.
-fn place(into: &mut Map<String, Value>, path: &str, value: Value) -> Result<(), String> {
-    if let Some((head, tail)) = path.split_once('.') {
-        return match into.entry(head).or_insert_with(|| json!({})) {
-            Value::Object(inner) => place(inner, tail, value),
-            other => Err(format!(": expected map but type is {}", go_type(other))),
-        };
-    }
-    match (into.get_mut(path), value) {
-        (None, value) => {
-            into.insert(path.to_owned(), value);
-            Ok(())
-        }
-        (Some(Value::Object(old)), Value::Object(new)) => {
-            new.into_iter().try_for_each(|(name, value)| place(old, &name, value))
-        }
-        (Some(_), _) => Err(String::new()),
-    }
-}
-
-/// The first value of a text; what follows is ignored, as Go's decoder does.
-pub(super) fn first<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, serde_json::Error> {
-    T::deserialize(&mut serde_json::Deserializer::from_slice(text))
-}
-
 /// The object that a text begins with, or Go's words for why there is none.
 fn object(text: &[u8]) -> Result<Map<String, Value>, String> {
-    let value = match first::<Value>(text) {
-        Ok(value) => Ok(value),
-        Err(e) => match mend(text) {
-            Some(mended) => first(mended.as_bytes()),
-            None => Err(e),
-        },
-    };
-    match value {
-        Ok(Value::Object(mut fields)) => {
-            fields.values_mut().for_each(clamp_numbers);
+    match decode_first(text)? {
+        Value::Object(mut fields) => {
+            fields.values_mut().for_each(numbers);
             Ok(fields)
         }
-        Ok(Value::Null) => Err("<nil>".to_owned()),
-        Ok(other) => {
+        Value::Null => Err("<nil>".to_owned()),
+        other => {
             Err(format!("json: cannot unmarshal {} into Go value of type map[string]interface {{}}", kind(&other)))
         }
-        Err(e) => Err(syntax::explain(text).unwrap_or_else(|| e.to_string())),
     }
 }
 
@@ -423,56 +364,4 @@ fn kind(value: &Value) -> &'static str {
         Value::Number(_) => "number",
         Value::Null | Value::Object(_) => "object",
     }
-}
-
-/// Integers beyond 64 bits with a sign are floats to Filebeat, and a float without a fraction is written as an integer.
-fn clamp_numbers(value: &mut Value) {
-    /// Up to here every integer is a float.
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    match value {
-        Value::Number(n) if n.is_f64() => {
-            if let Some(float) = n.as_f64().filter(|f| f.fract() == 0.0 && f.abs() <= EXACT) {
-                *n = (float as i64).into();
-            }
-        }
-        Value::Number(n) if n.as_i64().is_none() && n.is_u64() => {
-            if let Some(float) = n.as_f64().and_then(serde_json::Number::from_f64) {
-                *n = float;
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(clamp_numbers),
-        Value::Object(fields) => fields.values_mut().for_each(clamp_numbers),
-        _ => {}
-    }
-}
-
-/// What Go takes and `serde_json` doesn't: bytes that aren't UTF-8, and halves of surrogate pairs. Gives nothing when
-/// neither is there.
-pub(super) fn mend(text: &[u8]) -> Option<String> {
-    let broken = std::str::from_utf8(text).is_err();
-    if !broken && memchr::memmem::find(text, b"\\u").is_none() {
-        return None;
-    }
-    let mut out = String::from_utf8_lossy(text).into_owned();
-    let mut at = 0;
-    let mut halves = false;
-    while let Some(found) = out[at..].find('\\') {
-        let here = at + found;
-        match surrogate(&out[here..]) {
-            Some(0xD800..=0xDBFF) if matches!(surrogate(&out[here + 6..]), Some(0xDC00..=0xDFFF)) => at = here + 12,
-            Some(_) => {
-                out.replace_range(here..here + 6, "\\ufffd");
-                (at, halves) = (here + 6, true);
-            }
-            // The escaped character is ASCII when the JSON is right; else the decoder says what is wrong.
-            None => at = here + 1 + out[here + 1..].chars().next().map_or(0, char::len_utf8),
-        }
-    }
-    (broken || halves).then_some(out)
-}
-
-/// The surrogate that an escape at the beginning of a text stands for.
-fn surrogate(text: &str) -> Option<u16> {
-    let digits = text.strip_prefix("\\u")?.get(..4)?;
-    u16::from_str_radix(digits, 16).ok().filter(|unit| (0xD800..=0xDFFF).contains(unit))
 }

@@ -35,7 +35,6 @@ mod pages;
 mod pattern;
 mod run;
 mod settings;
-mod syntax;
 mod syslog;
 mod time;
 

@@ -3,9 +3,9 @@
 use pillion_config::{Error, Section};
 use serde_json::{Map, Value};
 
-use crate::action::json::numbers;
 use crate::action::{Action, Constant, Done, required_list, tag};
 use crate::doc::Doc;
+use crate::json::numbers;
 
 #[derive(Debug)]
 struct AddFields(Map<String, Value>);

@@ -15,6 +15,7 @@ use crate::doc::{Doc, Got};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Method {
+    Md5,
     Sha1,
     Sha256,
     Sha384,
@@ -23,6 +24,7 @@ enum Method {
 }
 
 const METHODS: &[(&str, Method)] = &[
+    ("md5", Method::Md5),
     ("sha1", Method::Sha1),
     ("sha256", Method::Sha256),
     ("sha384", Method::Sha384),
@@ -82,6 +84,8 @@ impl Fingerprint {
 
     fn hash(&self, source: &[u8]) -> Vec<u8> {
         let algorithm = match self.method {
+            // The cryptography in here has no MD5, and nothing that is to be kept safe depends on this one.
+            Method::Md5 => return md5::compute(source).0.to_vec(),
             Method::Sha1 => &digest::SHA1_FOR_LEGACY_USE_ONLY,
             Method::Sha256 => &digest::SHA256,
             Method::Sha384 => &digest::SHA384,
@@ -181,8 +185,7 @@ pub(super) fn read(s: &Section<'_>) -> Result<Box<dyn Action>, Error> {
     fields.dedup();
     let name = s.str("method")?.unwrap_or_else(|| "sha256".to_owned()).to_lowercase();
     let Some((_, method)) = METHODS.iter().find(|(known, _)| *known == name) else {
-        let reason = if name == "md5" { "the cryptography in here has no MD5" } else { "there is no such method" };
-        return Err(s.error("method", reason, "give sha1, sha256, sha384, sha512 or xxhash"));
+        return Err(s.error("method", "there is no such method", "give md5, sha1, sha256, sha384, sha512 or xxhash"));
     };
     let encoding = match s.str("encoding")?.map(|e| e.to_lowercase()).as_deref() {
         None | Some("hex") => Encoding::Hex,
@@ -220,6 +223,7 @@ mod tests {
                 "fields: [zz, field1], ignore_missing: true, encoding: base64, method: sha1",
                 json!({"fingerprint": SHA1_64}),
             ),
+            ("fields: [field1], method: md5", json!({"fingerprint": MD5})),
             ("fields: [zz]", failed("failed to find field [zz] in event: key not found")),
             ("fields: [o]", failed("cannot compute fingerprint using non-scalar field [o]")),
         ] {
@@ -228,7 +232,8 @@ mod tests {
         }
     }
 
-    // `printf '|field1|foo|' | sha1sum`, and the same through `xxd -r -p | base64`.
+    // `printf '|field1|foo|' | sha1sum` and `md5sum`, and the same through `xxd -r -p | base64`.
+    const MD5: &str = "3455d980d9c2a5a1c2c0b090a929aa3a";
     const SHA1: &str = "46de5d8225e75aeedd559c953f100dca41612b18";
     const SHA1_64: &str = "Rt5dgiXnWu7dVZyVPxANykFhKxg=";
 

@@ -1,12 +1,12 @@
 //! decode_json_fields.
 
 use pillion_config::{Error, Section};
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::action::time::rfc3339_ms;
 use crate::action::{Action, Done, required_list};
 use crate::doc::{Doc, to_text};
+use crate::json::{decode_only, expand, numbers};
 use crate::tree;
 
 #[derive(Debug)]
@@ -33,7 +33,7 @@ enum Refused {
 
 impl DecodeJson {
     fn decode(&self, text: &str, depth: u32) -> Result<Value, Refused> {
-        let mut value = parse(text).map_err(Refused::Broken)?;
+        let mut value = decode_only(text.as_bytes()).map_err(Refused::Broken)?;
         match &mut value {
             Value::Object(map) => map.values_mut().for_each(numbers),
             // Filebeat leaves these numbers as Go's decoder gives them, and those are texts when they are written.
@@ -125,7 +125,7 @@ impl DecodeJson {
         if !self.expand_keys {
             return true;
         }
-        let expanded = tree::expand(map);
+        let expanded = expand(map, self.typed_errors);
         if let Err(e) = &expanded {
             self.error(doc, e, None);
         }
@@ -170,18 +170,6 @@ impl DecodeJson {
     }
 }
 
-/// The one value that a text holds; errors in Go's words as far as they are known here.
-fn parse(text: &str) -> Result<Value, String> {
-    let mut decoder = serde_json::Deserializer::from_str(text);
-    let value = Value::deserialize(&mut decoder).map_err(|e| match (e.is_eof(), text.trim_ascii().is_empty()) {
-        (true, true) => "EOF".to_owned(),
-        (true, false) => "unexpected EOF".to_owned(),
-        (false, _) => e.to_string(),
-    })?;
-    decoder.end().map_err(|_| "multiple json elements found".to_owned())?;
-    Ok(value)
-}
-
 /// Whether a text within a value looks like an object or a list: others stay texts, numbers among them.
 fn is_structured(text: &str) -> bool {
     matches!(text.trim().as_bytes(), [b'{', .., b'}'] | [b'[', .., b']'])
@@ -192,26 +180,6 @@ fn number_texts(value: &mut Value) {
         Value::Number(n) => *value = Value::String(n.to_string()),
         Value::Array(items) => items.iter_mut().for_each(number_texts),
         Value::Object(map) => map.values_mut().for_each(number_texts),
-        _ => {}
-    }
-}
-
-/// As Filebeat has numbers: a float without a fraction is written as an integer, and an integer beyond 64 bits with a
-/// sign is a float.
-pub(super) fn numbers(value: &mut Value) {
-    match value {
-        Value::Number(n) if n.is_f64() => {
-            if let Some(f) = n.as_f64().filter(|f| f.fract() == 0.0 && f.abs() <= 9_007_199_254_740_992.0) {
-                *n = (f as i64).into();
-            }
-        }
-        Value::Number(n) if n.as_i64().is_none() => {
-            if let Some(f) = n.as_f64().and_then(serde_json::Number::from_f64) {
-                *n = f;
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(numbers),
-        Value::Object(map) => map.values_mut().for_each(numbers),
         _ => {}
     }
 }

@@ -14,6 +14,18 @@ pub(super) fn explain(text: &[u8]) -> Option<String> {
     }
 }
 
+/// The first byte behind a text's first value that isn't white space.
+pub(super) fn behind(text: &[u8]) -> Option<u8> {
+    let mut scan = Scan { text, at: 0, open: Vec::new() };
+    scan.value().ok()?;
+    scan.token().ok()
+}
+
+/// A byte that no value can begin with, in Go's words.
+pub(super) fn no_beginning(b: u8) -> String {
+    format!("invalid character {} looking for beginning of value", quoted(b))
+}
+
 /// An error, or the text's end.
 type Wrong = Option<String>;
 
