@@ -41,6 +41,8 @@ pub struct Assembled {
     pub output: AnyOptions,
     /// `name`, when it is set.
     pub name: Option<String>,
+    /// `features.fqdn.enabled`: `host.name` is the machine's full name.
+    pub full_name: bool,
     /// `pillion.shards`: it shares its files with other replicas.
     pub sharing: Option<Sharing>,
     /// The endpoint and the line of metrics.
@@ -74,7 +76,7 @@ fn assemble_one(config: &Config, strict: bool, needs_input: bool, mine: &Mine<'_
     let limits = limits(&root, open_files()).map_err(&mut keep).ok();
     let providers = providers_of(config).map_err(&mut keep).ok();
     let output = AnyOptions::from_root(&root).map_err(&mut keep).ok();
-    let name = root.str("name").map_err(&mut keep).ok();
+    let name = names(&root).map_err(&mut keep).ok();
     precision(&root).unwrap_or_else(&mut keep);
     let sharing = Sharing::from_root(&root).map_err(&mut keep).ok();
     let monitoring = Settings::from_root(&root).map_err(&mut keep).ok();
@@ -98,9 +100,8 @@ fn assemble_one(config: &Config, strict: bool, needs_input: bool, mine: &Mine<'_
             Some(limits),
             Some(providers),
             Some(output),
-            Some(((name, sharing), monitoring)),
+            Some((((name, full_name), sharing), monitoring)),
         ) if errors.is_empty() => {
-            let name = name.filter(|n| !n.is_empty());
             let watch = more.watch;
             Ok(Assembled {
                 engine,
@@ -111,6 +112,7 @@ fn assemble_one(config: &Config, strict: bool, needs_input: bool, mine: &Mine<'_
                 providers,
                 output,
                 name,
+                full_name,
                 sharing,
                 monitoring,
                 warnings,
@@ -119,6 +121,12 @@ fn assemble_one(config: &Config, strict: bool, needs_input: bool, mine: &Mine<'_
         }
         _ => Err(errors),
     }
+}
+
+/// `name`, and `features.fqdn.enabled`, which 8 and 9 have.
+fn names(root: &Section<'_>) -> Result<(Option<String>, bool), Error> {
+    let full = root.compat().is_modern() && root.bool("features.fqdn.enabled")?.unwrap_or(false);
+    Ok((root.str("name")?.filter(|n| !n.is_empty()), full))
 }
 
 /// `timestamp.precision`: an event's time has milliseconds, whether it was read or stands in the line.

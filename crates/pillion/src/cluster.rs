@@ -18,6 +18,7 @@ use pillion_kube::client::{Client, Target, own_namespace};
 use pillion_kube::metadata::Pods;
 use pillion_kube::pods;
 use pillion_process::Outside;
+use pillion_process::fqdn::{LIMIT, full_name};
 use pillion_process::kubernetes::{Indexer, Kubernetes, Origin, Scope};
 use pillion_world::World;
 
@@ -34,6 +35,8 @@ pub(crate) struct Cluster {
     world: World,
     /// The variables of the pod whose seat this is, when it isn't our own.
     pod: Option<BTreeMap<String, String>>,
+    /// What the machine is called in `host.name`.
+    host: String,
     watched: Vec<(Scope, Vec<Indexer>, Arc<Pods>)>,
     /// That there is no cluster was said.
     said: bool,
@@ -41,9 +44,27 @@ pub(crate) struct Cluster {
     wait: Duration,
 }
 
+/// What the machine of a seat is called. `full`: by its full name, where one is found within its time.
+pub(crate) async fn machine_name(world: &World, host: &str, full: bool) -> String {
+    if !full {
+        return host.to_owned();
+    }
+    let (world, short) = (world.clone(), host.to_owned());
+    let asked = tokio::task::spawn_blocking(move || full_name(&world, &short));
+    match tokio::time::timeout(LIMIT, asked).await.map_err(|_| "no answer in time".to_owned()) {
+        Ok(Ok(Ok(name))) => name,
+        Ok(Ok(Err(why))) | Err(why) => {
+            tracing::warn!("features.fqdn: the machine's full name isn't known, host.name is {host}: {why}");
+            host.to_owned()
+        }
+        Ok(Err(_)) => host.to_owned(),
+    }
+}
+
 impl Cluster {
-    pub(crate) fn new(world: &World, pod: Option<BTreeMap<String, String>>) -> Cluster {
-        Cluster { world: world.clone(), pod, watched: Vec::new(), said: false, wait: Duration::ZERO }
+    /// `host`: what the machine is called.
+    pub(crate) fn new(world: &World, pod: Option<BTreeMap<String, String>>, host: String) -> Cluster {
+        Cluster { world: world.clone(), pod, host, watched: Vec::new(), said: false, wait: Duration::ZERO }
     }
 
     /// Connects the processors of these inputs. Call it before they are bound. Where there is no cluster to ask, that is
@@ -69,7 +90,7 @@ impl Cluster {
     fn around<'p>(&self, outside: Outside<'p>) -> Option<&'p Kubernetes> {
         match outside {
             Outside::Kubernetes(kubernetes) => return Some(kubernetes),
-            Outside::Machine(machine) => machine.look(&self.world),
+            Outside::Machine(machine) => machine.look(&self.world, &self.host),
             Outside::Cloud(cloud) => clouds::ask(cloud),
         }
         None

@@ -288,7 +288,7 @@ mod tests {
         check(&config, &providers[0]).unwrap();
         let shape = shape();
         let mut discovery = Discovery::new(&config, &providers[0], &shape);
-        let (inputs, mut cluster) = (Fake::default(), Cluster::new(&World::real(), None));
+        let (inputs, mut cluster) = (Fake::default(), Cluster::new(&World::real(), None, "h".to_owned()));
         for ids in [&["a"][..], &["a"], &["b"], &["b"]] {
             discovery.told(&told(ids, false), &inputs, &mut cluster);
         }

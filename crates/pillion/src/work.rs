@@ -42,7 +42,7 @@ use pillion_world::rotated::{Names, Naming};
 use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::assemble::Assembled;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, machine_name};
 use crate::company;
 use crate::discover::{self, Discoveries, Discovery};
 use crate::harvesting::{self, Harvesting, Later};
@@ -147,7 +147,7 @@ pub(crate) async fn ride(
     let stdin = inputs.iter().any(|i| i.desc.kind == InputKind::Stdin);
     let spool_dir = std::path::absolute(data).unwrap_or_else(|_| data.clone()).join("exec"); // as the registry knows files
     let mut inputs = with_spool(config, inputs, flags, &spool_dir)?;
-    let (cluster, discoveries) = join_cluster(config, (&world, seat), &mut inputs, &providers, &shape).await?;
+    let (cluster, discoveries) = join_cluster(config, (seat, parts.full_name), &mut inputs, &providers, &shape).await?;
     let own = own_files_of_all(config, &engine, seat, (&spool_dir, flags));
     let place = harvesting::Place { seat, ledger: &ledger, queue: &queue, tell: &tell };
     let harvesting = start_reading(&place, inputs, limits, &own, Later::of(watch.is_some(), !providers.is_empty()))?;
@@ -296,12 +296,15 @@ async fn end_books(ledger: &Ledger, registrar: std::thread::JoinHandle<()>, spoo
 /// Joins what asks for pods to whoever knows them, and makes the processors ready.
 async fn join_cluster<'a>(
     config: &'a Config,
-    (world, seat): (&World, &Seat),
+    (seat, full_name): (&Seat, bool),
     inputs: &mut [InputSpec],
     providers: &'a [Provider],
     shape: &'a Arc<dyn Shape>,
 ) -> Result<(Mutex<Cluster>, Discoveries<'a>), u8> {
-    let mut cluster = Cluster::new(world, seat.pod.clone());
+    let world = &World::real();
+    // A dead pod's name is all that is known of it.
+    let host = machine_name(world, &seat.host, full_name && seat.pod.is_none()).await;
+    let mut cluster = Cluster::new(world, seat.pod.clone(), host);
     cluster.connect(inputs);
     inputs.iter_mut().for_each(|input| input.bind(shape));
     let mut discoveries = Vec::new();

@@ -10,6 +10,7 @@
 //! - [`Shape`]: how events look before any processor; the outputs' renderer knows it, and is joined in the binary.
 //! - [`Outside`]: processors that the binary tells something first: [`Machine`], [`Cloud`], [`kubernetes`].
 //! - [`kubernetes`]: pods' metadata, from whoever knows them.
+//! - [`fqdn`]: the machine's full name.
 //! - [`json`]: decoding as Go does, for the parsers of inputs too.
 //! - [`syslog`]: messages of RFC 3164 and RFC 5424, for the processor, filestream's parser and the input. [`Zone`]: time zones.
 //!
@@ -32,6 +33,7 @@ mod compared;
 mod condition;
 mod doc;
 mod docker;
+pub mod fqdn;
 mod generations;
 pub mod json;
 pub mod kubernetes;

@@ -1,6 +1,6 @@
 //! `add_host_metadata` and `add_observer_metadata`: what is known of the machine.
 //!
-//! Comes in: the options, then the file system ([`Machine::look`]). Goes out: `host.*` or `observer.*`, the same for every
+//! Comes in: the options, then the machine's name and the file system ([`Machine::look`]). Goes out: `host.*` or `observer.*`, the same for every
 //! event: it is put into the input's description and costs nothing for each line.
 //!
 //! Always holds: the machine is looked at once, when its inputs begin; what isn't there (an image without
@@ -11,7 +11,7 @@ use std::net::Ipv6Addr;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use pillion_config::{Compat, Error, Section};
+use pillion_config::{Error, Section};
 use pillion_world::World;
 use serde_json::{Map, Value};
 
@@ -42,18 +42,19 @@ pub struct Machine {
     name: Option<String>,
     /// `replace_fields`, `overwrite`.
     replace: bool,
-    /// Hardware addresses as 7 writes them: `00:1b:…`, else `00-1B-…`.
-    colons: bool,
+    /// As 8 and 9: `host.name` is the machine's name, whatever the setting `name` says, and hardware addresses are
+    /// written `00-1B-…`, else `00:1b:…`.
+    modern: bool,
     known: OnceLock<Map<String, Value>>,
 }
 
 impl Machine {
-    /// Looks at the machine; the first look counts.
-    pub fn look(&self, world: &World) {
-        self.known.get_or_init(|| self.facts(world));
+    /// Looks at the machine, which is called `name`; the first look counts.
+    pub fn look(&self, world: &World, name: &str) {
+        self.known.get_or_init(|| self.facts(world, name));
     }
 
-    fn facts(&self, world: &World) -> Map<String, Value> {
+    fn facts(&self, world: &World, name: &str) -> Map<String, Value> {
         let line = |path: &str| {
             let text = read(world, path)?;
             text.lines().next().map(|l| l.trim().to_owned()).filter(|l| !l.is_empty())
@@ -71,7 +72,8 @@ impl Machine {
             let release = read(world, "/etc/os-release").or_else(|| read(world, "/usr/lib/os-release"));
             let kernel = line("/proc/sys/kernel/osrelease");
             insert(&mut out, "os", Some(Value::Object(os(&release.unwrap_or_default(), kernel))));
-            insert(&mut out, "name", self.name.clone().map(Value::from));
+            let name = self.modern.then(|| name.to_lowercase());
+            insert(&mut out, "name", self.name.clone().or(name).map(Value::from));
         }
         if self.netinfo {
             insert(&mut out, "ip", Some(Value::from(addresses(world))).filter(is_list));
@@ -92,7 +94,7 @@ impl Machine {
             let text = read(world, &format!("/sys/class/net/{name}/address"))?;
             let text = text.trim();
             let empty = text.is_empty() || text.bytes().all(|b| matches!(b, b'0' | b':'));
-            let shown = if self.colons { text.to_owned() } else { text.to_uppercase().replace(':', "-") };
+            let shown = if self.modern { text.to_uppercase().replace(':', "-") } else { text.to_owned() };
             (!empty).then_some(shown)
         };
         interfaces(world).iter().filter_map(address).collect()
@@ -252,7 +254,7 @@ pub(crate) fn host(s: &Section<'_>) -> Result<Box<dyn Action>, Error> {
         geo: geo(s)?,
         name: s.str("name")?.filter(|name| !name.is_empty()),
         replace: s.bool("replace_fields")?.unwrap_or(true),
-        colons: s.compat() == Compat::V7,
+        modern: s.compat().is_modern(),
         known: OnceLock::new(),
     }))
 }
@@ -266,7 +268,7 @@ pub(crate) fn observer(s: &Section<'_>) -> Result<Box<dyn Action>, Error> {
         geo: geo(s)?,
         name: None,
         replace: s.bool("overwrite")?.unwrap_or(false),
-        colons: s.compat() == Compat::V7,
+        modern: s.compat().is_modern(),
         known: OnceLock::new(),
     }))
 }
@@ -280,7 +282,7 @@ mod tests {
     fn machine(observer: bool, replace: bool, known: &Value) -> Machine {
         let known = known.as_object().cloned().unwrap_or_default();
         let (netinfo, geo, name) = (true, Map::new(), None);
-        Machine { observer, netinfo, geo, name, replace, colons: false, known: OnceLock::from(known) }
+        Machine { observer, netinfo, geo, name, replace, modern: true, known: OnceLock::from(known) }
     }
 
     fn after(machine: &Machine, event: Value) -> Value {
@@ -338,10 +340,14 @@ mod tests {
     #[test]
     fn the_machine_itself() {
         let machine = Machine { known: OnceLock::new(), ..machine(false, true, &Value::Null) };
-        machine.look(&World::real());
+        machine.look(&World::real(), "Host.example");
         let facts = Value::Object(machine.known.get().cloned().unwrap_or_default());
         let text = |path: &str| facts.pointer(path).and_then(Value::as_str).is_some_and(|t| !t.is_empty());
         assert!(text("/host/hostname") && text("/host/os/kernel") && text("/host/architecture"), "{facts}");
+        assert_eq!(facts.pointer("/host/name"), Some(&json!("host.example")));
+        let old = Machine { modern: false, known: OnceLock::new(), ..machine };
+        old.look(&World::real(), "Host.example");
+        assert_eq!(old.known.get().and_then(|known| known["host"].get("name")), None);
         let all = facts.to_string();
         assert!(!all.contains("\"127.") && !all.contains("\"::1\""), "{facts}");
     }

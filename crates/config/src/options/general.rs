@@ -42,7 +42,7 @@ pub(super) const GENERAL: &[Row] = &[
     Row("path.data", ALL, T),
     Row("path.logs", ALL, T),
     Row("keystore.path", NEW, T),
-    Row("features.fqdn", NEW, R("the host's name in events is the short one; set `name` to say otherwise")),
+    Row("features.fqdn.enabled", "89", T),
     Row("features", NEW, H("this concerns the program, not what is delivered")),
     Row("seccomp", NEW, H("this concerns the program, not what is delivered")),
     Row("management", NEW, H("central management isn't there")),

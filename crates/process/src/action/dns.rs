@@ -146,21 +146,35 @@ impl Dns {
 impl Dns {
     /// Sends a question to a nameserver and waits for its answer; what else comes is passed over.
     fn exchange(&self, name: &Name, server: SocketAddr) -> io::Result<Message> {
-        let mut question = Message::query();
-        question.metadata.recursion_desired = true;
-        question.add_query(Query::query(name.clone(), self.kind));
+        let Some(config) = &self.tls else { return ask(name, self.kind, server, self.timeout) };
+        let question = question(name, self.kind);
         let bytes = question.to_vec().map_err(io::Error::other)?;
-        let answer = |bytes: &[u8]| {
-            Message::from_vec(bytes).ok().filter(|a| {
-                a.metadata.id == question.metadata.id
-                    && a.metadata.message_type == MessageType::Response
-                    && a.queries == question.queries
-            })
-        };
-        match &self.tls {
-            Some(config) => tls::exchange(config, &bytes, server, self.timeout, answer),
-            None => over_udp(&bytes, server, self.timeout, answer),
-        }
+        tls::exchange(config, &bytes, server, self.timeout, answer_to(&question))
+    }
+}
+
+/// Asks a nameserver over UDP.
+pub(crate) fn ask(name: &Name, kind: RecordType, server: SocketAddr, timeout: Duration) -> io::Result<Message> {
+    let question = question(name, kind);
+    let bytes = question.to_vec().map_err(io::Error::other)?;
+    over_udp(&bytes, server, timeout, answer_to(&question))
+}
+
+fn question(name: &Name, kind: RecordType) -> Message {
+    let mut question = Message::query();
+    question.metadata.recursion_desired = true;
+    question.add_query(Query::query(name.clone(), kind));
+    question
+}
+
+/// Reads what came, when it is the answer to this question.
+fn answer_to(question: &Message) -> impl Fn(&[u8]) -> Option<Message> + '_ {
+    |bytes| {
+        Message::from_vec(bytes).ok().filter(|a| {
+            a.metadata.id == question.metadata.id
+                && a.metadata.message_type == MessageType::Response
+                && a.queries == question.queries
+        })
     }
 }
 

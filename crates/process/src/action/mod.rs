@@ -13,7 +13,7 @@ mod copy;
 mod csv;
 mod decode;
 mod dissect;
-mod dns;
+pub(crate) mod dns;
 mod domain;
 mod hash;
 mod id;
