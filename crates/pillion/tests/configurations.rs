@@ -1,4 +1,4 @@
-//! A hundred configurations as users have them, through `pillion test config`: `configurations/*.yml`.
+//! More than a hundred configurations as users have them, through `pillion test config`: `configurations/*.yml`.
 //!
 //! Each begins with comments: what kind of source it stands for and which Filebeat, then `# accepted` or `# refused`, then
 //! each message that `test config` has for it, `# warning LINE:COLUMN: …` or `# error LINE:COLUMN: …`, in any order: the
