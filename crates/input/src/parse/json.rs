@@ -183,10 +183,10 @@ struct Root<'a> {
 
 impl Root<'_> {
     fn write(&mut self, options: &Json, chain: &ChainOptions, mut keys: Map<String, Value>) {
-        if options.expand_keys {
-            if let Err(e) = expand(&mut keys, chain.modern) {
-                return self.error(options, &e);
-            }
+        if options.expand_keys
+            && let Err(e) = expand(&mut keys, chain.modern)
+        {
+            return self.error(options, &e);
         }
         self.protect(&mut keys, options.overwrite_keys, chain.shape);
         if !options.overwrite_keys {
