@@ -126,8 +126,6 @@ impl Watch {
 
     /// Refuses what can't be used together.
     pub(crate) fn fits(&self, root: &Section<'_>, beside_logs: bool, shards: bool) -> Result<(), Error> {
-        let Some((place, _)) = self.places.first() else { return Ok(()) };
-        let key = format!("{}.reload.enabled", place.key);
         let with = match (beside_logs, shards) {
             (_, true) => "pillion.shards: every replica has to read the same paths",
             (true, _) => {
@@ -135,7 +133,14 @@ impl Watch {
             }
             _ => return Ok(()),
         };
-        Err(root.error(&key, format!("can't be used with {with}"), "set it to false: the files are read at the start"))
+        if self.places.is_empty() { Ok(()) } else { Err(self.unfit(root, with)) }
+    }
+
+    /// It can't be used with that.
+    pub(crate) fn unfit(&self, root: &Section<'_>, with: &str) -> Error {
+        let key = self.places.first().map_or("filebeat.config", |(place, _)| &place.key);
+        let key = format!("{key}.reload.enabled");
+        root.error(&key, format!("can't be used with {with}"), "set it to false: the files are read at the start")
     }
 
     /// How often to look.

@@ -95,6 +95,12 @@ fn joined(config: &Config, mut parts: Assembled, further: Vec<Further>) -> Resul
         let key = format!("pillion.outputs.{}", one.name);
         return Err(vec![config.root().error(&key, "the first output is called so", "take another name")]);
     }
+    if let Some(watch) = parts.watch.as_ref().filter(|_| !further.is_empty()) {
+        return Err(vec![watch.unfit(
+            &config.root(),
+            "pillion.outputs: all of them read the same inputs, which are known at the start",
+        )]);
+    }
     let Some(reason) = obstacle(&parts).filter(|_| !further.is_empty()) else {
         let told: HashSet<String> = parts.warnings.iter().map(Error::one_line).collect();
         for one in &further {
@@ -121,7 +127,6 @@ fn obstacle(parts: &Assembled) -> Option<String> {
     [
         (parts.sharing.is_some(), "with `pillion.shards` there is one output"),
         (engine.beside.is_some(), "with `pillion.registry.beside_logs` there is one output"),
-        (parts.watch.is_some(), "with `reload.enabled` there is one output"),
         (named_queue, "`queue.disk.path` names one folder for several queues: leave it out, and each has its own"),
     ]
     .into_iter()

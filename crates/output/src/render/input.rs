@@ -230,7 +230,10 @@ impl InputRender {
             ("type", Node::text("_doc")),
             ("version", Node::text(&agent.version)),
         ]);
-        if matches!(self.desc.kind, InputKind::Udp | InputKind::Syslog) {
+        let has_truncated = self.desc.kind == InputKind::Syslog
+            // 9.5 says it no more.
+            || self.desc.kind == InputKind::Udp && options.compat != Compat::V9;
+        if has_truncated {
             // What Filebeat found of a datagram's size on Windows; here `log.flags` says it.
             meta.push("truncated", Node::Value(Value::Bool(false)));
         }

@@ -397,6 +397,12 @@ fn events_of_sockets_have_no_file() {
     let mut desc = input(InputKind::Log);
     desc.without_host = true;
     assert_eq!(value(&r, &batch(desc, 0, &[b"x"])).get("host"), None);
+    // Filebeat 9.5: of a datagram it says nothing of the kind, of syslog it does.
+    let r = renderer(Target::Codec, Compat::V9, "9.5.0");
+    for (kind, truncated) in [(InputKind::Udp, None), (InputKind::Syslog, Some(false)), (InputKind::Tcp, None)] {
+        let got = value(&r, &batch(input(kind), 0, &[b"short"]));
+        assert_eq!(got["@metadata"]["truncated"].as_bool(), truncated, "{kind:?}");
+    }
 }
 
 /// What Filebeat 7.17.29 gives: `cargo xtask e2e differential`, cases `nulls…`.

@@ -147,6 +147,11 @@ fn what_can_be_read_only_once_is_refused() {
             "a file would go",
         ),
         ("{file: {path: /a}}", "pillion.registry.beside_logs: true\n", "there is one output"),
+        (
+            "{file: {path: /a}}",
+            "filebeat.config.inputs: {enabled: true, path: /conf/*.yml, reload.enabled: true}\n",
+            "filebeat.config.inputs.reload.enabled: can't be used with pillion.outputs",
+        ),
         ("{file: {path: /a, pth: 1}}", "", "pillion.outputs.archive.file.pth"),
         ("{file: {}, console: {}}", "", "pillion.outputs.archive: several outputs are enabled"),
         ("{none: {}}", "", "pillion.outputs.archive.none: there is no output `none` here"),
