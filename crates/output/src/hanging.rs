@@ -120,11 +120,11 @@ const ROWS: &[Row] = &[
     ("forward", "tag: t, ack_response_timeout: 200ms", "ssl.verification_mode: none", b"\x81\xa3ack\xda\xff\xff"),
 ];
 
-fn build(row: &Row, way: Way, hosts: &[SocketAddr]) -> AnyOptions {
+fn build(row: &Row, way: Way, hosts: &[SocketAddr], balance: bool) -> AnyOptions {
     let (name, settings, tls, _) = row;
     let hosts: Vec<String> = hosts.iter().map(|at| format!("'{at}'")).collect();
     let tls = if matches!(way, Way::Tls | Way::TlsDrips) { format!(", {tls}") } else { String::new() };
-    let balance = if *name == "kafka" { "" } else { ", loadbalance: false" };
+    let balance = if *name == "kafka" { String::new() } else { format!(", loadbalance: {balance}") };
     let yaml = format!(
         "pillion.compat: 8\nsetup: {{template.enabled: false, ilm.enabled: false}}\noutput.{name}: {{hosts: [{}], \
          timeout: 200ms, backoff: {{init: 1ms, max: 5ms}}, {settings}{balance}{tls}}}\n",
@@ -140,7 +140,7 @@ async fn before_two(row: &Row, way: Way) {
     let line = vec![b'x'; if way == Way::Deaf { 1 << 20 } else { 1 << 10 }];
     let lines: Vec<&[u8]> = (0..12).map(|_| line.as_slice()).collect();
     let (context, books) = (context(), Arc::new(Books::default()));
-    let output = build(row, way, &servers.each_ref().map(|s| s.at)).build(context.clone()).unwrap();
+    let output = build(row, way, &servers.each_ref().map(|s| s.at), false).build(context.clone()).unwrap();
     let run = output.run(List::of(Arc::new(batch(input(InputKind::Log), 0, &lines))), Arc::clone(&books) as _);
     let came = async {
         while servers.iter().any(|s| s.came.load(Ordering::SeqCst) < 3) {
@@ -194,4 +194,30 @@ async fn redis_has_its_limits() {
 #[tokio::test]
 async fn forward_has_its_limits() {
     hangs("forward").await;
+}
+
+#[tokio::test]
+async fn an_elasticsearch_that_hangs_gets_no_second_request_before_it_has_said_something() {
+    let servers = [Server::start(Way::Silent, b""), Server::start(Way::Silent, b"")];
+    let lines: Vec<&[u8]> = vec![b"x"; 100];
+    let (context, books) = (context(), Arc::new(Books::default()));
+    let options = build(&ROWS[0], Way::Silent, &servers.each_ref().map(|s| s.at), true);
+    let output = options.build(context).unwrap();
+    let run = output.run(List::of(Arc::new(batch(input(InputKind::Log), 0, &lines))), Arc::clone(&books) as _);
+    let came = async {
+        while servers.iter().any(|s| s.came.load(Ordering::SeqCst) < 4) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        ended = run => panic!("it ended: {ended:?}"),
+        () = came => {}
+        () = tokio::time::sleep(LIMIT) => panic!("nobody comes again"),
+    }
+    for server in &servers {
+        let read = server.read.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (bulks, asked) =
+            (memchr::memmem::find_iter(&read, b"POST ").count(), memchr::memmem::find_iter(&read, b"GET / ").count());
+        assert!(bulks <= 1 && asked > 0, "{bulks} requests, asked {asked} times");
+    }
 }

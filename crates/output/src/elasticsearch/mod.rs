@@ -112,6 +112,7 @@ impl Elasticsearch {
                 body: Vec::new(),
                 backoff: Backoff::new(s.backoff.0, s.backoff.1),
                 failing: false,
+                mute: false,
             };
             workers.spawn(worker.run());
         }

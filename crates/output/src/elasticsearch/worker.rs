@@ -2,7 +2,9 @@
 //!
 //! How it fares: `idle → sending → settled`; on a failure `→ pause → sending`. A pause grows with each failure and is
 //! over with the first success. With several workers the failed work goes back to the pool first, so that another may
-//! deliver it, and the worker takes new work only once it is connected again: a dead host holds nothing up.
+//! deliver it, and the worker takes new work only once it is connected again: a dead host holds nothing up. One that took a
+//! request and didn't answer has to answer something first (`GET /`, whatever it says): one that hangs would take a request
+//! each time, and hold it for the whole timeout.
 //!
 //! Always holds: at most one request in flight for each worker; no work is dropped but by a settled fate. Tested in
 //! `tests.rs`.
@@ -59,6 +61,8 @@ pub(super) struct Worker {
     pub(super) backoff: Backoff,
     /// The last request failed.
     pub(super) failing: bool,
+    /// It failed without an answer, though the connection was there.
+    pub(super) mute: bool,
 }
 
 impl Worker {
@@ -96,8 +100,15 @@ impl Worker {
     async fn reconnect(&mut self) {
         loop {
             let Some(target) = self.targets.get_mut(self.at) else { return };
-            match target.client.connect().await {
-                Ok(()) => return,
+            let reached = match self.mute {
+                true => target.root().await.map(drop).map_err(|failure| failure.problem),
+                false => target.client.connect().await,
+            };
+            match reached {
+                Ok(()) => {
+                    self.mute = false;
+                    return;
+                }
                 Err(problem) => self.pause(&problem).await,
             }
         }
@@ -131,6 +142,7 @@ impl Worker {
             self.reclaim(body);
             match result {
                 Err(failure) => {
+                    self.mute = failure.maybe_received;
                     work.resent |= failure.maybe_received;
                     if failure.was_idle && self.shared.pool.is_open() {
                         self.shared.context.stats.retried.add(events);
