@@ -228,6 +228,32 @@ fn a_search_that_is_not_whole_proves_nothing() {
     }
 }
 
+/// A folder that fails for ever keeps entries for ever, and that is said; it doesn't keep every file that ever was in memory.
+#[test]
+fn a_search_that_is_never_whole_keeps_entries_and_no_files() {
+    const EIO: i32 = 5;
+    for (identity, renamed) in [(native as fn(&mut InputSpec), false), (native, true), (by_fingerprint, true)] {
+        let mut stage = Stage::set(identity);
+        stage.odd(|odd| odd.errors = BTreeMap::from([("job", EIO)]));
+        if renamed {
+            stage.rig.rename("a.log", "job/b.log")
+        } else {
+            stage.rig.remove("a.log")
+        }
+        stage.searches(5);
+        assert_eq!(stage.rig.harvester.stats().files, 3);
+        stage.rig.advance(HOUR);
+        stage.searches(5);
+        assert_eq!(stage.rig.harvester.stats().files, 2, "renamed: {renamed}");
+        assert_eq!(stage.known(), ["a.log", "b.log", "job/a.log"]);
+        assert_eq!(stage.rig.lost(), 0);
+        stage.odd(|odd| odd.errors.clear());
+        stage.searches(3);
+        let all = ["b.log", "job/a.log", "job/b.log"];
+        assert_eq!(stage.known(), all[..if renamed { 3 } else { 2 }], "what was renamed has its cursor");
+    }
+}
+
 #[test]
 fn what_may_not_be_looked_at_keeps_it_for_seven_days() {
     const EACCES: i32 = 13;
@@ -441,7 +467,7 @@ fn a_short_run_tells_what_may_have_been_sent_of_it_each_time_until_its_hour_is_o
         assert_eq!(lost(&mut stage), told);
         assert_eq!(stage.known().len(), 3);
         stage.away(HOUR / 4, |_| {});
-        stage.odd(|odd| drop(odd.errors.insert("a.log", 5)));
+        stage.odd(|odd| odd.errors = BTreeMap::from([("a.log", 5)]));
         assert_eq!(lost(&mut stage).1, 0, "that can't be told");
         stage.odd(|odd| odd.errors.clear());
         stage.away(2 * HOUR, |_| {});
@@ -456,14 +482,12 @@ fn a_short_run_tells_what_may_have_been_sent_of_it_each_time_until_its_hour_is_o
 #[test]
 fn what_lies_aside_is_not_gone() {
     let mut stage = Stage::set(native);
-    let aside = stage.rig.path(".pillion-leaving").join(format!("{:032x}-a.log", 7));
-    std::fs::create_dir(aside.parent().unwrap()).unwrap();
-    let a = stage.rig.path("a.log");
+    let (a, folder) = (stage.rig.path("a.log"), stage.rig.path(".pillion-leaving"));
+    std::fs::create_dir(&folder).unwrap();
+    let aside = folder.join(format!("{:032x}-a.log", 7));
     stage.away(2 * HOUR, |_| std::fs::rename(&a, &aside).unwrap());
     stage.searches(5);
-    assert_eq!(stage.known().len(), 3);
     std::fs::rename(&aside, &a).unwrap();
-    std::fs::remove_dir(aside.parent().unwrap()).unwrap();
     stage.searches(5);
     assert_eq!(stage.known().len(), 3, "it goes on where it stopped");
 }

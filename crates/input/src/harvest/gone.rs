@@ -1,6 +1,8 @@
 //! Files that their path no longer leads to: read to their end as long as a descriptor does, counted as lost when none
 //! does, forgotten once everything of them is acknowledged.
 
+use std::time::Duration;
+
 use pillion_world::Mono;
 
 use crate::harvest::account::LossCause;
@@ -9,6 +11,10 @@ use crate::harvest::live::Life;
 use crate::harvest::look::{DOUBT, missing};
 use crate::harvest::table::{FileId, Gone};
 use crate::harvest::{Harvester, account_of};
+
+/// How long a search that sees all is waited for: an input of which a folder fails for ever doesn't keep every file that ever
+/// was in memory.
+const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// In the place of the search in which a file lost its name: those of its own input don't find it.
 const SOUGHT: u32 = u32::MAX;
@@ -100,13 +106,18 @@ impl Harvester {
 
     /// After a search: what is gone without a descriptor is lost; what is gone and acknowledged is forgotten. A search that
     /// began before a file was gone proves nothing: it may have listed its folder before the file got its new name. That name
-    /// may also be one of another input of the same keys, whose next search has to end first.
+    /// may also be one of another input of the same keys, whose next search has to end first. Where that is in vain for long, the
+    /// file goes, and its entry stays: by that it is known wherever it is found.
     pub(crate) fn forget_gone(&mut self, input: usize, now: Mono) {
         let Some(i) = self.inputs.get(input) else { return };
         let (number, group, unsure) = (i.tour.number, i.group, i.tour.is_unsure() || i.tour.failed);
         let gone: Vec<Gone> = self.table.gone().filter(|gone| gone.group == group).collect();
         for gone in gone {
             if usize::from(gone.input) == input && gone.gone_in != SOUGHT {
+                if unsure && self.is_late(gone, now) {
+                    self.forget(gone.id, true, now);
+                    continue;
+                }
                 if gone.gone_in == number || unsure {
                     self.search_now(input);
                     continue;
@@ -115,11 +126,20 @@ impl Harvester {
             } else if gone.gone_in != SOUGHT {
                 continue;
             }
-            if !self.is_sought_elsewhere(gone) {
-                self.table.thaw_if(gone.id, |_| true);
-                self.forget(gone.id, now);
+            let sought = self.is_sought_elsewhere(gone);
+            if !sought || self.is_late(gone, now) {
+                self.forget(gone.id, sought, now);
             }
         }
+    }
+
+    /// Whether a file without a name, of which nothing is unread, has been looked for in vain for long.
+    fn is_late(&mut self, gone: Gone, now: Mono) -> bool {
+        if now.since(gone.since) < PATIENCE {
+            return false;
+        }
+        self.table.thaw_if(gone.id, |_| true);
+        self.table.get(gone.id).is_some_and(|f| f.len <= f.pos && f.replays.is_none())
     }
 
     /// Whether another input of a file's keys hasn't searched, wholly and surely, since it lost its name.
@@ -149,7 +169,9 @@ impl Harvester {
         self.inputs.get(usize::from(input)).is_none_or(|i| i.spec.clean_removed)
     }
 
-    fn forget(&mut self, id: FileId, now: Mono) {
+    /// `found`: by its entry, wherever it may be.
+    fn forget(&mut self, id: FileId, found: bool, now: Mono) {
+        self.table.thaw_if(id, |_| true);
         let draining = self.is_file_draining(id);
         let Some(f) = self.table.get_mut(id) else { return };
         if f.network && f.missed < 2 && f.len > f.pos && !draining {
@@ -173,7 +195,7 @@ impl Harvester {
             && !f.queued
             && let Some(f) = self.table.remove(id)
         {
-            if let Some(key) = key.filter(|_| self.cleans(f.input)) {
+            if let Some(key) = key.filter(|_| !found && self.cleans(f.input)) {
                 self.registry.remove(&key);
                 self.books.forgotten += 1;
             }

@@ -176,6 +176,8 @@ pub(crate) struct Input {
     searched_at_drain: bool,
     /// When the last search began of those that saw all that is there.
     surely: Option<Mono>,
+    /// When that one ended, or the input began.
+    sure_at: Mono,
     id: InputId,
     life: Life,
     /// What was left aside by a process that was killed has its name again (`delete.rs`).
@@ -194,6 +196,7 @@ impl Input {
             tours: 0,
             searched_at_drain: false,
             surely: None,
+            sure_at: now,
             id,
             life: Life::Reading,
             brought_back: false,

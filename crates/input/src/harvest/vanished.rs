@@ -24,6 +24,7 @@
 //!   file isn't found, count as lost: a run that is shorter than an hour would say that all is well. Until such an entry's time is
 //!   over, each run says so: the file may come back.
 //! - What lies aside to be deleted (`delete.rs`) isn't gone.
+//! - That the searches of an input see not all for an hour, so that nothing is forgotten, is said.
 //! - After a search at most [`LOOKS`] paths are looked at, and as many entries remembered; at most [`PLACES`] entries are
 //!   passed over, and all of them once an hour at most.
 //!
@@ -152,10 +153,20 @@ fn has_key(spec: &InputSpec, entry: &Entry) -> bool {
 impl Harvester {
     /// A search has ended: whether it saw all that is there, and how much may be looked at now.
     pub(crate) fn note_search(&mut self, input: usize, failed: bool) {
+        let now = self.world.clock.mono();
         let full = std::mem::replace(&mut self.vanished.refused, self.refused) != self.refused;
         let Some(i) = self.inputs.get_mut(input) else { return };
         if !failed && !full && !i.tour.is_unsure() {
-            i.surely = Some(i.tour.begun());
+            (i.surely, i.sure_at) = (Some(i.tour.begun()), now);
+        } else if now.since(i.sure_at) >= HOUR {
+            let folder = i.spec.paths.first().map(|glob| glob.root().to_owned()).unwrap_or_default();
+            let what =
+                "no search of an input has seen all for an hour: entries of files that are gone stay in the registry";
+            self.say_once(
+                &folder,
+                what,
+                &"a folder or file can't be looked at (see above), or there are more files than the limit",
+            );
         }
         (self.vanished.looks, self.vanished.places) = (LOOKS, PLACES);
     }
