@@ -316,6 +316,7 @@ pub(super) const FEW: &[Case] = &[
     stream("few-stream", "fields: {a: {b: 2}}, tags: [input]", &[("a.log", LEVELS)]),
     stream("few-json", "parsers: [{ndjson: {target: '', add_error_key: true}}]", &[("a.log", JSON)]),
     container("few-cri", "", &[("a.log", CRI)]),
+    log("few-host", "processors: [{add_host_metadata: {netinfo.enabled: false}}]", &[("a.log", LEVELS)]),
 ];
 
 const PROCESSED: &[u8] = br#"{"a":1,"f":1.5,"s":"abcd\u00e9f","d":"one two","num":"42","arr":["q",""],"o":{"p":1},"b":true,"nul":null,"ip":"10.0.0.1","e":"","t":"2020-01-02T03:04:05Z"}
