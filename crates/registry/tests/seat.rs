@@ -143,9 +143,10 @@ fn whoever_is_paused_where_one_at_most_goes_on_and_no_mark_hides_what_is_owed() 
                         let (within, deeper) = (seat.clone(), Mutex::new(false));
                         let meanwhile = || {
                             let other = within.clone();
-                            let third = move || match third {
-                                Some(third) => drop(other.comes(third, 0, None)),
-                                None => {}
+                            let third = move || {
+                                if let Some(third) = third {
+                                    other.comes(third, 0, None);
+                                }
                             };
                             *deeper.lock().unwrap() = within.comes(second, inner, Some(&third));
                         };

@@ -159,7 +159,7 @@ impl Harvester {
         if !failed && !full && !i.tour.is_unsure() {
             (i.surely, i.sure_at) = (Some(i.tour.begun()), now);
         } else if now.since(i.sure_at) >= HOUR {
-            let folder = i.spec.paths.first().map(|glob| glob.root()).unwrap_or_default();
+            let folder = i.spec.paths.first().map(Glob::root).unwrap_or_default();
             let what =
                 "no search of an input has seen all for an hour: entries of files that are gone stay in the registry";
             self.say_once(

@@ -85,7 +85,7 @@ mod tests {
         assert_eq!(other("part-1-of-3").as_deref(), Some("part-1-of-2"));
         // What isn't a replica's folder.
         std::fs::create_dir_all(replicas(root).join("half")).unwrap();
-        std::fs::write(replicas(root).join("file"), "").unwrap();
+        world.fs.open(&replicas(root).join("file"), pillion_world::OpenHow::Truncate(0o600)).unwrap();
         assert_eq!(other("part-2-of-2"), None);
         assert!(!replicas(root).join("half").join("filebeat.lock").exists(), "looking makes nothing");
     }
