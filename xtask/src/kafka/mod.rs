@@ -2,8 +2,9 @@
 //!
 //! Comes in: perhaps which case. Goes out: a line for each case that says what was compared.
 //! Always holds: every line arrives, and with `idempotent` each once within a run; what can't be shipped is in the receipt
-//! with its reason. One broker serves all cases.
+//! with its reason. One broker serves all cases but `leaders`, which has two of its own.
 
+mod pair;
 mod server;
 
 use crate::args::Args;
@@ -11,6 +12,8 @@ use crate::peer::Score;
 use crate::shipper::Shipper;
 use crate::stage::{Stage, at};
 use crate::{Outcome, wait};
+use pair::Pair;
+use rustix::process::Signal;
 use server::Broker;
 
 const LINES: usize = 3000;
@@ -32,6 +35,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
     score.case("tls", || at(&shipper, |stage| tls(stage, &broker)));
     score.case("restart", || at(&shipper, |stage| away(stage, &mut broker, "restart", false)));
     score.case("crash", || at(&shipper, |stage| away(stage, &mut broker, "crash", true)));
+    score.case("leaders", || at(&shipper, |stage| leaders(stage, &broker)));
     score.end()
 }
 
@@ -138,4 +142,31 @@ fn away(stage: &mut Stage<'_>, broker: &mut Broker, topic: &str, hard: bool) -> 
     stage.complete(child)?;
     once(stage, broker, topic)?;
     Ok(format!("{} lines, each once", stage.lines.len()))
+}
+
+/// The leaders of partitions move between two brokers, in each way, while events come: with `idempotent` each is there once.
+fn leaders(stage: &mut Stage<'_>, broker: &Broker) -> Outcome<String> {
+    const TOPIC: &str = "leaders";
+    let mut pair = Pair::start(broker)?;
+    pair.create(TOPIC)?;
+    let more = "  idempotent: true\n  bulk_max_size: 20\n  timeout: 5s\n  partition.random.group_events: 3\n";
+    let hosts = format!("127.0.0.1:{}', '127.0.0.1:{}", pair.ports[0], pair.ports[1]);
+    stage.configure(&output(&hosts, TOPIC, more))?;
+    let child = stage.follow()?;
+    for (which, signal) in [(2, Signal::TERM), (1, Signal::TERM), (1, Signal::STOP), (2, Signal::KILL)] {
+        // Some of it is there, and it is in the middle of more.
+        let count = |pair: &Pair<'_>| pair.read(TOPIC).map(|all| all.lines().count()).unwrap_or(0);
+        let before = stage.lines.len();
+        stage.write(LINES)?;
+        wait::until("lines", crate::stage::LIMIT, || Ok((count(&pair) > before + 20).then_some(())))?;
+        pair.strike(which, signal, TOPIC)?;
+        stage.write(LINES)?;
+        pair.heal(which, TOPIC)?;
+    }
+    stage.flag()?;
+    stage.complete(child)?;
+    match stage.compare(&pair.read(TOPIC)?)? {
+        0 => Ok(format!("{} lines, each once", stage.lines.len())),
+        again => Err(format!("{again} events came again")),
+    }
 }

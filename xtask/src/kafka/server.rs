@@ -19,7 +19,7 @@ use crate::{Outcome, cache, ports, root, wait};
 
 const READY_WITHIN: Duration = Duration::from_secs(120);
 /// Any name of 16 bytes will do.
-const CLUSTER: &str = "4L6g3nShT-eMCtK--X86sw";
+pub(super) const CLUSTER: &str = "4L6g3nShT-eMCtK--X86sw";
 
 /// A broker; it ends with its value.
 pub(super) struct Broker {
@@ -84,7 +84,8 @@ impl Broker {
         fs::write(self.settings(), text).map_err(|e| e.to_string())
     }
 
-    fn java(&self, main: &str) -> Outcome<Command> {
+    /// Java, with Kafka's classes, about to run this one.
+    pub(super) fn java(&self, main: &str) -> Outcome<Command> {
         let mut java = Command::new(java(17..=99)?);
         java.args(["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]);
         java.arg(format!("{}/lib/*", self.built.display())).arg(main);
@@ -120,20 +121,16 @@ impl Broker {
         kcat
     }
 
-    /// All records of a topic, one a line; `format` is kcat's: `%p` the partition, `%k` the key, `%h` headers, `%s` the value.
+    /// All records of a topic, as [`records`] has them.
     pub(super) fn read(&self, topic: &str, format: &str) -> Outcome<String> {
-        child::run(self.kcat().args([
-            "-C",
-            "-t",
-            topic,
-            "-o",
-            "beginning",
-            "-e",
-            "-q",
-            "-X",
-            "check.crcs=true",
-            "-f",
-            format,
-        ]))
+        records(self.plain, topic, format)
     }
+}
+
+/// All records of a topic of the broker at this port, one a line; `format` is kcat's: `%p` the partition, `%k` the key, `%h`
+/// headers, `%s` the value.
+pub(super) fn records(port: u16, topic: &str, format: &str) -> Outcome<String> {
+    let mut kcat = Command::new("kcat");
+    kcat.args(["-b", &format!("127.0.0.1:{port}"), "-C", "-t", topic, "-o", "beginning", "-e", "-q"]);
+    child::run(kcat.args(["-X", "check.crcs=true", "-f", format]))
 }
