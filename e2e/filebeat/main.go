@@ -1,5 +1,5 @@
 // The reference shipper for end-to-end tests: Filebeat's own root command with its default inputs and modules,
-// nothing added. `cargo xtask e2e filebeat` builds it into the cache.
+// and of x-pack's processors decode_cef. `cargo xtask e2e filebeat` builds it into the cache.
 package main
 
 import (
@@ -8,6 +8,7 @@ import (
 	"github.com/elastic/beats/v7/filebeat/cmd"
 	_ "github.com/elastic/beats/v7/filebeat/include"
 	inputs "github.com/elastic/beats/v7/filebeat/input/default-inputs"
+	_ "github.com/elastic/beats/v7/x-pack/filebeat/processors/decode_cef"
 )
 
 func main() {

@@ -138,7 +138,7 @@ impl Watch {
 
     /// It can't be used with that.
     pub(crate) fn unfit(&self, root: &Section<'_>, with: &str) -> Error {
-        let key = self.places.first().map_or("filebeat.config", |(place, _)| &place.key);
+        let key = self.places.first().map_or("filebeat.config", |(place, _)| place.key);
         let key = format!("{key}.reload.enabled");
         root.error(&key, format!("can't be used with {with}"), "set it to false: the files are read at the start")
     }

@@ -4,7 +4,7 @@ use pillion_config::Config;
 use serde_json::json;
 
 use crate::Condition;
-use crate::action::Tokenizer;
+use crate::action::{Tokenizer, check_cef};
 
 /// A tokenizer and a text, cut at the first line end: what comes out is no longer than both together.
 pub fn dissect(bytes: &[u8]) {
@@ -20,4 +20,12 @@ pub fn dissect(bytes: &[u8]) {
 pub fn condition(bytes: &[u8]) {
     let Ok(config) = Config::from_yaml(&String::from_utf8_lossy(bytes)) else { return };
     let _ = Condition::from_section(&config.root());
+}
+
+/// A message of the Common Event Format, read as Filebeat 9 does when `modern`, else as 7.
+///
+/// # Errors
+/// What doesn't hold that always should.
+pub fn cef(text: &[u8], modern: bool) -> Result<(), String> {
+    check_cef(text, modern)
 }

@@ -255,6 +255,10 @@ mod tests {
             "convert" => "{fields: [{from: a, to: b}], mode: copy, tag: x, ignore_missing: true, fail_on_error: true}",
             "copy_fields" | "rename" => "{fields: [{from: a, to: b}], ignore_missing: true, fail_on_error: true}",
             "decode_base64_field" => "{field: {from: a, to: b}, ignore_missing: true, fail_on_error: true}",
+            "decode_cef" => {
+                "{field: a, target_field: t, ecs: false, timezone: UTC, ignore_missing: true, ignore_failure: true, \
+                 ignore_empty_values: true, id: i}"
+            }
             "decode_csv_fields" => {
                 "{fields: {a: b}, separator: ',', ignore_missing: true, trim_leading_space: true, overwrite_keys: \
                  true, fail_on_error: true}"

@@ -109,6 +109,16 @@ impl Zone {
         civil_from_days(ms.saturating_add(ahead).div_euclid(86_400_000)).0
     }
 
+    /// Whether clocks there are called so (`CET`, `CEST`) in the year about a time; no name is any zone's.
+    pub(crate) fn has_name(&self, name: &str, ms: i64) -> bool {
+        const HALF_A_YEAR: i64 = 183 * 86_400_000;
+        let called = |ms: i64| self.at(ms).1 == name;
+        name.is_empty()
+            || called(ms)
+            || called(ms.saturating_sub(HALF_A_YEAR))
+            || called(ms.saturating_add(HALF_A_YEAR))
+    }
+
     /// How many minutes its clocks are ahead of UTC at a moment (milliseconds since 1970), and what this is called: `CET`.
     pub(crate) fn at(&self, ms: i64) -> (i64, String) {
         let name = match (&self.0, Timestamp::from_millisecond(ms)) {

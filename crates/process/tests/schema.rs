@@ -229,7 +229,7 @@ fn options_are_explained_nested_and_dotted() {
         (&["filebeat", "inputs"], "works"),
         (&["pillion.completion.flag"], "works"),
         (&["processors", "*", "drop_fields"], "Works"),
-        (&["processors", "*", "decode_cef"], "Refused: it reads the format of one vendor"),
+        (&["processors", "*", "parse_aws_vpc_flow_log"], "Refused: it reads the format of one vendor"),
     ] {
         let found = follow(&schema, &schema["definitions"]["file"], keys).unwrap_or_else(|| panic!("{keys:?}"));
         assert!(found["description"].as_str().is_some_and(|text| text.contains(part)), "{keys:?}: {found}");

@@ -49,7 +49,6 @@ pub(super) fn divides_otherwise(world: &World, root: &Path, member: &str) -> io:
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "the test plays the others")]
 mod tests {
     use super::*;
     use pillion_registry::{Options, Registry};

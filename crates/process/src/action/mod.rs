@@ -7,6 +7,7 @@
 mod add;
 mod array;
 mod cache;
+mod cef;
 mod clock;
 mod convert;
 mod copy;
@@ -42,6 +43,7 @@ use crate::doc::Doc;
 use crate::options::Outside;
 use crate::{cloud, docker, kubernetes, machine, running};
 
+pub(crate) use cef::check as check_cef;
 pub(crate) use dissect::Tokenizer;
 
 /// What becomes of an event.
@@ -136,6 +138,11 @@ pub(crate) const KNOWN: &[Known] = &[
     known("copy_fields", copy::copy_fields, FROM_TO),
     known("decode_base64_field", decode::base64, ONE_FROM_TO),
     known(
+        "decode_cef",
+        cef::read,
+        &["field", "target_field", "ecs", "timezone", "ignore_missing", "ignore_failure", "ignore_empty_values", "id"],
+    ),
+    known(
         "decode_csv_fields",
         csv::read,
         &["fields", "separator", "ignore_missing", "trim_leading_space", "overwrite_keys", "fail_on_error"],
@@ -226,7 +233,6 @@ pub(crate) const ABSENT: &[(&str, &str)] = &[
     ("add_formatted_index", "it belongs to modules' own indices: use `index` at the input, or the output's"),
     ("add_nomad_metadata", "it asks Nomad, which Pillion doesn't know"),
     ("add_session_metadata", "it follows the kernel's processes, which is Auditbeat's work"),
-    ("decode_cef", VENDOR),
     ("decode_xml_wineventlog", WINDOWS),
     ("parse_aws_vpc_flow_log", VENDOR),
     #[cfg(not(feature = "script"))]

@@ -16,19 +16,24 @@ use crate::zone::Zone;
 
 /// One element of a layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     Literal(String),
     Year,
     ShortYear,
-    /// A number of one or two digits.
-    Month,
-    MonthName,
-    Day,
-    DayName,
+    /// A number of so many digits at least, of two at most.
+    Month(usize),
+    /// The whole word, else its first three letters.
+    MonthName {
+        whole: bool,
+    },
+    Day(usize),
+    DayName {
+        whole: bool,
+    },
     Hour,
-    HalfDayHour,
-    Minute,
-    Second,
+    HalfDayHour(usize),
+    Minute(usize),
+    Second(usize),
     Fraction,
     HalfDay,
     /// `Z` is allowed, and a colon is wanted.
@@ -42,7 +47,7 @@ enum Part {
 
 /// How a time is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Layout {
+pub(super) enum Layout {
     Unix,
     UnixMs,
     Parts(Vec<Part>),
@@ -50,10 +55,10 @@ enum Layout {
 
 /// Go's elements, the longer ones first.
 const ELEMENTS: &[(&str, Part)] = &[
-    ("January", Part::MonthName),
-    ("Jan", Part::MonthName),
-    ("Monday", Part::DayName),
-    ("Mon", Part::DayName),
+    ("January", Part::MonthName { whole: true }),
+    ("Jan", Part::MonthName { whole: false }),
+    ("Monday", Part::DayName { whole: true }),
+    ("Mon", Part::DayName { whole: false }),
     ("MST", Part::ZoneName),
     ("2006", Part::Year),
     ("Z07:00", Part::Zone { z: true, colon: true, minutes: true }),
@@ -62,25 +67,25 @@ const ELEMENTS: &[(&str, Part)] = &[
     ("-07:00", Part::Zone { z: false, colon: true, minutes: true }),
     ("-0700", Part::Zone { z: false, colon: false, minutes: true }),
     ("-07", Part::Zone { z: false, colon: false, minutes: false }),
-    ("01", Part::Month),
-    ("02", Part::Day),
-    ("03", Part::HalfDayHour),
-    ("04", Part::Minute),
-    ("05", Part::Second),
+    ("01", Part::Month(2)),
+    ("02", Part::Day(2)),
+    ("03", Part::HalfDayHour(2)),
+    ("04", Part::Minute(2)),
+    ("05", Part::Second(2)),
     ("06", Part::ShortYear),
-    ("_2", Part::Day),
+    ("_2", Part::Day(1)),
     ("15", Part::Hour),
     ("PM", Part::HalfDay),
     ("pm", Part::HalfDay),
-    ("1", Part::Month),
-    ("2", Part::Day),
-    ("3", Part::HalfDayHour),
-    ("4", Part::Minute),
-    ("5", Part::Second),
+    ("1", Part::Month(1)),
+    ("2", Part::Day(1)),
+    ("3", Part::HalfDayHour(1)),
+    ("4", Part::Minute(1)),
+    ("5", Part::Second(1)),
 ];
 
 impl Layout {
-    fn new(text: &str) -> Layout {
+    pub(super) fn new(text: &str) -> Layout {
         match text {
             "UNIX" => return Layout::Unix,
             "UNIX_MS" => return Layout::UnixMs,
@@ -107,7 +112,7 @@ impl Layout {
     }
 
     /// Milliseconds since 1970; `zone`: when the text has none; `year`: when the layout has none.
-    fn parse(&self, text: &str, zone: &Zone, year: i64) -> Option<i64> {
+    pub(super) fn parse(&self, text: &str, zone: &Zone, year: i64) -> Option<i64> {
         match self {
             Layout::Unix => unix(text, 1000.0),
             Layout::UnixMs => unix(text, 1.0),
@@ -130,7 +135,7 @@ fn unix(text: &str, scale: f64) -> Option<i64> {
 }
 
 #[derive(Default)]
-struct Fields {
+struct Fields<'t> {
     year: Option<i64>,
     month: i64,
     day: i64,
@@ -140,6 +145,8 @@ struct Fields {
     ms: i64,
     afternoon: Option<bool>,
     offset_ms: Option<i64>,
+    /// Empty: none.
+    zone_name: &'t str,
 }
 
 const DAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
@@ -152,12 +159,13 @@ fn parse(parts: &[Part], text: &str, default: &Zone, year: i64) -> Option<i64> {
             Part::Literal(literal) => rest.strip_prefix(literal.as_str())?,
             Part::Year => number(rest, 4, 4, |n| f.year = Some(n))?,
             Part::ShortYear => number(rest, 2, 2, |n| f.year = Some(if n >= 69 { n + 1900 } else { n + 2000 }))?,
-            Part::Month => number(rest, 1, 2, |n| f.month = n)?,
-            Part::Day => number(rest.trim_start_matches(' '), 1, 2, |n| f.day = n)?,
-            Part::Hour | Part::HalfDayHour => number(rest, 1, 2, |n| f.hour = n)?,
-            Part::Minute => number(rest, 1, 2, |n| f.minute = n)?,
-            Part::Second => {
-                let after = number(rest, 1, 2, |n| f.second = n)?;
+            Part::Month(least) => number(rest, *least, 2, |n| f.month = n)?,
+            Part::Day(least) => number(rest.trim_start_matches(' '), *least, 2, |n| f.day = n)?,
+            Part::Hour => number(rest, 1, 2, |n| f.hour = n)?,
+            Part::HalfDayHour(least) => number(rest, *least, 2, |n| f.hour = n)?,
+            Part::Minute(least) => number(rest, *least, 2, |n| f.minute = n)?,
+            Part::Second(least) => {
+                let after = number(rest, *least, 2, |n| f.second = n)?;
                 // Go takes a fraction behind the seconds though the layout has none.
                 match parts.get(i + 1) {
                     Some(Part::Fraction) => after,
@@ -165,12 +173,12 @@ fn parse(parts: &[Part], text: &str, default: &Zone, year: i64) -> Option<i64> {
                 }
             }
             Part::Fraction => take_fraction(rest, &mut f.ms)?,
-            Part::MonthName => {
-                let (n, after) = name(rest, &MONTHS)?;
+            Part::MonthName { whole } => {
+                let (n, after) = name(rest, &MONTHS, *whole)?;
                 f.month = n + 1;
                 after
             }
-            Part::DayName => name(rest, &DAYS)?.1,
+            Part::DayName { whole } => name(rest, &DAYS, *whole)?.1,
             Part::HalfDay => {
                 let (word, after) = rest.split_at_checked(2)?;
                 f.afternoon = Some(word.eq_ignore_ascii_case("pm"));
@@ -178,12 +186,9 @@ fn parse(parts: &[Part], text: &str, default: &Zone, year: i64) -> Option<i64> {
             }
             Part::Zone { z, colon, minutes } => zone(rest, *z, *colon, *minutes, &mut f.offset_ms)?,
             Part::ZoneName => {
-                let end = rest.find(|c: char| !c.is_ascii_uppercase()).unwrap_or(rest.len());
-                let (word, after) = rest.split_at(end);
-                if matches!(word, "UTC" | "GMT") {
-                    f.offset_ms = Some(0);
-                }
-                (3..=4).contains(&word.len()).then_some(after)?
+                let (word, after) = zone_name(rest)?;
+                f.zone_name = word;
+                after
             }
         };
     }
@@ -193,7 +198,7 @@ fn parse(parts: &[Part], text: &str, default: &Zone, year: i64) -> Option<i64> {
     f.time(default, year)
 }
 
-impl Fields {
+impl Fields<'_> {
     fn time(mut self, zone: &Zone, year: i64) -> Option<i64> {
         if let Some(afternoon) = self.afternoon {
             self.hour = self.hour % 12 + if afternoon { 12 } else { 0 };
@@ -203,8 +208,31 @@ impl Fields {
         let fits = (1..=days).contains(&self.day) && self.hour < 24 && self.minute < 60 && self.second < 60;
         let ms = ((days_from_civil(year, self.month, self.day) * 24 + self.hour) * 60 + self.minute) * 60 + self.second;
         let local = ms * 1000 + self.ms;
-        fits.then(|| self.offset_ms.map_or_else(|| zone.to_utc(local), |ahead| local - ahead))
+        let utc = || if zone.has_name(self.zone_name, local) { zone.to_utc(local) } else { local };
+        fits.then(|| self.offset_ms.map_or_else(utc, |ahead| local - ahead))
     }
+}
+
+/// A zone by its name. Go doesn't know how far from UTC it is, be it `GMT+3`, unless the zone that times are in has that
+/// name.
+fn zone_name(text: &str) -> Option<(&str, &str)> {
+    let digits = |from: usize| {
+        let digits = text.get(from..)?.bytes().take_while(u8::is_ascii_digit).count();
+        let hours: u8 = text.get(from..from + digits)?.parse().ok()?;
+        (hours <= 23).then_some(from + digits)
+    };
+    let letters = text.bytes().take_while(u8::is_ascii_uppercase).count();
+    let signed = |at: usize| text.get(at..).is_some_and(|rest| rest.starts_with(['+', '-']));
+    let end = match letters {
+        0 if signed(0) => digits(1)?,
+        _ if text.starts_with("UTC") => 3,
+        _ if text.starts_with("GMT") => digits(4).filter(|_| signed(3)).unwrap_or(3),
+        3 => 3,
+        4 if text.get(..4).is_some_and(|word| word.ends_with('T') || word == "WITA") => 4,
+        5 if text.get(4..5) == Some("T") => 5,
+        _ => return None,
+    };
+    text.split_at_checked(end)
 }
 
 /// A number of so many digits; what follows it.
@@ -225,13 +253,12 @@ fn take_fraction<'t>(text: &'t str, ms: &mut i64) -> Option<&'t str> {
 }
 
 /// Which of the names a text begins with, whole or by its first three letters.
-fn name<'t>(text: &'t str, names: &[&str]) -> Option<(i64, &'t str)> {
+fn name<'t>(text: &'t str, names: &[&str], whole: bool) -> Option<(i64, &'t str)> {
     let begins = |part: &str| text.get(..part.len()).is_some_and(|t| t.eq_ignore_ascii_case(part));
     for (i, name) in names.iter().enumerate() {
-        for form in [*name, name.get(..3)?] {
-            if begins(form) {
-                return Some((i as i64, text.get(form.len()..)?));
-            }
+        let form = if whole { name } else { name.get(..3)? };
+        if begins(form) {
+            return Some((i as i64, text.get(form.len()..)?));
         }
     }
     None
@@ -264,15 +291,15 @@ pub(crate) fn rfc3339_ms(text: &str) -> Option<i64> {
     let parts = [
         Part::Year,
         dash(),
-        Part::Month,
+        Part::Month(2),
         dash(),
-        Part::Day,
+        Part::Day(2),
         Part::Literal("T".to_owned()),
         Part::Hour,
         colon(),
-        Part::Minute,
+        Part::Minute(2),
         colon(),
-        Part::Second,
+        Part::Second(2),
         zone,
     ];
     parse(&parts, text, &Zone::UTC, 1970)
@@ -365,6 +392,14 @@ mod tests {
             ("Mon Jan _2 15:04:05 MST 2006", "Thu Jan  2 03:04:05 UTC 2020", Some(1_577_934_245_000)),
             ("Jan 2 15:04:05", "Jan 2 03:04:05", Some(1_577_934_245_000)),
             ("January 2, 2006 3:04 PM", "January 2, 2020 3:04 PM", Some(1_577_977_440_000)),
+            ("Jan 2 2006 15:04:05 MST", "Jan 2 2020 03:04:05 CET", Some(1_577_934_245_000)),
+            ("Jan 2 2006 15:04:05 MST", "Jan 2 2020 03:04:05 GMT+3", Some(1_577_934_245_000)),
+            ("Jan 2 2006 15:04:05 MST", "Jan 2 2020 03:04:05 +02", Some(1_577_934_245_000)),
+            ("Jan 2 2006 15:04:05 MST", "Jan 2 2020 03:04:05 +0200", None),
+            ("Jan 2 2006 15:04:05", "January 2 2020 03:04:05", None),
+            ("Jan 2 2006 15:04:05", "Jan 2 2020 3:4:5", None),
+            ("Jan 2 2006 15:4:5", "Jan 2 2020 3:4:5", Some(1_577_934_245_000)),
+            ("January 2 2006 15:04:05", "Jan 2 2020 03:04:05", None),
             ("UNIX", "42", Some(42_000)),
             ("UNIX", "1.5", Some(1500)),
             ("UNIX_MS", "1500", Some(1500)),
