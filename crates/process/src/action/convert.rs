@@ -81,9 +81,10 @@ fn float(value: &Value) -> Option<f64> {
     }
 }
 
-/// A float as Filebeat writes it: without a fraction where there is none.
+/// A float as Filebeat writes it (Go's `%g`): without a fraction where there is none, and from a million on with an exponent, by
+/// which a target takes it for a float.
 pub(super) fn number(f: f64) -> Option<Value> {
-    if f.fract() == 0.0 && f.abs() < 9.0e15 {
+    if f.fract() == 0.0 && f.abs() < 1e6 {
         return Some(Value::from(f as i64));
     }
     Number::from_f64(f).map(Value::Number)
