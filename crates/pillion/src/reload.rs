@@ -303,11 +303,8 @@ fn look_at(fs: &dyn Fs, glob: &Glob, known: &HashMap<PathBuf, Stamp>, strict: St
 }
 
 impl Changes {
-    /// Says what changed, and what is wrong.
+    /// Says what is wrong.
     fn say(&self) {
-        for (path, ended, begun) in &self.changed {
-            tracing::info!(path = %path.display(), ended, begun, "a file of inputs has changed");
-        }
         for warning in &self.warnings {
             tracing::warn!("{}", warning.one_line());
         }
@@ -335,7 +332,6 @@ pub(crate) async fn run(
         let Ok(seen) = tokio::task::spawn_blocking(move || look(&*fs)).await else { continue };
         let mut changes = watch.judge(config, seen);
         changes.say();
-        harvesting.looked(changes.changed.len());
         let mut refused = Refused::new();
         changes.come.retain_mut(|spec| {
             let secured = secure(&world, spec, &changes.tls);
@@ -349,6 +345,11 @@ pub(crate) async fn run(
             harvesting.not_begun(not_begun.len());
             refused.extend(not_begun);
         }
+        // Whoever reads it can count on it: the readers have the new inputs by now.
+        for (path, ended, begun) in &changes.changed {
+            tracing::info!(path = %path.display(), ended, begun, "a file of inputs has changed");
+        }
+        harvesting.looked(changes.changed.len());
         for (label, why) in refused.iter().filter(|_| !harvesting.is_draining()) {
             if let Some(told) = watch.refused(*label, why) {
                 tracing::error!("{told}; an input can't begin: it is tried again");
