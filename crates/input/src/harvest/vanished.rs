@@ -223,7 +223,8 @@ impl Harvester {
         for entry in found {
             let Some(claim) = self.reading_of(&entry) else { continue };
             let Some(ground) = self.is_missing(&entry, &claim, &mut grounds) else { continue };
-            if self.may_be_bound(&entry, &claim, &unbound) {
+            // On a network file system a name that is new may not show yet: what is told there, is told when the entry goes.
+            if ground.network || self.may_be_bound(&entry, &claim, &unbound) {
                 continue;
             }
             let clean = claim.input.is_none_or(|at| self.cleans(at as u16));
