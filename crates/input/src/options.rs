@@ -184,7 +184,7 @@ fn from_section(s: &Section<'_>, globals: &Globals) -> Result<InputSpec, Error> 
     } else {
         s.bool("recursive_glob.enabled")?.unwrap_or(s.compat() != Compat::V5)
     };
-    let mut spec = InputSpec { processors, ..InputSpec::new(desc, chain, globs(s, recursive)?) };
+    let mut spec = InputSpec { processors, ..InputSpec::new(desc, chain, globs(s, kind, recursive)?) };
     spec.ignore_older = s.duration("ignore_older")?.filter(|d| !d.is_zero());
     if filestream {
         filestream_options(s, &mut spec)?;
@@ -314,9 +314,8 @@ fn docker_paths(s: &Section<'_>) -> Result<Vec<String>, Error> {
     Ok(own.chain(s.strings("paths")?.into_iter().skip(ids.len())).collect())
 }
 
-fn globs(s: &Section<'_>, recursive: bool) -> Result<Vec<Glob>, Error> {
-    let docker = s.str("type")?.as_deref() == Some("docker");
-    let paths = if docker { docker_paths(s)? } else { s.strings("paths")? };
+fn globs(s: &Section<'_>, kind: InputKind, recursive: bool) -> Result<Vec<Glob>, Error> {
+    let paths = if kind == InputKind::Docker { docker_paths(s)? } else { s.strings("paths")? };
     if paths.is_empty() {
         return Err(s.error("paths", "there is nothing to read", "give the files: `paths: [/data/*.log]`"));
     }

@@ -22,7 +22,7 @@
 //!   process or another thread may be about, or whose input says `clean_removed: false`.
 //! - A drain forgets nothing but what it tells: at its end, entries of which something was sent and not acknowledged, and whose
 //!   file isn't found, count as lost: a run that is shorter than an hour would say that all is well. Until such an entry's time is
-//!   over, each run says so: the file may come back.
+//!   over, each run says so: the file may come back. Not so on network file systems, where a new name may not show yet.
 //! - What lies aside to be deleted (`delete.rs`) isn't gone.
 //! - That the searches of an input see not all for an hour, so that nothing is forgotten, is said.
 //! - After a search at most [`LOOKS`] paths are looked at, and as many entries remembered; at most [`PLACES`] entries are
@@ -239,12 +239,17 @@ impl Harvester {
 
     /// The input here that would go on with an entry's file.
     fn reading_of(&self, entry: &Entry) -> Option<Claim> {
-        let path = Path::new(&*entry.source);
         if self.former.contains_key(&entry.key) || self.is_others_entry(entry) {
             return None;
         }
-        let reads = |i: &Input| i.life == Life::Reading && i.spec.has_path(path) && has_key(&i.spec, entry);
-        self.inputs.iter().position(reads).map(|at| Claim { input: Some(at) })
+        self.readers(entry).next().map(|at| Claim { input: Some(at) })
+    }
+
+    /// The inputs that read an entry's path and would know its file by its key.
+    fn readers(&self, entry: &Entry) -> impl Iterator<Item = usize> {
+        let path = Path::new(&*entry.source);
+        let reads = move |i: &Input| i.life == Life::Reading && i.spec.has_path(path) && has_key(&i.spec, entry);
+        self.inputs.iter().enumerate().filter(move |(_, i)| reads(i)).map(|(at, _)| at)
     }
 
     /// Since when every input has been searched, wholly and surely; `None`: one hasn't.
@@ -325,16 +330,15 @@ impl Harvester {
         if held || self.is_others_entry(entry) {
             return None;
         }
-        let reading = || self.inputs.iter().enumerate().filter(|(_, i)| i.life == Life::Reading);
-        let claims = |i: &Input| i.spec.has_path(path) && has_key(&i.spec, entry);
-        let claimers: Vec<usize> = reading().filter(|(_, i)| claims(i)).map(|(at, _)| at).collect();
+        let claimers: Vec<usize> = self.readers(entry).collect();
         if let Some(first) = claimers.first() {
             let clean = claimers.iter().all(|at| self.cleans(*at as u16));
             return clean.then_some(Claim { input: Some(*first) });
         }
         let folder = path.parent()?;
-        let mut looks = reading().filter(|(_, i)| i.spec.paths.iter().any(|glob| glob.enters(folder))).peekable();
-        let alone = looks.peek().is_some() && looks.all(|(_, i)| i.spec.clean_removed);
+        let looks = |i: &&Input| i.life == Life::Reading && i.spec.paths.iter().any(|glob| glob.enters(folder));
+        let mut looks = self.inputs.iter().filter(looks).peekable();
+        let alone = looks.peek().is_some() && looks.all(|i| i.spec.clean_removed);
         (alone && !self.numbers.peers.reach(&self.peer, path)).then_some(Claim { input: None })
     }
 

@@ -364,11 +364,8 @@ impl Worker {
     /// Hosts that another one answered for, each kind of problem once: they cost their timeout.
     fn say_passed(&mut self) {
         for (host, problem) in self.cluster.take_passed() {
-            if self.context.stats.fails_with(&host, &problem) {
+            if self.fails_with(&host, &problem) {
                 tracing::warn!("kafka: {problem} (another host answers in its place)");
-            }
-            if !self.failing.contains(&host) {
-                self.failing.push(host);
             }
         }
     }
@@ -534,16 +531,21 @@ impl Worker {
     /// Says what is wrong, each kind of problem with a host once, and waits.
     async fn pause(&mut self, host: &str, problem: &Problem, wait: Duration) {
         self.context.stats.failed.add(1);
-        if !self.failing.iter().any(|known| known == host) {
-            self.failing.push(host.to_owned());
-        }
         let problem = if host.is_empty() { problem.clone() } else { problem.clone().during(host) };
-        if self.context.stats.fails_with(host, &problem) {
+        if self.fails_with(host, &problem) {
             tracing::warn!("kafka: {problem} (trying again in {wait:.1?}, and until it works)");
         } else {
             tracing::debug!("kafka: {problem} (trying again in {wait:.1?})");
         }
         self.context.hurry.pause(wait, &*self.context.world.random).await;
+    }
+
+    /// Notes what is wrong with a host; whether that kind of problem is new.
+    fn fails_with(&mut self, host: &str, problem: &Problem) -> bool {
+        if !self.failing.iter().any(|known| known == host) {
+            self.failing.push(host.to_owned());
+        }
+        self.context.stats.fails_with(host, problem)
     }
 
     /// Brokers answer again.

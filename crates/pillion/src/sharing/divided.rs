@@ -13,7 +13,7 @@ use std::path::Path;
 use pillion_registry::note;
 use pillion_world::World;
 
-use super::ours::{MAX_NAMES, replicas};
+use super::ours::listed;
 
 /// The name of a fixed part's replica.
 pub(super) fn part_name(index: u16, of: u16) -> String {
@@ -32,24 +32,14 @@ fn parts(member: &str) -> Option<u16> {
 /// # Errors
 /// When they can't be listed.
 pub(super) fn divides_otherwise(world: &World, root: &Path, member: &str) -> io::Result<Option<String>> {
-    let (own, folder) = (parts(member), replicas(root));
-    let mut others = Vec::new();
-    let mut names = 0;
-    // A network file system's client asks for the names in a folder when it has looked at it.
-    world.fs.stat(&folder, true)?;
-    world.fs.read_dir(&folder, &mut |entry| {
-        names += 1;
-        others.extend(entry.name.to_str().filter(|name| parts(name) != own).map(str::to_owned));
-        names <= MAX_NAMES
-    })?;
-    if names > MAX_NAMES {
-        return Err(io::Error::other(format!("{} has more than {MAX_NAMES} names", folder.display())));
-    }
+    let own = parts(member);
+    let others = listed(world, root, |name| parts(name) != own)?;
     Ok(others.into_iter().find(|other| note::is_running(world, root, other)))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::ours::replicas;
     use super::*;
     use pillion_registry::{Options, Registry};
 

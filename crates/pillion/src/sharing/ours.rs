@@ -141,32 +141,41 @@ impl Ours {
     /// When they can't be listed, or there are more than can be followed: a file could be anybody's then.
     fn members(&self) -> io::Result<Vec<String>> {
         let folder = replicas(&self.root);
-        // A network file system's client asks for the names in a folder when it has looked at it.
-        self.world.fs.stat(&folder, true)?;
-        let (mut members, mut names) = (Vec::new(), 0);
-        self.world.fs.read_dir(&folder, &mut |entry| {
-            names += 1;
-            let name = entry.name.to_string_lossy();
-            if name != self.member.as_str() && note::data_path(&self.root, &name).is_some() {
-                members.push(name.into_owned());
-            }
-            names <= MAX_NAMES
-        })?;
+        let mut members = listed(&self.world, &self.root, |name| name != self.member)?;
         // One that has just made its folder, or died over it, has nothing yet.
         members.retain(|member| {
             let store = folder.join(member).join(Options::default().path).join(STORE);
             !matches!(self.world.fs.stat(&store, true), Err(e) if e.kind() == io::ErrorKind::NotFound)
         });
-        if names > MAX_NAMES || members.len() > MAX_MEMBERS {
-            return Err(io::Error::other(format!(
-                "{} has more than {MAX_MEMBERS} registries (or {MAX_NAMES} names), so that nobody knows who has read a file \
-                 before. Those of dead replicas go an hour after their end, when a board names them no more; others have to be \
-                 removed by hand",
-                folder.display()
-            )));
-        }
-        Ok(members)
+        if members.len() > MAX_MEMBERS { Err(too_many(&folder)) } else { Ok(members) }
     }
+}
+
+/// The replicas that have a folder, of those that are wanted.
+///
+/// # Errors
+/// When they can't be listed, or there are too many names beside them.
+pub(super) fn listed(world: &World, root: &Path, wanted: impl Fn(&str) -> bool) -> io::Result<Vec<String>> {
+    let folder = replicas(root);
+    let (mut found, mut names) = (Vec::new(), 0);
+    // A network file system's client asks for the names in a folder when it has looked at it.
+    world.fs.stat(&folder, true)?;
+    world.fs.read_dir(&folder, &mut |entry| {
+        names += 1;
+        let name = entry.name.to_str().filter(|name| note::data_path(root, name).is_some() && wanted(name));
+        found.extend(name.map(str::to_owned));
+        names <= MAX_NAMES
+    })?;
+    if names > MAX_NAMES { Err(too_many(&folder)) } else { Ok(found) }
+}
+
+fn too_many(folder: &Path) -> io::Error {
+    io::Error::other(format!(
+        "{} has more than {MAX_MEMBERS} registries (or {MAX_NAMES} names), so that nobody knows who has read a file \
+         before. Those of dead replicas go an hour after their end, when a board names them no more; others have to be \
+         removed by hand",
+        folder.display()
+    ))
 }
 
 /// The folder of the replicas' registries.

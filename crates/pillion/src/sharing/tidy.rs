@@ -17,14 +17,12 @@ use pillion_world::Mono;
 
 use super::adopt::Disk;
 use super::drive::keepers;
-use super::ours::replicas;
+use super::ours::{MAX_NAMES, replicas};
 
 /// How long something must have been useless.
 const USELESS: Duration = Duration::from_secs(3600);
 /// How often folders are looked for.
 const EVERY: Duration = Duration::from_secs(600);
-/// Folders that are looked at in one go: more than replicas look at to find each other ([`super::ours`]).
-const MAX_FOLDERS: usize = 16_384;
 
 /// See the module.
 #[derive(Default)]
@@ -116,13 +114,13 @@ impl Folders {
 
 fn there(disk: &Disk) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    // A folder that isn't listed now is removed another time.
+    // A folder that isn't listed now is removed another time: as many are looked at as replicas look at to find each other.
     let _ = disk.world.fs.read_dir(&replicas(&disk.root), &mut |entry| {
         let name = entry.name.to_string_lossy();
         if note::data_path(&disk.root, &name).is_some() {
             names.insert(name.into_owned());
         }
-        names.len() < MAX_FOLDERS
+        names.len() < MAX_NAMES
     });
     names
 }
