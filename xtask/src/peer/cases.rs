@@ -56,6 +56,18 @@ pub(super) const DELIBERATE: &[Deliberate] = &[
     Deliberate { case: "seven-option", field: "log.offset", reason: SKIPPED, beside: Some(Version::Seven) },
     Deliberate { case: "container-odd", field: "log.offset", reason: SKIPPED, beside: None },
     Deliberate {
+        case: "udp-longer",
+        field: "log.flags",
+        reason: "Filebeat cuts a datagram that is too long without a word; Pillion says so, as of a line from a file",
+        beside: None,
+    },
+    Deliberate {
+        case: "syslog-zone",
+        field: "@timestamp",
+        reason: "a time that ends in `Z` is one in UTC; Filebeat 7.17 takes it for one of the zone that is set, 9.5 doesn't",
+        beside: Some(Version::Seven),
+    },
+    Deliberate {
         case: "fs-container",
         field: "message",
         reason: "Filebeat 7.17's filestream leaves Docker's own line end in the message; Pillion takes it off, as `type: container` does",

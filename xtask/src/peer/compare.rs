@@ -17,15 +17,26 @@ pub(crate) type Flat = BTreeMap<String, Value>;
 
 /// The events of NDJSON by the folder below `root` that their file lies in, in the order of file and output.
 pub(crate) fn by_case(ndjson: &[u8], root: &str, now: &str) -> Outcome<BTreeMap<String, Vec<Flat>>> {
+    grouped(ndjson, now, |event| {
+        let path = event.get("log.file.path").and_then(Value::as_str).unwrap_or_default();
+        let case = path.strip_prefix(root).and_then(|p| p.trim_start_matches('/').split('/').next());
+        case.unwrap_or("?").to_owned()
+    })
+}
+
+/// The events of NDJSON by the case that they are of, in the order of file and output.
+pub(crate) fn grouped(
+    ndjson: &[u8],
+    now: &str,
+    case: impl Fn(&Flat) -> String,
+) -> Outcome<BTreeMap<String, Vec<Flat>>> {
     let mut cases: BTreeMap<String, Vec<Flat>> = BTreeMap::new();
     for line in ndjson.split(|&b| b == b'\n').filter(|l| !l.is_empty()) {
         let event: Value = serde_json::from_slice(line)
             .map_err(|e| format!("an event isn't JSON: {e}: {}", String::from_utf8_lossy(line)))?;
         let mut flat = Flat::new();
         flatten(String::new(), event, &mut flat);
-        let path = flat.get("log.file.path").and_then(Value::as_str).unwrap_or_default();
-        let case = path.strip_prefix(root).and_then(|p| p.trim_start_matches('/').split('/').next());
-        let case = case.unwrap_or("?").to_owned();
+        let case = case(&flat);
         flat.retain(|path, value| !FREE.contains(&path.as_str()) && !is_time_of_reading(path, value, now));
         cases.entry(case).or_default().push(flat);
     }

@@ -15,7 +15,8 @@ use super::cases::{Case, DELIBERATE, Deliberate, RUNS, SILENT};
 use super::compare::{Flat, by_case, by_place, differences};
 use super::nine::NINE;
 use super::seven::SEVEN;
-use super::{Pair, Score, Version, end_filebeat, odd, pillion_once};
+use super::{Pair, Score, Version, dns, end_filebeat, odd, pillion_once, sockets};
+use crate::child::Child;
 use crate::shipper::{Place, output};
 use crate::sink::{Depth, Protocol, Sink};
 use crate::{Outcome, wait};
@@ -81,6 +82,8 @@ pub(super) fn suite(score: &mut Score, pair: &Pair) {
         score.case(name, || run(pair, cases, settings, local));
         score.case(&format!("{name}-{}", wire.name()), || run(pair, cases, settings, Target::Wire(wire)));
     }
+    score.case("sockets", || sockets::compare(pair).map(|(said, _)| said));
+    score.case("dns", || dns::compare(pair).map(|(said, _)| said));
     score.case("odd", || run(pair, &odd::cases("odd")?, "", Target::File));
     if pair.version == Version::Seven {
         score.case("seven", || run(pair, SEVEN, "", Target::File));
@@ -88,6 +91,11 @@ pub(super) fn suite(score: &mut Score, pair: &Pair) {
     if pair.version == Version::Nine {
         score.case("nine", || run(pair, NINE, "", Target::File));
         score.case("odd9", || run(pair, &odd::cases("odd9")?, "", Target::File));
+        score.case("cache", || {
+            let runs = odd::caches("cache9")?;
+            let said = runs.iter().map(|cases| run(pair, cases, "", Target::File)).collect::<Outcome<Vec<_>>>()?;
+            Ok(said.join("; "))
+        });
     }
 }
 
@@ -120,12 +128,24 @@ fn compare(pair: &Pair, cases: &[Case], settings: &str, target: Target) -> Outco
         let mut filebeat = by_case(&raw, &text(&files.logs()), &begin)?;
         filebeat.values_mut().for_each(|events| by_place(events));
         let bulk = target == Target::Wire(Protocol::Bulk);
-        Ok((verdict(pair.version, cases, bulk, &filebeat, &pillion)?, raw))
+        Ok((verdict(pair.version, &names(cases), bulk, &filebeat, &pillion)?, raw))
     })();
     outcome.map_err(|why| {
         let kept = [files, theirs, ours].map(|p| text(&p.keep()));
         format!("{why}\n    files, Filebeat's and Pillion's place: {}", kept.join(", "))
     })
+}
+
+/// Pillion's events alone.
+pub(super) fn pillions(pair: &Pair, cases: &[Case]) -> Outcome<BTreeMap<String, Vec<Flat>>> {
+    let (files, ours, out) = (Place::new()?, Place::new()?, Out::new(Target::File)?);
+    ours.configure(&(configuration(pair.version, &files.logs(), cases, "")? + &out.config()))?;
+    pillion_once(pair, &ours, &[])?;
+    by_case(&out.written(&ours), &text(&files.logs()), &now(&files)?)
+}
+
+fn names(cases: &[Case]) -> Vec<&str> {
+    cases.iter().map(|case| case.name).collect()
 }
 
 /// How many events Pillion makes and Filebeat doesn't.
@@ -192,7 +212,17 @@ fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 
 /// Runs Filebeat until it has written as many events as Pillion, then ends it.
 pub(super) fn filebeat_at(pair: &Pair, place: &Place, written: &dyn Fn() -> Vec<u8>, events: usize) -> Outcome {
-    let mut child = pair.start(&pair.filebeat, place, &["-E", "filebeat.shutdown_timeout=5s"])?;
+    let child = pair.start(&pair.filebeat, place, &["-E", "filebeat.shutdown_timeout=5s"])?;
+    filebeat_ends_at(child, place, written, events)
+}
+
+/// Waits until Filebeat has written so many events, then ends it.
+pub(super) fn filebeat_ends_at(
+    mut child: Child,
+    place: &Place,
+    written: &dyn Fn() -> Vec<u8>,
+    events: usize,
+) -> Outcome {
     let enough = wait::until("as many events as Pillion's", LIMIT, || match child.ended()? {
         Some(ended) => Err(format!("Filebeat ended: {}; {}", ended.status, super::tail(&place.log()))),
         None => Ok((count(&written()) >= events).then_some(())),
@@ -206,24 +236,25 @@ fn count(ndjson: &[u8]) -> usize {
     ndjson.iter().filter(|&&b| b == b'\n').count()
 }
 
-fn verdict(
+/// What was compared, or all that differs and isn't meant.
+pub(super) fn verdict(
     version: Version,
-    cases: &[Case],
+    cases: &[&str],
     bulk: bool,
     filebeat: &BTreeMap<String, Vec<Flat>>,
     pillion: &BTreeMap<String, Vec<Flat>>,
 ) -> Outcome<String> {
     let none = Vec::new();
     let (mut events, mut fields, mut meant, mut bad) = (0, 0, 0, String::new());
-    for case in cases {
-        let theirs = filebeat.get(case.name).unwrap_or(&none);
-        let ours = pillion.get(case.name).unwrap_or(&none);
+    for &case in cases {
+        let theirs = filebeat.get(case).unwrap_or(&none);
+        let ours = pillion.get(case).unwrap_or(&none);
         events += theirs.len();
         fields += theirs.iter().map(Flat::len).sum::<usize>();
-        if theirs.is_empty() != SILENT.contains(&case.name) {
-            let _ = write!(bad, "\n    {}: Filebeat has {} events", case.name, theirs.len());
+        if theirs.is_empty() != SILENT.contains(&case) {
+            let _ = write!(bad, "\n    {}: Filebeat has {} events", case, theirs.len());
         }
-        let meant_here = |d: &&Deliberate| d.case == case.name && d.beside.is_none_or(|v| v == version);
+        let meant_here = |d: &&Deliberate| d.case == case && d.beside.is_none_or(|v| v == version);
         let mut expected: Vec<_> =
             DELIBERATE.iter().filter(meant_here).filter(|d| bulk || !d.field.starts_with("action.")).collect();
         let found = differences(theirs, ours);
@@ -232,15 +263,15 @@ fn verdict(
                 Some(row) => {
                     meant += 1;
                     expected.retain(|d| d.field != row.field);
-                    println!("  meant: {}: {}\n    {}", case.name, row.reason, difference.text);
+                    println!("  meant: {}: {}\n    {}", case, row.reason, difference.text);
                 }
                 None => {
-                    let _ = write!(bad, "\n    {}: {}", case.name, difference.text);
+                    let _ = write!(bad, "\n    {}: {}", case, difference.text);
                 }
             }
         }
         for row in expected {
-            let _ = write!(bad, "\n    {}: {} is no different any more ({})", case.name, row.field, row.reason);
+            let _ = write!(bad, "\n    {}: {} is no different any more ({})", case, row.field, row.reason);
         }
     }
     // A line may have overwritten the file's path: such events are compared all the same.

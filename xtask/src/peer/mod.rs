@@ -8,11 +8,14 @@ mod cases;
 mod client;
 pub(crate) mod compare;
 mod differential;
+mod dns;
 mod modules;
 mod nine;
 mod odd;
 mod record;
+mod recorded;
 mod seven;
+mod sockets;
 mod swap;
 
 use std::fs;
@@ -97,6 +100,7 @@ pub(crate) fn run(check: Check, words: &[&str]) -> Outcome {
         Check::Differential if recording => record::suite(&mut score, &pair),
         Check::Differential => {
             differential::suite(&mut score, &pair);
+            recorded::suite(&mut score, &pair);
             score.case("modules", || modules::compare(&pair));
         }
         Check::Swap => swap::suite(&mut score, &pair),

@@ -1,6 +1,6 @@
 //! Processors with odd options on events with odd values: what is missing, empty, null, of another type, or has dots.
 //!
-//! Comes in: `odd.txt`, beside Filebeat 9 `odd9.txt` too: a line that begins with `{` is the event for those behind it, one
+//! Comes in: `odd.txt`, beside Filebeat 9 `odd9.txt` and `cache9.txt` too: a line that begins with `{` is the event for those behind it, one
 //! with `#` a comment, any other one a processor. Goes out: two inputs for each processor, whose file has that event alone.
 //! Always holds: Filebeat takes each of them, and gives the same event.
 
@@ -15,6 +15,9 @@ const WAYS: [(&str, &str, &str); 2] = [
     ("line", "", "{decode_json_fields: {fields: [message], target: '', overwrite_keys: true}}, "),
 ];
 
+/// The stores of `cache` that a process of Pillion has at most.
+const STORES: usize = 16;
+
 /// A processor, and the event that it gets.
 pub(super) struct Odd {
     /// The number of its line in the table, from 1 on.
@@ -23,7 +26,7 @@ pub(super) struct Odd {
     pub(super) processor: &'static str,
 }
 
-/// The rows of `odd`, which both versions know, or of `odd9`.
+/// The rows of a table.
 pub(super) fn rows(table: &str) -> Outcome<Vec<Odd>> {
     let path = root().join("xtask/src/peer").join(table).with_extension("txt");
     // A chore's few cases stay for as long as it runs, as those that are constants.
@@ -51,6 +54,19 @@ pub(super) fn cases(table: &str) -> Outcome<Vec<Case>> {
         }
     }
     Ok(cases)
+}
+
+/// The inputs of a table of `cache`, by runs: one for each processor, since two would meet in one store, and not more than there
+/// may be stores.
+pub(super) fn caches(table: &str) -> Outcome<Vec<Vec<Case>>> {
+    let mut cases = cases(table)?;
+    cases.retain(|case| case.name.contains("-line-"));
+    let mut runs = Vec::new();
+    while !cases.is_empty() {
+        let rest = cases.split_off(cases.len().min(STORES));
+        runs.push(std::mem::replace(&mut cases, rest));
+    }
+    Ok(runs)
 }
 
 /// The name of a row's case whose event comes in this way.

@@ -14,16 +14,18 @@ use serde_json::{Map, Value, json};
 use super::cases::Case;
 use super::compare::{Flat, flatten};
 use super::differential::same;
-use super::{Pair, Score, Version, odd};
+use super::{Pair, Score, Version, dns, odd, recorded, sockets};
 use crate::{Outcome, root};
 
 /// The members of an event that say where it was read.
 const PLACE: [&str; 4] = ["agent", "host", "ecs", "input"];
 
-/// Records both tables.
+/// Records all tables.
 pub(super) fn suite(score: &mut Score, pair: &Pair) {
     score.case("lines", || lines(pair));
     score.case("processors", || processors(pair));
+    score.case("sockets", || recorded::write("sockets", pair.version, sockets::compare(pair)?));
+    score.case("dns", || recorded::write("dns", pair.version, dns::compare(pair)?));
 }
 
 fn lines(pair: &Pair) -> Outcome<String> {
@@ -64,11 +66,15 @@ fn lines(pair: &Pair) -> Outcome<String> {
 
 fn processors(pair: &Pair) -> Outcome<String> {
     let (mut out, mut all, mut before) = (String::new(), Vec::new(), "");
-    let tables: &[&str] = if pair.version == Version::Nine { &["odd", "odd9"] } else { &["odd"] };
+    let tables: &[&str] = if pair.version == Version::Nine { &["odd", "odd9", "cache9"] } else { &["odd"] };
     for table in tables {
-        let (said, raw) = same(pair, &odd::cases(table)?)?;
-        all.push(said);
-        let mut events = by_case(&raw)?;
+        let runs = if *table == "cache9" { odd::caches(table)? } else { vec![odd::cases(table)?] };
+        let mut events = BTreeMap::new();
+        for cases in runs {
+            let (said, raw) = same(pair, &cases)?;
+            all.push(said);
+            events.extend(by_case(&raw)?);
+        }
         for row in odd::rows(table)? {
             if row.event != before {
                 out.push_str(&format!("{}\n", json!({"event": row.event})));

@@ -112,7 +112,7 @@ impl Cache {
                 lock().put(key, value, now_ms.saturating_add(*ttl_ms));
             }
             Job::Get { target } => {
-                let found = lock().get(&key, now_ms);
+                let found = lock().get(&key, now_ms).filter(|value| !value.is_null());
                 doc.put(target, found.ok_or_else(|| format!("metadata not found for '{key}'"))?)?;
             }
             Job::Delete => lock().delete(&key),

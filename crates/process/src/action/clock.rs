@@ -6,9 +6,9 @@ use pillion_config::{Error, Section, duration_ns};
 use pillion_world::{UnixMillis, rfc3339};
 use serde_json::Value;
 
-use crate::action::convert::number;
 use crate::action::{Action, Done, required};
 use crate::doc::Doc;
+use crate::json::float;
 
 #[derive(Debug)]
 struct DecodeDuration {
@@ -21,9 +21,9 @@ impl Action for DecodeDuration {
     fn run(&self, doc: &mut Doc<'_>) -> Result<Done, String> {
         // As in Filebeat, what is no duration stays as it is, and that is no error.
         if let Some(ns) = doc.text(&self.field).and_then(|text| duration_ns(&text))
-            && let Some(value) = number(ns as f64 / self.unit)
+            && let Some(value) = float(ns as f64 / self.unit)
         {
-            doc.put(&self.field, value)?;
+            doc.put(&self.field, Value::Number(value))?;
         }
         Ok(Done::Keep)
     }

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use pillion_config::{Error, Section};
-use serde_json::{Number, Value};
+use serde_json::Value;
 
 use crate::action::{Action, Done, missing, required};
 use crate::doc::Doc;
-use crate::tree;
+use crate::{json, tree};
 
 /// What a value becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +44,9 @@ impl Type {
             Type::Long => Some(Value::from(int(value)?)),
             Type::Float => {
                 let short = (float(value)? as f32).to_string();
-                number(short.parse().ok()?)
+                json::float(short.parse().ok()?).map(Value::Number)
             }
-            Type::Double => number(float(value)?),
+            Type::Double => json::float(float(value)?).map(Value::Number),
             Type::Text => Some(Value::String(shown(value))),
             Type::Boolean => match value {
                 Value::Bool(b) => Some(Value::Bool(*b)),
@@ -79,15 +79,6 @@ fn float(value: &Value) -> Option<f64> {
         Value::String(s) => s.parse().ok().filter(|f: &f64| f.is_finite()),
         _ => None,
     }
-}
-
-/// A float as Filebeat writes it (Go's `%g`): without a fraction where there is none, and from a million on with an exponent, by
-/// which a target takes it for a float.
-pub(super) fn number(f: f64) -> Option<Value> {
-    if f.fract() == 0.0 && f.abs() < 1e6 {
-        return Some(Value::from(f as i64));
-    }
-    Number::from_f64(f).map(Value::Number)
 }
 
 /// Go's `%v`.

@@ -9,7 +9,7 @@ mod expand;
 mod syntax;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 pub use expand::expand;
 
@@ -49,19 +49,22 @@ pub fn decode_only(text: &[u8]) -> Result<Value, String> {
     }
 }
 
-/// As Filebeat has numbers: a float without a fraction is written as an integer, and an integer beyond 64 bits with a
-/// sign is a float.
+/// A float as Filebeat writes it (Go's `%g`): without a fraction where there is none, and from a million on with an exponent, by
+/// which a target takes it for a float.
+pub(crate) fn float(f: f64) -> Option<Number> {
+    if f.fract() == 0.0 && f.abs() < 1e6 { Some((f as i64).into()) } else { Number::from_f64(f) }
+}
+
+/// As Filebeat has numbers: floats as [`float`] writes them, and an integer beyond 64 bits with a sign is a float.
 pub fn numbers(value: &mut Value) {
-    /// Up to here every integer is a float.
-    const EXACT: f64 = 9_007_199_254_740_992.0;
     match value {
         Value::Number(n) if n.is_f64() => {
-            if let Some(float) = n.as_f64().filter(|f| f.fract() == 0.0 && f.abs() <= EXACT) {
-                *n = (float as i64).into();
+            if let Some(float) = n.as_f64().and_then(float) {
+                *n = float;
             }
         }
         Value::Number(n) if n.as_i64().is_none() => {
-            if let Some(float) = n.as_f64().and_then(serde_json::Number::from_f64) {
+            if let Some(float) = n.as_f64().and_then(Number::from_f64) {
                 *n = float;
             }
         }
@@ -137,7 +140,8 @@ mod tests {
             ("1e3", "1000"),
             ("1.5", "1.5"),
             ("18446744073709551615", "1.8446744073709552e+19"),
-            ("[9007199254740993.0]", "[9007199254740992]"),
+            ("[999999.0,1e6]", "[999999,1000000.0]"),
+            ("[9007199254740993.0]", "[9007199254740992.0]"),
         ] {
             let mut value = decode_first(text.as_bytes()).unwrap();
             numbers(&mut value);
