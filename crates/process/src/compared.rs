@@ -90,3 +90,10 @@ fn processors_do_what_those_of_the_real_filebeat_did() {
     assert!(compare(7, include_str!("testdata/filebeat-7.17.29.ndjson")) > 800);
     assert!(compare(9, include_str!("testdata/filebeat-9.5.0.ndjson")) > 900);
 }
+
+#[cfg(feature = "script")]
+#[test]
+fn scripts_do_what_they_did_in_the_real_filebeat() {
+    assert!(compare(7, include_str!("action/script/testdata/filebeat-7.17.29.ndjson")) > 50);
+    assert!(compare(9, include_str!("action/script/testdata/filebeat-9.5.0.ndjson")) > 50);
+}

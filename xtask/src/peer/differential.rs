@@ -144,6 +144,14 @@ pub(super) fn pillions(pair: &Pair, cases: &[Case]) -> Outcome<BTreeMap<String, 
     by_case(&out.written(&ours), &text(&files.logs()), &now(&files)?)
 }
 
+/// Filebeat's events alone, so many, as NDJSON.
+pub(super) fn filebeats(pair: &Pair, cases: &[Case], events: usize) -> Outcome<Vec<u8>> {
+    let (files, theirs, out) = (Place::new()?, Place::new()?, Out::new(Target::File)?);
+    theirs.configure(&(configuration(pair.version, &files.logs(), cases, "")? + &out.config()))?;
+    filebeat_at(pair, &theirs, &|| out.written(&theirs), events)?;
+    Ok(out.written(&theirs))
+}
+
 fn names(cases: &[Case]) -> Vec<&str> {
     cases.iter().map(|case| case.name).collect()
 }
