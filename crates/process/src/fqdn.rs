@@ -1,4 +1,5 @@
-//! The machine's full name, which `features.fqdn.enabled` puts into `host.name`, as Filebeat 8 and 9 find it.
+//! The machine's full name, which `features.fqdn.enabled` puts into `host.name`, as Filebeat 8 and 9 find it; and the address of a
+//! host, where processors ask one.
 //!
 //! Comes in: the short name, `/etc/hosts`, the nameservers and search domains of `/etc/resolv.conf`. Goes out: the full
 //! name, or why there is none: then Filebeat takes the short one.
@@ -7,7 +8,7 @@
 //! would then ask for the names of the addresses, but finds none that way: both questions look in the same places.)
 //! It is over after [`LIMIT`]; Filebeat gives it a minute. Tested below.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -34,27 +35,52 @@ const HOSTS: usize = 1 << 20;
 pub fn full_name(world: &World, short: &str) -> Result<String, String> {
     let hosts = world.fs.read(Path::new("/etc/hosts"), HOSTS).unwrap_or_default();
     let found = match in_hosts(&String::from_utf8_lossy(&hosts), short) {
-        Some(found) => found,
-        None => {
-            let (system, options) = read_system_conf().map_err(|e| e.to_string())?;
-            let servers: Vec<_> = system.name_servers().iter().map(|server| SocketAddr::new(server.ip, 53)).collect();
-            let domain: Vec<Name> = system.domain().cloned().into_iter().collect();
-            let domains = if system.search().is_empty() { &domain } else { system.search() };
-            in_dns(world, &servers, &candidates(short, domains, options.ndots)?)?
-        }
+        Some((_, found)) => found,
+        None => in_system(world, short, named)?,
     };
     // Neither tells capitals apart: what the machine calls itself stays.
     Ok(if found.eq_ignore_ascii_case(short) { short.to_owned() } else { found })
 }
 
-/// The first name of the first line that has this one.
-fn in_hosts(hosts: &str, name: &str) -> Option<String> {
+/// An address of a host, as the hosts file or the nameservers have it; it blocks.
+///
+/// # Errors
+/// Nobody knows it.
+pub(crate) fn address(world: &World, host: &str) -> Result<IpAddr, String> {
+    if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse() {
+        return Ok(address);
+    }
+    let hosts = world.fs.read(Path::new("/etc/hosts"), HOSTS).unwrap_or_default();
+    let of = |answer: &Message| {
+        answer.answers.iter().find_map(|record| match &record.data {
+            RData::A(address) => Some(IpAddr::V4(address.0)),
+            RData::AAAA(address) => Some(IpAddr::V6(address.0)),
+            _ => None,
+        })
+    };
+    match in_hosts(&String::from_utf8_lossy(&hosts), host) {
+        Some((address, _)) => Ok(address),
+        None => in_system(world, host, of),
+    }
+}
+
+/// What `take` finds in the answers of the system's nameservers.
+fn in_system<T>(world: &World, name: &str, take: impl Fn(&Message) -> Option<T>) -> Result<T, String> {
+    let (system, options) = read_system_conf().map_err(|e| e.to_string())?;
+    let servers: Vec<_> = system.name_servers().iter().map(|server| SocketAddr::new(server.ip, 53)).collect();
+    let domain: Vec<Name> = system.domain().cloned().into_iter().collect();
+    let domains = if system.search().is_empty() { &domain } else { system.search() };
+    in_dns(world, &servers, &candidates(name, domains, options.ndots)?, take)
+}
+
+/// The address and the first name of the first line that has this one.
+fn in_hosts(hosts: &str, name: &str) -> Option<(IpAddr, String)> {
     let bare = |name: &str| name.trim_end_matches('.').to_ascii_lowercase();
     hosts.lines().find_map(|line| {
         let mut words = line.split('#').next().unwrap_or_default().split_ascii_whitespace();
-        words.next()?.parse::<std::net::IpAddr>().ok()?;
+        let address = words.next()?.parse::<IpAddr>().ok()?;
         let names: Vec<String> = words.map(bare).collect();
-        names.contains(&bare(name)).then(|| names.first().cloned())?
+        names.contains(&bare(name)).then(|| Some((address, names.first().cloned()?)))?
     })
 }
 
@@ -69,14 +95,19 @@ fn candidates(name: &str, domains: &[Name], ndots: usize) -> Result<Vec<Name>, S
     Ok(all)
 }
 
-/// The name that the first answer with addresses, or with another name, gives.
-fn in_dns(world: &World, servers: &[SocketAddr], names: &[Name]) -> Result<String, String> {
+/// What `take` finds first in the answers to these names.
+fn in_dns<T>(
+    world: &World,
+    servers: &[SocketAddr],
+    names: &[Name],
+    take: impl Fn(&Message) -> Option<T>,
+) -> Result<T, String> {
     let deadline = world.clock.mono().plus(LIMIT);
     let mut why = "/etc/resolv.conf names no nameserver".to_owned();
     for name in names {
         for kind in [RecordType::A, RecordType::AAAA] {
             match one(world, deadline, servers, name, kind) {
-                Ok(answer) => match named(&answer) {
+                Ok(answer) => match take(&answer) {
                     Some(found) => return Ok(found),
                     None => why = format!("{name}: no such host"),
                 },
@@ -112,6 +143,7 @@ fn one(
     Err(why)
 }
 
+/// The name that an answer with addresses, or with another name, gives.
 fn named(answer: &Message) -> Option<String> {
     let name = answer.answers.iter().find_map(|record| match &record.data {
         RData::A(_) | RData::AAAA(_) => Some(&record.name),
@@ -141,7 +173,7 @@ mod tests {
             ("web-1", None),
             ("pod", None),
         ] {
-            assert_eq!(in_hosts(hosts, name).as_deref(), want, "{name}");
+            assert_eq!(in_hosts(hosts, name).map(|(_, first)| first).as_deref(), want, "{name}");
         }
     }
 
@@ -196,14 +228,14 @@ mod tests {
         let (world, server) = (World::real(), nameserver());
         let ask = |names: &[&str]| {
             let names: Vec<Name> = names.iter().map(|name| Name::from_ascii(name).unwrap()).collect();
-            in_dns(&world, &[server], &names)
+            in_dns(&world, &[server], &names, named)
         };
         assert_eq!(ask(&["four.example.other.", "four.example."]).as_deref(), Ok("four.example"));
         assert_eq!(ask(&["six.example."]).as_deref(), Ok("six.example"));
         assert_eq!(ask(&["alias.example."]).as_deref(), Ok("real.example"));
         assert_eq!(ask(&["none.example."]), Err("none.example.: no such host".to_owned()));
         assert!(ask(&["refused.example."]).unwrap_err().ends_with("returned Query Refused"));
-        let nobody = in_dns(&world, &[], &[Name::from_ascii("four.example.").unwrap()]);
+        let nobody = in_dns(&world, &[], &[Name::from_ascii("four.example.").unwrap()], named);
         assert_eq!(nobody, Err("/etc/resolv.conf names no nameserver".to_owned()));
     }
 

@@ -107,7 +107,7 @@ impl Selection {
     }
 }
 
-fn named(all: &Map<String, Value>, wanted: impl Fn(&str) -> bool, dedot: bool) -> Map<String, Value> {
+pub(crate) fn named(all: &Map<String, Value>, wanted: impl Fn(&str) -> bool, dedot: bool) -> Map<String, Value> {
     let mut out = Map::new();
     for (key, value) in all.iter().filter(|(k, _)| wanted(k)) {
         if dedot {

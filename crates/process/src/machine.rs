@@ -97,7 +97,12 @@ impl Machine {
             let shown = if self.modern { text.to_uppercase().replace(':', "-") } else { text.to_owned() };
             (!empty).then_some(shown)
         };
-        interfaces(world).iter().filter_map(address).collect()
+        let mut all: Vec<String> = interfaces(world).iter().filter_map(address).collect();
+        if self.modern {
+            all.sort_unstable();
+            all.dedup();
+        }
+        all
     }
 
     /// Whether the event has something of its own there that stays.
@@ -165,7 +170,7 @@ fn family(platform: &str) -> Option<&'static str> {
     })
 }
 
-/// The names of the interfaces besides loopback.
+/// The names of the interfaces besides loopback, in the kernel's order.
 fn interfaces(world: &World) -> Vec<String> {
     const LOOPBACK: u32 = 8;
     let mut names = Vec::new();
@@ -173,7 +178,11 @@ fn interfaces(world: &World) -> Vec<String> {
         names.push(entry.name.to_string_lossy().into_owned());
         names.len() < ADDRESSES
     });
-    names.sort_unstable();
+    let index = |name: &String| -> u32 {
+        let text = read(world, &format!("/sys/class/net/{name}/ifindex"));
+        text.and_then(|text| text.trim().parse().ok()).unwrap_or(u32::MAX)
+    };
+    names.sort_by_cached_key(index);
     let flags = |name: &str| {
         let text = read(world, &format!("/sys/class/net/{name}/flags"))?;
         u32::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()
@@ -194,15 +203,30 @@ fn addresses(world: &World) -> Vec<String> {
             out.push(last.to_owned());
         }
     }
-    for line in read(world, "/proc/net/if_inet6").unwrap_or_default().lines() {
-        let parts: Vec<&str> = line.split_whitespace().collect();
-        let [address, .., name] = parts.as_slice() else { continue };
-        if let (Ok(address), true) = (u128::from_str_radix(address, 16), *name != "lo") {
-            out.push(Ipv6Addr::from(address).to_string());
-        }
-    }
+    out.extend(wide_addresses(&read(world, "/proc/net/if_inet6").unwrap_or_default()));
     out.truncate(ADDRESSES);
     out
+}
+
+/// IPv6's, by interface; of one, those of the widest scope come first, as the kernel has them.
+fn wide_addresses(list: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for line in list.lines() {
+        let parts: Vec<&str> = line.split_whitespace().collect();
+        let [address, index, _, scope, _, name] = parts.as_slice() else { continue };
+        let hex = |text: &str| u32::from_str_radix(text, 16).unwrap_or(u32::MAX);
+        if let (Ok(address), true) = (u128::from_str_radix(address, 16), *name != "lo") {
+            // 0x00 is global, 0x40 of a site, 0x20 of a link.
+            let narrow = match hex(scope) {
+                0 => 0,
+                0x40 => 1,
+                _ => 2,
+            };
+            found.push((hex(index), narrow, Ipv6Addr::from(address).to_string()));
+        }
+    }
+    found.sort_by_key(|(index, narrow, _)| (*index, *narrow));
+    found.into_iter().map(|(_, _, address)| address).collect()
 }
 
 impl Action for Machine {
@@ -264,7 +288,7 @@ pub(crate) fn observer(s: &Section<'_>) -> Result<Box<dyn Action>, Error> {
     s.duration("cache.ttl")?;
     Ok(Box::new(Machine {
         observer: true,
-        netinfo: s.bool("netinfo.enabled")?.unwrap_or(false),
+        netinfo: s.bool("netinfo.enabled")?.unwrap_or(true),
         geo: geo(s)?,
         name: None,
         replace: s.bool("overwrite")?.unwrap_or(false),
@@ -334,6 +358,15 @@ mod tests {
         assert_eq!(json!(os("", None)), json!({"type": "linux"}));
         assert_eq!((family("opensuse-leap"), family("rocky"), family("nixos")), (Some("suse"), Some("redhat"), None));
         assert!(is_container("0::/kubepods/burstable/x") && !is_container("0::/init.scope"));
+    }
+
+    #[test]
+    fn wide_addresses_in_the_kernels_order() {
+        let list = "fe8000000000000000fc00fffe000001 04 40 20 80     eth0\n\
+                    00000000000000000000000000000001 01 80 10 80       lo\n\
+                    fd000000000000000000000000000002 04 40 00 82     eth0\n\
+                    fe800000000000000000000000000003 02 40 20 80     eth1\ncut 01\n";
+        assert_eq!(wide_addresses(list), ["fe80::3", "fd00::2", "fe80::fc:ff:fe00:1"]);
     }
 
     /// The real machine, whatever it is: its name and kernel are known, and no address of loopback is told.

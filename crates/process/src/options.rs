@@ -223,7 +223,7 @@ mod tests {
             "add_cloud_metadata" => "{timeout: 1s, providers: [aws], overwrite: true, ssl: {enabled: false}, host: h}",
             "add_docker_metadata" => {
                 "{host: h, match_fields: [a], match_pids: [b], match_source: true, match_source_index: 4, \
-                 match_short_id: true, labels.dedot: true, cleanup_timeout: 1m, hostfs: /, ssl: {enabled: false}, \
+                 match_short_id: true, labels.dedot: true, cleanup_timeout: 1m, hostfs: /, system.hostfs: /, ssl: {enabled: false}, \
                  skip_older: true, wait_for_metadata: true}"
             }
             "add_host_metadata" => {

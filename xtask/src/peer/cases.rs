@@ -88,7 +88,7 @@ const LONG: &[u8] =
 const TRACES: &[u8] =
     b"2026-01-01 ERROR a\n  at b\n  at c\n2026-01-01 INFO d\n\n2026-01-01 ERROR e\n\tat f\n\n\n2026-01-01 end\n";
 const FLUSHED: &[u8] = b"begin 1\n a\n b\nend\nafter\nbegin 2\n c\nend\nbegin 3\n d\n";
-const NUMBERED: &[u8] = b"1\n2\n3\n4\n5\n6\n7\n8\n";
+pub(super) const NUMBERED: &[u8] = b"1\n2\n3\n4\n5\n6\n7\n8\n";
 pub(super) const LEVELS: &[u8] = b"DBG x\nINF y\nERR z\nINF secret\nother\n";
 const JSON: &[u8] =
     br#"{"message":"m","level":"info","n":1.0,"i":12345678901234567890,"e":1e3,"o":{"p":[1,null,true,{"q":-0.5}]}}

@@ -4,6 +4,7 @@
 //! when one failed.
 //! Always holds: every wait has a limit and an event that ends it; a failed case keeps its folders and says where.
 
+mod around;
 mod cases;
 mod client;
 pub(crate) mod compare;

@@ -1,0 +1,135 @@
+//! One request to a Docker daemon, and its answer.
+//!
+//! Comes in: a path. Goes out: the body of a 200; nothing for a 404.
+//! Always holds: all of it takes no longer than it may, and an answer is at most [`ANSWER`]. HTTP/1.0: nothing is chunked, and the
+//! answer's end is the connection's. Tested with the processor, and below.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pillion_world::World;
+
+use crate::fqdn;
+
+/// The largest answer, bytes.
+const ANSWER: usize = 1 << 20;
+
+/// Where a daemon listens.
+#[derive(Debug)]
+pub(super) enum Daemon {
+    Unix(PathBuf),
+    Tcp(String, u16),
+}
+
+impl fmt::Display for Daemon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Daemon::Unix(path) => write!(f, "unix://{}", path.display()),
+            Daemon::Tcp(host, port) => write!(f, "tcp://{host}:{port}"),
+        }
+    }
+}
+
+trait Stream: Read + Write {
+    fn limit(&self, left: Duration) -> io::Result<()>;
+}
+
+impl Stream for UnixStream {
+    fn limit(&self, left: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(left)).and_then(|()| self.set_write_timeout(Some(left)))
+    }
+}
+
+impl Stream for TcpStream {
+    fn limit(&self, left: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(left)).and_then(|()| self.set_write_timeout(Some(left)))
+    }
+}
+
+impl Daemon {
+    /// `unix://PATH`, `tcp://HOST:PORT` or `http://HOST:PORT`; none: nobody can be asked there.
+    pub(super) fn at(host: &str) -> Option<Daemon> {
+        if let Some(path) = host.strip_prefix("unix://") {
+            return Some(Daemon::Unix(path.into()));
+        }
+        let host = host.strip_prefix("tcp://").or_else(|| host.strip_prefix("http://"))?;
+        let (host, port) = host.trim_end_matches('/').rsplit_once(':')?;
+        Some(Daemon::Tcp(host.to_owned(), port.parse().ok()?))
+    }
+
+    /// Asks; `None`: what is asked for isn't there.
+    pub(super) fn get(&self, path: &str, patience: Duration) -> io::Result<Option<Vec<u8>>> {
+        let clock = World::real().clock;
+        let until = clock.mono().plus(patience);
+        let left = || until.since(clock.mono());
+        let mut stream: Box<dyn Stream> = match self {
+            Daemon::Unix(path) => Box::new(UnixStream::connect(path)?),
+            Daemon::Tcp(host, port) => {
+                let address = fqdn::address(&World::real(), host).map_err(io::Error::other)?;
+                Box::new(TcpStream::connect_timeout(&SocketAddr::new(address, *port), patience)?)
+            }
+        };
+        stream.limit(patience)?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: docker\r\nConnection: close\r\n\r\n").as_bytes())?;
+        let (mut answer, mut part) = (Vec::new(), vec![0; 8192]);
+        loop {
+            let left = left();
+            if left.is_zero() {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, format!("no whole answer within {patience:?}")));
+            }
+            stream.limit(left)?;
+            match stream.read(&mut part)? {
+                0 => return body(&answer),
+                size => answer.extend_from_slice(&part[..size]),
+            }
+            if answer.len() > ANSWER {
+                return Err(io::Error::other(format!("the answer is longer than {ANSWER} bytes")));
+            }
+        }
+    }
+}
+
+fn body(answer: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    let wrong = || io::Error::new(io::ErrorKind::InvalidData, "that is no answer of a Docker daemon");
+    let head = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or_else(wrong)?;
+    match answer.split(|byte| *byte == b' ').nth(1) {
+        Some(b"200") => Ok(Some(answer[head + 4..].to_vec())),
+        Some(b"404") => Ok(None),
+        Some(status) if answer.starts_with(b"HTTP/") => Err(io::Error::other(format!(
+            "it answers with status {}",
+            String::from_utf8_lossy(&status[..status.len().min(3)])
+        ))),
+        _ => Err(wrong()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers() {
+        let ok = |answer: &str| body(answer.as_bytes()).map_err(|e| e.to_string());
+        assert_eq!(ok("HTTP/1.0 200 OK\r\nA: b\r\n\r\n{}"), Ok(Some(b"{}".to_vec())));
+        assert_eq!(ok("HTTP/1.1 404 Not Found\r\n\r\nx"), Ok(None));
+        for (answer, want) in [
+            ("HTTP/1.0 500 Oops\r\n\r\n", "status 500"),
+            ("HTTP/1.0 200 OK\r\n", "no answer"),
+            ("", "no answer"),
+            ("SSH-2.0 x y\r\n\r\n", "no answer"),
+        ] {
+            assert!(ok(answer).is_err_and(|e| e.contains(want)), "{answer}");
+        }
+    }
+
+    #[test]
+    fn one_that_hangs_is_given_up() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let daemon = Daemon::at(&format!("tcp://localhost:{}", listener.local_addr().unwrap().port())).unwrap();
+        assert!(daemon.get("/_ping", Duration::from_millis(50)).is_err());
+    }
+}
