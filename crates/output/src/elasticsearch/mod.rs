@@ -151,6 +151,7 @@ impl Elasticsearch {
             indices: Arc::clone(&s.indices),
             pipeline: s.pipeline.clone(),
             pipelines: Arc::clone(&s.pipelines),
+            compat: s.compat,
         };
         Builder::new(Arc::clone(renderer), names, dead_index, self.context.exactly_once, s.compression)
     }

@@ -370,14 +370,14 @@ async fn url_headers_and_names() {
         .set("headers: {X-Scope: \"7\"}")
         .set("api_key: \"id:key\"")
         .set("index: \"Logs-%{[fields.none]:X}\"")
-        .set("pipeline: Clean");
+        .set("pipeline: \"not for events with @metadata\"");
     case.run().await;
     let seen = server.seen().remove(0);
     assert!(seen.head.starts_with("POST /es/_bulk?a=b%20c&filter_path=errors,"), "{}", seen.head);
     for want in ["x-scope: 7", "authorization: ApiKey aWQ6a2V5", "content-type: application/json", "host: 127.0.0.1:"] {
         assert!(seen.head.contains(want), "{want}: {}", seen.head);
     }
-    assert_eq!(seen.lines[0], r#"{"create":{"_index":"logs-x","_id":"o\"wn","pipeline":"clean"}}"#);
+    assert_eq!(seen.lines[0], r#"{"create":{"_index":"logs-x","_id":"o\"wn"}}"#);
 }
 
 #[tokio::test]

@@ -155,6 +155,21 @@ impl Format {
         Ok(())
     }
 
+    /// The same where Filebeat knows only its own name and version (`fmtstr.FieldsForBeat`): an input's `index`, what
+    /// `setup` makes. There `agent.name` is the program's name, in events it is the host's.
+    pub(crate) fn of_program(mut self, agent: &Agent) -> Format {
+        for part in &mut self.parts {
+            let Part::Field { path, .. } = part else { continue };
+            let Some((of, what)) = path.split_once('.') else { continue };
+            match (of, what) {
+                ("agent" | "beat" | "observer", "name") => *part = Part::Text("filebeat".to_owned()),
+                ("agent" | "beat" | "observer", "version") => *part = Part::Text(agent.version.clone()),
+                _ => {}
+            }
+        }
+        self
+    }
+
     /// The text is the same for all moments within a multiple of this many milliseconds.
     fn step_ms(&self) -> i64 {
         let steps = self.parts.iter().map(|part| match part {

@@ -13,7 +13,8 @@ fn renderer(compat: Compat) -> Renderer {
 fn run(format: &str, compat: Compat) -> Result<String, MissingField> {
     let mut desc = input(InputKind::Log);
     desc.fields =
-        json!({"team": "x", "n": 7, "f": 1.5, "b": true, "null": null, "list": [1], "empty": "", "a.b": "dot"})
+        json!({"team": "x", "n": 7, "f": 1.5, "b": true, "null": null, "list": [1], "empty": "", "a.b": "dot",
+            "floats": {"a": 1_234_567.0, "b": 1e6, "c": 123_456.5, "d": 0.00001, "e": 0.0001, "f": -1e21, "g": 12_345_678}})
             .as_object()
             .unwrap()
             .clone();
@@ -39,6 +40,9 @@ fn gives_what_beats_gives() {
         (r"\%{[x]} \\ \q", r"%{[x]} \ q"),
         ("filebeat-%{[agent.version]}-%{+yyyy.MM.dd}", "filebeat-8.19.3-2017.10.25"),
         ("%{[fields.team]}-%{[fields][n]}-%{[fields.f]}-%{[fields.b]}", "x-7-1.5-true"),
+        ("%{[fields.floats.a]} %{[fields.floats.b]} %{[fields.floats.c]}", "1.234567e+06 1e+06 123456.5"),
+        ("%{[fields.floats.d]} %{[fields.floats.e]} %{[fields.floats.f]}", "1e-05 0.0001 -1e+21"),
+        ("%{[fields.floats.g]}", "12345678"),
         ("%{[fields.a.b]}", "dot"),
         ("%{[app]}", "shop"),
         ("%{[fields.no]:none}%{[fields.null]:-}%{[fields.list]:}%{[fields.empty]:e}", "none-e"),

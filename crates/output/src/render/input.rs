@@ -117,8 +117,9 @@ impl Template {
 }
 
 impl InputRender {
-    pub(super) fn new(desc: Arc<InputDesc>) -> InputRender {
+    pub(super) fn new(desc: Arc<InputDesc>, agent: &Agent) -> InputRender {
         let raw_index = desc.index.as_deref().and_then(|index| Format::compile(index).ok());
+        let raw_index = raw_index.map(|format| format.of_program(agent));
         InputRender { desc, raw_index, variants: Default::default() }
     }
 

@@ -357,7 +357,7 @@ impl Renderer {
         }
         // Inputs that nobody else knows any more (reloaded): theirs go.
         inputs.retain(|known| Arc::strong_count(&known.desc) > 1);
-        let new = Arc::new(InputRender::new(Arc::clone(desc)));
+        let new = Arc::new(InputRender::new(Arc::clone(desc), &self.agent));
         inputs.push(Arc::clone(&new));
         new
     }
@@ -434,10 +434,27 @@ fn write_plain(value: &Value, out: &mut Vec<u8>) -> bool {
     match value {
         Value::String(s) => out.extend_from_slice(s.as_bytes()),
         Value::Bool(b) => out.extend_from_slice(if *b { b"true" } else { b"false" }),
-        Value::Number(n) => out.extend_from_slice(n.to_string().as_bytes()),
+        Value::Number(n) => match n.as_f64().filter(|_| n.is_f64()) {
+            Some(float) => write_float(float, out),
+            None => out.extend_from_slice(n.to_string().as_bytes()),
+        },
         Value::Null | Value::Array(_) | Value::Object(_) => return false,
     }
     true
+}
+
+/// A float as a format string has it: Go's `FormatFloat(f, 'g', -1, 64)`, with an exponent from a million on.
+fn write_float(f: f64, out: &mut Vec<u8>) {
+    let scientific = format!("{f:e}");
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let text = if (-4..6).contains(&exponent) {
+        format!("{f}")
+    } else {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        format!("{mantissa}e{sign}{:02}", exponent.abs())
+    };
+    out.extend_from_slice(text.as_bytes());
 }
 
 #[cfg(test)]

@@ -77,6 +77,7 @@ impl Setup {
         let text = |format: &Format, what: &str| {
             let mut out = Vec::new();
             let now = context.world.clock.wall().0;
+            let format = format.clone().of_program(&context.agent);
             format.write_static(now, &context.agent, &mut out).map_err(|missing| {
                 let remedy = "Only dates and what is known of the agent can stand in it.";
                 Problem::new(format!("setup.{what}: %{{[{}]}} isn't known before an event", missing.0), remedy)
