@@ -97,6 +97,7 @@ impl LogstashOptions {
             Some(ssl) => TlsSettings::from_section(&ssl)?,
             None => None,
         };
+        let index = section.str("index")?.filter(|index| !index.is_empty()).unwrap_or_else(|| "filebeat".to_owned());
         Ok(LogstashOptions {
             hosts: hosts(section, port)?,
             load_balance: section.bool("loadbalance")?.unwrap_or(false),
@@ -110,7 +111,7 @@ impl LogstashOptions {
             compression: u8::try_from(level).ok().filter(|level| *level > 0).and_then(Level::new),
             backoff: (init.max(Duration::from_millis(1)), max.max(Duration::from_millis(1))),
             escape_html: section.bool("escape_html")?.unwrap_or(false) || v5,
-            index: section.str("index")?.filter(|index| !index.is_empty()).unwrap_or_else(|| "filebeat".to_owned()),
+            index: if v5 { index } else { index.to_lowercase() },
             proxy: Proxy::socks(section)?,
             tls,
             compat,

@@ -416,7 +416,7 @@ fn options_and_defaults_of_each_dialect() {
     assert_eq!(read(&format!("{hosts}\noutput.logstash.port: 9"), Compat::V5).unwrap().hosts[0].port, 9);
     let o = read(
         "output.logstash: {hosts: a, worker: 3, loadbalance: true, bulk_max_size: 0, slow_start: true, pipelining: 5, \
-         compression_level: 0, ttl: 60s, timeout: 90, backoff.init: 2s, backoff.max: 5m, index: x, escape_html: true, \
+         compression_level: 0, ttl: 60s, timeout: 90, backoff.init: 2s, backoff.max: 5m, index: X, escape_html: true, \
          proxy_url: 'socks5://p:1080', max_retries: -1, ssl.enabled: false}",
         Compat::V9,
     )

@@ -109,7 +109,8 @@ impl RedisOptions {
             db: section.u64_in("db", 0..=1_000_000)?.unwrap_or(0),
             kind,
             key: Choice::from_section(section, "key", "keys", Some(&index))?,
-            index,
+            // The key keeps its upper case, `@metadata.beat` doesn't.
+            index: if v5 { index } else { index.to_lowercase() },
             codec: CodecOptions::from_section(section, compat)?,
             load_balance: section.bool("loadbalance")?.unwrap_or(true),
             workers: workers.unwrap_or(1) as usize,

@@ -322,11 +322,12 @@ async fn test_output_names_what_is_wrong_with_each_host() {
 
 #[test]
 fn options_as_people_write_them() {
-    let o = options(" hosts: ['a', 'redis://b:1', 'rediss://u:p@c']\n ssl.verification_mode: none\n index: jobs\n")
+    let o = options(" hosts: ['a', 'redis://b:1', 'rediss://u:p@c']\n ssl.verification_mode: none\n index: Jobs\n")
         .unwrap();
     let tls: Vec<bool> = o.hosts.iter().map(|host| o.tls_of(host).is_some()).collect();
     assert_eq!(tls, [true, false, true]);
-    assert_eq!((o.key.constant(), o.bulk_max_size, o.load_balance), (Some("jobs"), 2048, true));
+    assert_eq!((o.key.constant(), o.bulk_max_size, o.load_balance), (Some("Jobs"), 2048, true));
+    assert_eq!(o.index, "jobs", "`@metadata.beat` is in lower case, the key isn't");
     let redis = Redis::new(options(" hosts: ['redis://u:p@c', d]\n password: q").unwrap(), context()).unwrap();
     let logins = redis.settings().logins;
     assert_eq!((logins[0].user.as_str(), logins[0].password.as_str()), ("u", "p"));
