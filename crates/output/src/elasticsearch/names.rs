@@ -217,12 +217,7 @@ mod tests {
             (format!(" index: Own\n pipeline: p\n indices: [{warn}]"), "", ("Own", "p"), ("warn", "p")),
             (" index: '%{[no]}'\n pipeline: '%{[no]}'".into(), "", ("! no", ""), ("! no", "")),
             (format!(" indices: [{warn}]"), r#"{"raw_index":"Raw"}"#, ("usual", ""), ("Raw", "")),
-            (
-                format!(" indices: [{warn}]"),
-                r#"{"index":"day","raw_index":"r"}"#,
-                ("usual", ""),
-                ("day", ""),
-            ),
+            (format!(" indices: [{warn}]"), r#"{"index":"day","raw_index":"r"}"#, ("usual", ""), ("day", "")),
             (format!(" indices: [{warn}]"), r#"{"index":"day","alias":"a"}"#, ("usual", ""), ("day", "")),
             (format!(" indices: [{warn}]"), r#"{"index":"","raw_index":"r"}"#, ("usual", ""), ("warn", "")),
             (format!(" indices: [{warn}]"), r#"{"alias":"a"}"#, ("usual", ""), ("warn", "")),

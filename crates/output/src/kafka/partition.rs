@@ -22,7 +22,7 @@ pub(super) enum Way {
     Random(u64),
     /// In turn, each for so many events.
     RoundRobin(u64),
-    /// By the hash of these fields, or of the key without any. Without them by chance, or not at all.
+    /// By the hash of these fields, or of the key without any. What lacks one goes by chance, or to the first partition.
     Hash { fields: Vec<String>, random: bool },
 }
 
@@ -84,8 +84,8 @@ impl Partitioner {
         Partitioner { options, turns: HashMap::new() }
     }
 
-    /// The place of the event's partition in the list, which isn't empty; `None` = it can't be chosen. `field` appends the
-    /// text of a field, and tells whether there is one.
+    /// The event's partition; `None` = the topic has none. `field` appends what is hashed of a field, and tells whether
+    /// there is one.
     pub(super) fn choose(
         &mut self,
         topic: &str,
@@ -102,7 +102,8 @@ impl Partitioner {
             Way::Hash { fields, random: or_random } => match hash(fields, key, field) {
                 Some(hash) => u64::from(hash & 0x7fff_ffff),
                 None if *or_random || fields.is_empty() => random.u128() as u64,
-                None => return None,
+                // As Filebeat, whose partitioner fails and is overheard.
+                None => 0,
             },
         };
         let with_leader = || partitions.iter().filter(|p| p.leader >= 0);
@@ -188,8 +189,24 @@ mod tests {
         assert_eq!(chosen("", Some(b"foobar")), [Some(0x3f9c_f968 % 3); 12]);
         let by_field = chosen("partition.hash.hash: [there]", None);
         assert!(by_field.iter().all(|p| *p == by_field[0] && p.is_some()));
-        assert_eq!(chosen("partition.hash: {hash: [gone], random: false}", None), [None; 12]);
+        assert_eq!(chosen("partition.hash: {hash: [gone], random: false}", None), [Some(0); 12]);
         assert!(chosen("partition.hash: {hash: [gone]}", None).iter().all(Option::is_some));
+    }
+
+    /// Where Filebeat 7.17.29 and 9.5.0 put events with the number `i`, of five partitions.
+    #[test]
+    fn numbers_go_where_filebeat_puts_them() {
+        let partitions: Vec<Partition> = (0..5).map(|id| Partition { id, leader: 0 }).collect();
+        let mut partitioner = Partitioner::new(options("partition.hash.hash: [i]").unwrap());
+        for (i, want) in
+            [(1i64, 1), (2, 4), (3, 4), (4, 3), (6, 1), (7, 3), (8, 2), (9, 2), (10, 0), (11, 0), (12, 4), (100, 4)]
+        {
+            let field = |_: &str, out: &mut Vec<u8>| {
+                out.extend_from_slice(&i.to_le_bytes());
+                true
+            };
+            assert_eq!(partitioner.choose("t", &partitions, None, field, &RealRandom), Some(want), "{i}");
+        }
     }
 
     #[test]

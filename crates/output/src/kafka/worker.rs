@@ -283,11 +283,11 @@ impl Worker {
         }
         let known = self.cluster.partitions(&topic).filter(|_| !self.absent.waits(&topic));
         let Some(partitions) = known else { return Ok(None) };
-        let field = |name: &str, out: &mut Vec<u8>| settings.codec.renderer().write_field(batch, event, name, out);
+        let field =
+            |name: &str, out: &mut Vec<u8>| settings.codec.renderer().write_hashed_field(batch, event, name, out);
         let random = &*self.context.world.random;
         let partition = self.partitioner.choose(&topic, partitions, record.key, field, random);
-        let partition = partition.ok_or_else(|| dropped_as(DropKind::Unencodable, "missing_field"))?;
-        Ok(Some((topic, partition)))
+        Ok(partition.map(|partition| (topic, partition)))
     }
 
     /// Sends batches until brokers have them all, or refuse them for good.

@@ -14,6 +14,7 @@
 
 mod escape;
 mod input;
+mod plain;
 mod time;
 mod tree;
 
@@ -29,6 +30,7 @@ use crate::contract::Agent;
 use crate::format::{Format, FormatError};
 pub use escape::escape;
 use input::{InputRender, Variant};
+use plain::Plain;
 pub use time::{Civil, write_timestamp};
 use time::{write_hex, write_u64};
 use tree::{Given, Node, Nulls, Style, Var, View};
@@ -148,36 +150,50 @@ impl Renderer {
     }
 
     /// Appends a field of the event as text, as format strings need it: strings as they are, numbers and booleans in
-    /// their usual form. False, and nothing is appended, when there is no such field or it is null, a list or an object.
+    /// their usual form, objects as JSON. False, and nothing is appended, when there is no such field or it is null or a list.
     pub fn write_field(&self, batch: &Batch, event: &Event, path: &str, out: &mut Vec<u8>) -> bool {
+        self.write_field_as(Plain::Text, batch, event, path, out)
+    }
+
+    /// The same as Filebeat's hash partitioner has it: see [`Plain::Hashed`].
+    pub fn write_hashed_field(&self, batch: &Batch, event: &Event, path: &str, out: &mut Vec<u8>) -> bool {
+        // It asks for fields alone.
+        !path.starts_with('@') && self.write_field_as(Plain::Hashed, batch, event, path, out)
+    }
+
+    fn write_field_as(&self, form: Plain, batch: &Batch, event: &Event, path: &str, out: &mut Vec<u8>) -> bool {
         self.with_source(&batch.source, |source| {
             let variant = source.input.variant(event, &self.options, &self.agent);
             let file = self.options.file_node(&self.agent, &batch.source);
             let given = Given { file: &file, nulls: Nulls::Stay, late: &[] };
             let mut found = false;
             self.view(&source.input, variant, batch, event, |view| {
-                found = match view.find(path, given) {
+                let view = match view.find(path, given) {
+                    Some(View::Node(Node::Var(Var::File))) => Some(View::Node(&file)),
+                    other => other,
+                };
+                found = match view {
                     Some(View::Node(Node::Var(Var::Message))) => {
                         // As it is, invalid UTF-8 too: as in Beats.
                         out.extend_from_slice(batch.text(event));
                         true
                     }
-                    Some(View::Node(Node::Var(Var::File))) => match &file {
-                        Node::Value(value) => write_plain(value, out),
-                        _ => false,
-                    },
                     Some(View::Node(Node::Var(var))) => {
                         let from = out.len();
                         self.write_var(*var, source, batch, event, out);
-                        if out.get(from) == Some(&b'"') {
-                            out.pop();
-                            out.remove(from);
-                        }
+                        form.settle(from, out);
                         true
                     }
-                    Some(View::Node(Node::Value(value)) | View::Value(value)) => write_plain(value, out),
+                    Some(View::Node(Node::Value(value)) | View::Value(value)) if !value.is_object() => {
+                        form.write(value, out)
+                    }
                     Some(View::Text(s)) => {
                         out.extend_from_slice(s.as_bytes());
+                        true
+                    }
+                    // What `@metadata` is made of there isn't the event's.
+                    Some(view) if path != "@metadata" => {
+                        view.write(plain::OBJECT, out, &mut |var, out| self.write_var(var, source, batch, event, out));
                         true
                     }
                     _ => false,
@@ -428,33 +444,6 @@ pub fn write_event_id(id: &EventId, out: &mut Vec<u8>) {
     write_hex(id.offset, out);
     out.push(b'-');
     write_hex(u64::from(id.len), out);
-}
-
-fn write_plain(value: &Value, out: &mut Vec<u8>) -> bool {
-    match value {
-        Value::String(s) => out.extend_from_slice(s.as_bytes()),
-        Value::Bool(b) => out.extend_from_slice(if *b { b"true" } else { b"false" }),
-        Value::Number(n) => match n.as_f64().filter(|_| n.is_f64()) {
-            Some(float) => write_float(float, out),
-            None => out.extend_from_slice(n.to_string().as_bytes()),
-        },
-        Value::Null | Value::Array(_) | Value::Object(_) => return false,
-    }
-    true
-}
-
-/// A float as a format string has it: Go's `FormatFloat(f, 'g', -1, 64)`, with an exponent from a million on.
-fn write_float(f: f64, out: &mut Vec<u8>) {
-    let scientific = format!("{f:e}");
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    let text = if (-4..6).contains(&exponent) {
-        format!("{f}")
-    } else {
-        let sign = if exponent < 0 { '-' } else { '+' };
-        format!("{mantissa}e{sign}{:02}", exponent.abs())
-    };
-    out.extend_from_slice(text.as_bytes());
 }
 
 #[cfg(test)]
