@@ -292,6 +292,14 @@ async fn a_key_keeps_its_partition_and_its_order() {
     assert_eq!(got, (0..100).map(|i| format!("line {i}")).collect::<Vec<_>>());
 }
 
+/// As in Filebeat: all events whose key is empty would share a partition.
+#[tokio::test(start_paused = true)]
+async fn an_empty_key_is_none() {
+    let fake = Fake::default();
+    let (books, _) = ship(&fake, " key: '%{[no.such]:}'\n bulk_max_size: 10", 100).await;
+    assert!(books.acked() == 100 && fake.0.lock().unwrap().log.len() > 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn topics_by_rules_and_what_has_none_is_dropped() {
     let fake = Fake::default();

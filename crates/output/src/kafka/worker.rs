@@ -238,7 +238,8 @@ impl Worker {
             key.clear();
             let has_key = settings.key.as_ref().is_some_and(|f| f.write(renderer, batch, event, &mut key).is_ok());
             let encoded = topic.and_then(|topic| encode(&mut value).map_err(|m| unencodable(&m)).map(|()| topic));
-            let key = has_key.then_some(key.as_slice());
+            // An empty one is none: so it is in Filebeat.
+            let key = (has_key && !key.is_empty()).then_some(key.as_slice());
             let record = Record { time_ms: event.time_ms, key, value: &value, headers: &settings.headers };
             let size = record.size();
             let place = encoded.and_then(|topic| self.place(topic, &record, batch, event));
