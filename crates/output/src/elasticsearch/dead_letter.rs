@@ -9,6 +9,7 @@ use std::sync::Arc;
 use pillion_event::{Fate, Slice};
 use pillion_world::{File, OpenHow, World};
 
+use super::request::write_error;
 use super::settle::count;
 use super::work::{Dead, Work};
 use crate::render::{Renderer, escape, write_timestamp};
@@ -111,9 +112,7 @@ impl DeadLetterFile {
 }
 
 fn write_reason(dead: &Dead, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"\",\"error\":{\"type\":\"");
-    escape(dead.reason.type_name.as_bytes(), false, out);
-    out.extend_from_slice(b"\",\"reason\":\"");
-    escape(dead.text.as_bytes(), false, out);
-    out.extend_from_slice(b"\"},\"event\":");
+    out.extend_from_slice(b"\",\"error\":{");
+    write_error(dead, out);
+    out.extend_from_slice(b"},\"event\":");
 }

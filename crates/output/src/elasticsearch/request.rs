@@ -193,9 +193,23 @@ impl Builder {
             DropKind::TooLarge | DropKind::IdTaken | DropKind::Unencodable => 0,
         };
         out.extend_from_slice(format!("\",\"error.type\":{status},\"error.message\":\"").as_bytes());
-        escape(format!("{}: {}", dead.reason.type_name, dead.text).as_bytes(), false, out);
+        // What the target said, as JSON within the text.
+        self.dead.clear();
+        self.dead.push(b'{');
+        write_error(dead, &mut self.dead);
+        self.dead.push(b'}');
+        escape(&self.dead, false, out);
         out.extend_from_slice(b"\"}\n");
     }
+}
+
+/// Appends the members of a target's error.
+pub(super) fn write_error(dead: &Dead, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\"type\":\"");
+    escape(dead.reason.type_name.as_bytes(), false, out);
+    out.extend_from_slice(b"\",\"reason\":\"");
+    escape(dead.text.as_bytes(), false, out);
+    out.push(b'"');
 }
 
 /// What is to be done with an event's document.

@@ -127,7 +127,7 @@ fn preset(s: &Section<'_>) -> Result<Preset, Error> {
         wins: false,
         bulk_max_size: if old { 50 } else { 1_600 },
         workers: 1,
-        level: if old { 0 } else { 1 },
+        level: u64::from(s.compat() != Compat::V5),
         idle: if old { seconds(60) } else { seconds(3) },
         backoff: (seconds(1), seconds(60)),
         backoff_wins: false,
