@@ -12,7 +12,7 @@ use pillion_world::{File, OpenHow, World};
 use super::request::write_error;
 use super::settle::count;
 use super::work::{Dead, Work};
-use crate::render::{Renderer, escape, write_timestamp};
+use crate::render::{Renderer, write_timestamp};
 use crate::{AckSink, Fates, Stats};
 
 /// An open dead-letter file, shared by the workers of an output.
