@@ -3,13 +3,14 @@
 //! Always holds: see [`Requests::take`], [`Gate`] and [`pillion_queue::AckSink::settled`], the promises that queue and outputs
 //! make each other. Tested by each output's own tests, which stand on both sides.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pillion_event::Slice;
+use pillion_event::{Drop, DropKind, Slice};
 use pillion_queue::{Queue, Request};
 use pillion_world::World;
 
@@ -113,6 +114,8 @@ pub struct Stats {
     pub failed: Counter,
     reached: AtomicBool,
     troubles: Mutex<Troubles>,
+    /// Why events were dropped, as far as it was said.
+    drops: Mutex<HashSet<Drop>>,
 }
 
 /// Why hosts can't be used, and what has been said of it.
@@ -122,6 +125,9 @@ struct Troubles {
     hosts: Vec<(String, Vec<String>)>,
     last: Option<String>,
 }
+
+/// How many kinds of drops are said in the log, each once; the receipt has all.
+const MOST_DROPS: usize = 64;
 
 /// More hosts than this aren't remembered, nor more kinds of problems of one: they aren't said.
 const MOST_TROUBLES: usize = 64;
@@ -144,6 +150,22 @@ impl Stats {
         let news = troubles.hosts.len() < MOST_TROUBLES;
         if news {
             troubles.hosts.push((host.to_owned(), vec![kind]));
+        }
+        news
+    }
+
+    /// Says why events are dropped, each kind once: the receipt comes only at the end. Whether it was news.
+    pub fn say_dropped(&self, why: &Drop) -> bool {
+        let mut said = self.drops.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = said.len() < MOST_DROPS && !said.contains(why);
+        if news {
+            said.insert(why.clone());
+            let field = why.field.as_deref().map(|f| format!(", field {f:?}")).unwrap_or_default();
+            let what = match why.kind {
+                DropKind::Unencodable => "events can't be sent and are dropped",
+                _ => "the target refuses events for good",
+            };
+            tracing::warn!("{what}: {:?} {}{field}", why.kind, why.type_name);
         }
         news
     }

@@ -30,13 +30,22 @@ pub(crate) fn settle(slices: &[Slice], dropped: &[Unencodable], acks: &dyn AckSi
     for slice in slices {
         let mut own = Vec::new();
         while let Some((at, missing)) = dropped.next_if(|(at, _)| *at < first + slice.len()) {
-            own.push((slice.events.start + (at - first), unencodable(missing)));
+            let fate = unencodable(missing);
+            say(stats, &fate);
+            own.push((slice.events.start + (at - first), fate));
         }
         stats.dropped.add(own.len());
         stats.acked.add(slice.len() - own.len());
         let fates = if own.is_empty() { Fates::All(Fate::Acked) } else { Fates::Each(own, Fate::Acked) };
         acks.settled(slice, fates);
         first += slice.len();
+    }
+}
+
+/// Says why events are dropped, if they are.
+pub(crate) fn say(stats: &Stats, fate: &Fate) {
+    if let Fate::Dropped(why) = fate {
+        stats.say_dropped(why);
     }
 }
 
@@ -53,6 +62,7 @@ impl Books {
 
     /// Settles the first `n` events of a piece; they are no longer in it.
     pub(crate) fn settle_front(&self, piece: &mut Piece, n: usize, fate: &Fate) {
+        say(&self.stats, fate);
         for slice in piece.take_front(n).slices() {
             match fate {
                 Fate::Acked => self.stats.acked.add(slice.len()),
@@ -92,5 +102,8 @@ mod tests {
         let want = [(0..2, Fates::All(Fate::Acked)), (2..5, Fates::Each(vec![(3, fate)], Fate::Acked))];
         assert_eq!(*sink.0.lock().unwrap(), want);
         assert_eq!((stats.acked.get(), stats.dropped.get()), (4, 1));
+        let Fate::Dropped(why) = unencodable(&missing) else { panic!("it isn't dropped") };
+        assert!(!stats.say_dropped(&why), "it was said, and is said once");
+        assert!(Stats::default().say_dropped(&why));
     }
 }

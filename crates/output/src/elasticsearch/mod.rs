@@ -29,7 +29,6 @@ mod tests;
 mod work;
 mod worker;
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use tokio::task::JoinSet;
@@ -98,7 +97,6 @@ impl Elasticsearch {
             judge: Judge { compat: s.compat, exactly_once: self.context.exactly_once, shared: self.context.shared },
             non_indexable: s.non_indexable.clone(),
             dead_letters,
-            said: Mutex::new(HashSet::new()),
             idle_timeout: s.idle_timeout,
             several: groups.len() > 1,
         });

@@ -9,7 +9,6 @@
 //! Always holds: at most one request in flight for each worker; no work is dropped but by a settled fate. Tested in
 //! `tests.rs`.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,8 +28,6 @@ use crate::backoff::Backoff;
 use crate::problem::Problem;
 use crate::{AckSink, OutputContext};
 
-/// How many kinds of refusals are said in the log, each once; the receipt has all.
-const MOST_SAID: usize = 64;
 /// A body buffer larger than this is given back.
 const KEEP: usize = 2 << 20;
 
@@ -44,7 +41,6 @@ pub(super) struct Shared {
     pub(super) judge: Judge,
     pub(super) non_indexable: NonIndexable,
     pub(super) dead_letters: Option<Mutex<DeadLetterFile>>,
-    pub(super) said: Mutex<HashSet<Drop>>,
     pub(super) idle_timeout: Duration,
     /// There is more than one worker.
     pub(super) several: bool,
@@ -189,7 +185,7 @@ impl Worker {
         let mut rulings = vec![Ruling::Again { busy: false }; work.piece.len()];
         for (place, fate) in &built.unsendable {
             if let Fate::Dropped(reason) = fate {
-                self.say(reason);
+                self.shared.context.stats.say_dropped(reason);
             }
             if let Some(ruling) = rulings.get_mut(*place) {
                 *ruling = Ruling::Settled(fate.clone());
@@ -231,8 +227,9 @@ impl Worker {
             rulings.map(|(place, ((batch, _, event), item))| judge.rule(item, &work, batch, event, place)).collect();
         for ruling in &rulings {
             match ruling {
-                Ruling::Refused(dead) => self.say(&dead.reason),
-                Ruling::Settled(Fate::Dropped(reason)) => self.say(reason),
+                Ruling::Refused(Dead { reason, .. }) | Ruling::Settled(Fate::Dropped(reason)) => {
+                    stats.say_dropped(reason);
+                }
                 Ruling::Settled(_) | Ruling::Again { .. } => {}
             }
         }
@@ -284,7 +281,7 @@ impl Worker {
             return self.shared.pool.put(work);
         }
         let reason = Drop { kind: DropKind::TooLarge, type_name: String::new(), field: None };
-        self.say(&reason);
+        self.shared.context.stats.say_dropped(&reason);
         if let Some(dead) = work.dead.first() {
             let fate = Fate::Dropped(dead.reason.clone());
             return settle_all(&work, &fate, &*self.shared.sink, &self.shared.context.stats);
@@ -336,14 +333,5 @@ impl Worker {
 
     fn host(&self) -> String {
         self.targets.get(self.at).map(|t| t.client.host().to_string()).unwrap_or_default()
-    }
-
-    /// Says each kind of refusal once.
-    fn say(&self, reason: &Drop) {
-        let mut said = self.shared.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.len() < MOST_SAID && said.insert(reason.clone()) {
-            let field = reason.field.as_deref().map(|f| format!(", field {f:?}")).unwrap_or_default();
-            tracing::warn!("the target refuses events for good: {:?} {}{field}", reason.kind, reason.type_name);
-        }
     }
 }
