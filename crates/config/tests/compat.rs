@@ -33,6 +33,18 @@ fn signs() {
             "`filebeat.inputs.0.delete` is an option of Filebeat 9",
             "9.6.0",
         ),
+        (
+            "filebeat.inputs:\n- {type: filestream, gzip_experimental: true}",
+            Compat::V9,
+            "`filebeat.inputs.0.gzip_experimental` is an option of Filebeat 9",
+            "9.6.0",
+        ),
+        (
+            "features.log_input_run_as_filestream.enabled: true",
+            Compat::V9,
+            "`features.log_input_run_as_filestream` is an option of Filebeat 9",
+            "9.6.0",
+        ),
         ("xpack.monitoring.enabled: true", Compat::V7, "`xpack.monitoring` is an option of Filebeat 7", "7.17.29"),
         (
             "filebeat.inputs:\n- {type: docker, containers.ids: '*'}",

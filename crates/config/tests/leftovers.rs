@@ -45,6 +45,22 @@ fn fates() {
                  Filebeat has put into Elasticsearch with it or without",
             ],
         ),
+        (
+            "features.log_input_run_as_filestream.enabled: true",
+            &[
+                "+ filebeat.yml:1:1: features.log_input_run_as_filestream: Filebeat reads each `log` and `container` input as a filestream \
+                 with it, which names files and states in another way: write `type: filestream` with an `id` and \
+                 `take_over.enabled: true`; remove the option if you can do without it",
+            ],
+        ),
+        ("features.log_input_run_as_filestream.enabled: false", &[]),
+        (
+            "pillion.compat: 8\nfeatures.log_input_run_as_filestream.enabled: true",
+            &[
+                "? filebeat.yml:2:1: features.log_input_run_as_filestream: is an option of Filebeat 9; this configuration is read as \
+                 Filebeat 8 (pillion.compat says so); remove it, or set pillion.compat to the version the file was written for",
+            ],
+        ),
         ("nmae: x", &["? filebeat.yml:1:1: nmae: unknown option; did you mean `name`?"]),
         (
             "paths: /x",

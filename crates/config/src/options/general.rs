@@ -19,6 +19,8 @@ const MODULES: &str =
     "modules of Filebeat 5.6 and 6 aren't here: write their inputs out, with the `pipeline` that each has";
 const VAR: &str = "it is for the ingest pipeline, which Filebeat has put into Elasticsearch with it or without";
 const SPOOL: &str = "Filebeat never left its beta with this queue; queue.disk is the one that keeps events on a disk";
+const AS_FILESTREAM: &str = "Filebeat reads each `log` and `container` input as a filestream with it, which names files and states in another \
+                             way: write `type: filestream` with an `id` and `take_over.enabled: true`";
 const TOPOLOGY: &str = "topologies went away with 6.0";
 
 pub(super) const GENERAL: &[Row] = &[
@@ -43,7 +45,7 @@ pub(super) const GENERAL: &[Row] = &[
     Row("path.logs", ALL, T),
     Row("keystore.path", NEW, T),
     Row("features.fqdn.enabled", "89", T),
-    Row("features", NEW, H("this concerns the program, not what is delivered")),
+    Row("features.log_input_run_as_filestream", "9", R(AS_FILESTREAM)),
     Row("seccomp", NEW, H("this concerns the program, not what is delivered")),
     Row("management", NEW, H("central management isn't there")),
     Row("migration", "7", H("this concerns dashboards and templates of 6")),

@@ -166,6 +166,7 @@ const LOG: &[Row] = &[
     Row("file_identity.inode_marker.path", NEW, T),
     Row("file_identity", NEW, T),
     Row("allow_deprecated_use", "9", T),
+    Row("run_as_filestream", "9", H("Filebeat heeds it under Elastic Agent alone")),
 ];
 
 const CONTAINER: &[Row] = &[Row("stream", NEW, T), Row("format", NEW, T)];
