@@ -228,7 +228,13 @@ fn template_error(config: &Config, provider: usize, e: &Error) -> Error {
 /// The log's options: `logging.level`, raised by `-v` and `-d`; the form is that of the dialect's Filebeat.
 pub fn log_options(config: &Config, flags: &Log) -> Result<pillion_telemetry::Options, Error> {
     let words = ["debug", "info", "warning", "warn", "error", "critical"];
-    let level = match config.root().choice("logging.level", &words)? {
+    // Its letters may be of any size, as with Filebeat.
+    let said = config.root().str("logging.level")?.map(|word| word.to_lowercase());
+    let level = match words.into_iter().find(|word| said.as_deref() == Some(word)) {
+        None => config.root().choice("logging.level", &words)?,
+        known => known,
+    };
+    let level = match level {
         Some("debug") => Level::DEBUG,
         Some("warning" | "warn") => Level::WARN,
         Some("error" | "critical") => Level::ERROR,

@@ -6,6 +6,7 @@
 //! read before where they are on their way: they may be counted twice, and never not at all, so that a backlog of 0 is true.
 //! Tested by the command line's tests (`tests/run/monitoring.rs`), and with promtool by `cargo xtask e2e metrics`.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -37,8 +38,11 @@ pub(crate) struct Monitor {
     lines: Option<Lines>,
     /// The output's name.
     output: &'static str,
-    /// How many inputs the run begins with.
+    /// How many inputs the run begins with, and their types.
     inputs: u64,
+    kinds: Vec<&'static str>,
+    /// `monitoring.cluster_uuid`.
+    cluster: String,
 }
 
 /// Ends what it stands for when it is dropped.
@@ -57,7 +61,7 @@ impl Monitor {
     /// # Errors
     /// An exit code, when the place can't be had; why is said.
     pub(crate) async fn open(config: &Config, parts: &Assembled, seat: &Seat) -> Result<Monitor, u8> {
-        let Settings { http, metrics_period } = &parts.monitoring;
+        let Settings { http, metrics_period, cluster } = &parts.monitoring;
         let name = seat.part.as_ref().and_then(|part| part.name.as_ref());
         let mut monitor = Monitor {
             endpoint: None,
@@ -68,6 +72,14 @@ impl Monitor {
             }),
             output: parts.output.name(),
             inputs: parts.inputs.len() as u64,
+            kinds: parts
+                .inputs
+                .iter()
+                .map(|input| input.desc.kind.as_str())
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect(),
+            cluster: cluster.clone(),
         };
         if let Some(place) = http.as_ref().filter(|_| seat.is_own() && name.is_none()) {
             let endpoint = Endpoint::open(&World::real(), place).await.map_err(|e| refused(config, place, &e))?;
@@ -162,6 +174,10 @@ impl Source {
             ephemeral_id: agent.ephemeral_id.clone(),
             output: monitor.output,
             ids: (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()),
+            queue: if place.ledger.disk_queue().is_some() { "disk" } else { "mem" },
+            kinds: monitor.kinds.clone(),
+            cluster: monitor.cluster.clone(),
+            host: pillion_process::machine(&world),
         };
         Source {
             began: world.clock.mono(),

@@ -146,7 +146,27 @@ fn version_and_help() {
     }
     assert!(said("pillion exec --help").contains("--on-full"));
     assert!(said("pillion help test output").contains("test output [FLAGS]"));
+    for line in ["filebeat test --help", "filebeat test -h"] {
+        assert!(said(line).contains("test config [FLAGS]"), "{line}");
+    }
+    assert!(said("filebeat export -h").contains("export config [FLAGS]"));
     assert!(said("pillion receive -help").contains("--reject-every <N>"));
+}
+
+#[test]
+fn environments_are_filebeats() {
+    for (line, stderr) in [
+        ("filebeat -environment container", true),
+        ("filebeat --environment=Container", true),
+        ("filebeat --environment default", false),
+        ("filebeat --environment systemd", false),
+    ] {
+        assert_eq!(run(line).log.stderr, stderr, "{line}");
+    }
+    assert_eq!(
+        refused("filebeat --environment contaner"),
+        "error: --environment: no environment is named contaner\nremedy: give `container` or `default`"
+    );
 }
 
 #[test]

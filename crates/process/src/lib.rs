@@ -49,7 +49,7 @@ pub use action::SCRIPT;
 pub use cloud::{Cloud, Provider, Request};
 pub use condition::{Bounds, Condition, KINDS, Literal, Look, Network};
 pub use doc::{Doc, Got, Shape, Stage};
-pub use machine::Machine;
+pub use machine::{Machine, machine};
 pub use options::{Outside, Processors, Steps, listed};
 pub use pipeline::{LeftOut, Pipeline};
 pub use zone::Zone;

@@ -55,23 +55,11 @@ impl Machine {
     }
 
     fn facts(&self, world: &World, name: &str) -> Map<String, Value> {
-        let line = |path: &str| {
-            let text = read(world, path)?;
-            text.lines().next().map(|l| l.trim().to_owned()).filter(|l| !l.is_empty())
-        };
         let mut out = Map::new();
-        let hostname = line("/proc/sys/kernel/hostname");
-        insert(&mut out, "hostname", hostname.map(Value::from));
-        if !self.observer {
-            let architecture = line("/proc/sys/kernel/arch").unwrap_or_else(|| std::env::consts::ARCH.to_owned());
-            insert(&mut out, "architecture", Some(Value::from(architecture)));
-            let id = line("/etc/machine-id").or_else(|| line("/var/lib/dbus/machine-id"));
-            insert(&mut out, "id", id.map(Value::from));
-            let cgroups = read(world, "/proc/1/cgroup");
-            insert(&mut out, "containerized", cgroups.map(|text| Value::Bool(is_container(&text))));
-            let release = read(world, "/etc/os-release").or_else(|| read(world, "/usr/lib/os-release"));
-            let kernel = line("/proc/sys/kernel/osrelease");
-            insert(&mut out, "os", Some(Value::Object(os(&release.unwrap_or_default(), kernel))));
+        if self.observer {
+            insert(&mut out, "hostname", line(world, "/proc/sys/kernel/hostname").map(Value::from));
+        } else {
+            out = machine(world);
             let name = self.modern.then(|| name.to_lowercase());
             insert(&mut out, "name", self.name.clone().or(name).map(Value::from));
         }
@@ -117,6 +105,27 @@ impl Machine {
             Ok(_) => true,
         }
     }
+}
+
+/// What the machine is: its name, architecture and id, whether it is a container, its system.
+pub fn machine(world: &World) -> Map<String, Value> {
+    let mut out = Map::new();
+    insert(&mut out, "hostname", line(world, "/proc/sys/kernel/hostname").map(Value::from));
+    let architecture = line(world, "/proc/sys/kernel/arch").unwrap_or_else(|| std::env::consts::ARCH.to_owned());
+    insert(&mut out, "architecture", Some(Value::from(architecture)));
+    let id = line(world, "/etc/machine-id").or_else(|| line(world, "/var/lib/dbus/machine-id"));
+    insert(&mut out, "id", id.map(Value::from));
+    let cgroups = read(world, "/proc/1/cgroup");
+    insert(&mut out, "containerized", cgroups.map(|text| Value::Bool(is_container(&text))));
+    let release = read(world, "/etc/os-release").or_else(|| read(world, "/usr/lib/os-release"));
+    let kernel = line(world, "/proc/sys/kernel/osrelease");
+    insert(&mut out, "os", Some(Value::Object(os(&release.unwrap_or_default(), kernel))));
+    out
+}
+
+fn line(world: &World, path: &str) -> Option<String> {
+    let text = read(world, path)?;
+    text.lines().next().map(|l| l.trim().to_owned()).filter(|l| !l.is_empty())
 }
 
 fn is_list(value: &Value) -> bool {

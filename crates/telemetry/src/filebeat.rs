@@ -1,4 +1,4 @@
-//! The numbers under Filebeat's names: `/`, `/stats`, `/inputs/`, and the line of metrics in the log.
+//! The numbers under Filebeat's names: `/`, `/state`, `/stats`, `/inputs/`, and the line of metrics in the log.
 //!
 //! Comes in: [`About`], [`Snapshot`]. Goes out: JSON, or names with values. The names and their nesting are those of Filebeat
 //! 7 to 9 (libbeat's `monitoring` registries); what Pillion has nothing of (a garbage collector, modules) isn't there.
@@ -45,13 +45,32 @@ pub fn info(about: &About) -> Value {
     })
 }
 
+/// `/state`: what this runs as. Metricbeat's module `beat` asks for it before anything else, and sends nothing without it.
+pub fn state(about: &About, s: &Snapshot) -> Value {
+    let mut state = json!({
+        "beat": {"name": about.name},
+        "host": about.host,
+        "input": {"count": s.inputs, "names": about.kinds},
+        "management": {"enabled": false},
+        "output": {"name": about.output},
+        // What Filebeat says until it has asked the cluster, which Pillion never does.
+        "outputs": {"elasticsearch": {"cluster_uuid": ""}},
+        "queue": {"name": about.queue},
+        "service": {"id": about.uuid, "name": "filebeat", "version": about.version},
+    });
+    if !about.cluster.is_empty() {
+        state["monitoring"] = json!({"cluster_uuid": about.cluster});
+    }
+    state
+}
+
 /// `/stats`.
 pub fn stats(about: &About, s: &Snapshot) -> Value {
     nested(metrics(about, s).into_iter().map(|m| (m.name, m.value)))
 }
 
-/// `/inputs/`.
-pub fn inputs(inputs: &[Input]) -> Value {
+/// `/inputs/`; `kind`: of this type alone.
+pub fn inputs(inputs: &[Input], kind: Option<&str>) -> Value {
     let one = |input: &Input| {
         json!({
             "id": input.id,
@@ -62,7 +81,7 @@ pub fn inputs(inputs: &[Input]) -> Value {
             "events_refused_total": input.refused,
         })
     };
-    inputs.iter().map(one).collect()
+    inputs.iter().filter(|input| kind.is_none_or(|kind| input.kind.eq_ignore_ascii_case(kind))).map(one).collect()
 }
 
 /// Names with dots as objects in each other.
@@ -217,6 +236,10 @@ pub(crate) mod tests {
             ephemeral_id: "e".into(),
             output: "elasticsearch",
             ids: (1000, 100),
+            queue: "mem",
+            kinds: vec!["filestream", "log"],
+            cluster: "c".into(),
+            host: [("hostname".to_owned(), "h".into())].into_iter().collect(),
         }
     }
 
@@ -333,13 +356,43 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_state_has_filebeats_names() {
+        let mut about = about();
+        let all = json!({
+            "beat": {"name": "n"},
+            "host": {"hostname": "h"},
+            "input": {"count": 2, "names": ["filestream", "log"]},
+            "management": {"enabled": false},
+            "monitoring": {"cluster_uuid": "c"},
+            "output": {"name": "elasticsearch"},
+            "outputs": {"elasticsearch": {"cluster_uuid": ""}},
+            "queue": {"name": "mem"},
+            "service": {"id": "u", "name": "filebeat", "version": "8.19.3"},
+        });
+        assert_eq!(state(&about, &snapshot()), all);
+        about.cluster.clear();
+        assert!(state(&about, &snapshot()).get("monitoring").is_none());
+    }
+
+    #[test]
+    fn inputs_of_one_type() {
+        let input = |kind| Input { kind, ..Input::default() };
+        let all = [input("log"), input("filestream")];
+        let kinds =
+            |kind| inputs(&all, kind).as_array().unwrap().iter().map(|i| i["input"].clone()).collect::<Vec<_>>();
+        assert_eq!(kinds(None), ["log", "filestream"]);
+        assert_eq!(kinds(Some("FileStream")), ["filestream"]);
+        assert!(kinds(Some("tcp")).is_empty());
+    }
+
+    #[test]
     fn inputs_are_a_list() {
         let one = Input { id: "job".into(), kind: "filestream", bytes: 5, events: 2, acked: 1, refused: 1 };
-        let v = inputs(&[one]);
+        let v = inputs(&[one], None);
         assert_eq!(
             (&v[0]["id"], &v[0]["input"], &v[0]["events_processed_total"]),
             (&"job".into(), &"filestream".into(), &2.into())
         );
-        assert_eq!(inputs(&[]), json!([]));
+        assert_eq!(inputs(&[], None), json!([]));
     }
 }

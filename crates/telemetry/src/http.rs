@@ -43,8 +43,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 const JSON: &str = "application/json; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
-const PATHS: &str =
-    "there are /, /stats, /inputs/, /metrics, /backlog, /healthz and /readyz, and the same below /outputs/NAME/";
+const PATHS: &str = "there are /, /state, /stats, /inputs/, /metrics, /backlog, /healthz and /readyz, and the same below /outputs/NAME/";
 
 /// Who has the answers.
 pub trait Answers: Send + Sync {
@@ -187,6 +186,7 @@ fn answer(answers: &dyn Answers, request: &Request<Incoming>) -> Response<Full<B
     }
     let query = request.uri().query().unwrap_or_default();
     let pretty = query.split('&').any(|part| part.split('=').next() == Some("pretty"));
+    let kind = query.split('&').find_map(|part| part.strip_prefix("type=")).filter(|kind| !kind.is_empty());
     let show = |value: &Value| {
         let text = if pretty { format!("{value:#}") } else { value.to_string() };
         respond(StatusCode::OK, JSON, text)
@@ -195,9 +195,9 @@ fn answer(answers: &dyn Answers, request: &Request<Incoming>) -> Response<Full<B
     let further = answers.further();
     if let Some((name, path)) = path.strip_prefix("/outputs/").and_then(|rest| rest.split_once('/')) {
         let of = further.iter().find(|(other, _)| other == name);
-        return of.map_or_else(unknown, |(_, answers)| answer_at(&**answers, &format!("/{path}"), &show));
+        return of.map_or_else(unknown, |(_, answers)| answer_at(&**answers, &format!("/{path}"), kind, &show));
     }
-    answer_at(answers, path, &show)
+    answer_at(answers, path, kind, &show)
 }
 
 fn unknown() -> Response<Full<Bytes>> {
@@ -207,12 +207,14 @@ fn unknown() -> Response<Full<Bytes>> {
 fn answer_at(
     answers: &dyn Answers,
     path: &str,
+    kind: Option<&str>,
     show: &dyn Fn(&Value) -> Response<Full<Bytes>>,
 ) -> Response<Full<Bytes>> {
     match path.strip_suffix('/').filter(|p| !p.is_empty()).unwrap_or(path) {
         "/" => show(&filebeat::info(answers.about())),
+        "/state" => show(&filebeat::state(answers.about(), &answers.snapshot())),
         "/stats" => show(&filebeat::stats(answers.about(), &answers.snapshot())),
-        "/inputs" => show(&filebeat::inputs(&answers.inputs())),
+        "/inputs" => show(&filebeat::inputs(&answers.inputs(), kind)),
         "/backlog" => show(&backlog(&answers.snapshot())),
         "/metrics" => {
             let text = prometheus::text(answers.about(), &answers.snapshot());
@@ -307,6 +309,8 @@ mod tests {
         for (path, code, part) in [
             ("/", 200, "\"beat\":\"filebeat\""),
             ("/?pretty", 200, "\n  \"beat\": \"filebeat\""),
+            ("/state", 200, "\"service\":{\"id\":\"u\""),
+            ("/state/?pretty", 200, "\n  \"service\": {\n    \"id\": \"u\""),
             ("/stats", 200, "\"acked\":70"),
             ("/stats/?a=b&pretty=true", 200, "\"acked\": 70"),
             ("/inputs/", 200, "[]"),

@@ -45,6 +45,8 @@ pub struct Settings {
     pub http: Option<Place>,
     /// `logging.metrics.period`; `None` when `logging.metrics.enabled` is false.
     pub metrics_period: Option<Duration>,
+    /// `monitoring.cluster_uuid`; empty when it isn't set.
+    pub cluster: String,
 }
 
 impl Settings {
@@ -58,7 +60,14 @@ impl Settings {
         let period = root.duration("logging.metrics.period")?.unwrap_or(PERIOD);
         // Filebeat refuses 0 nowhere and then never writes one.
         let metrics = root.bool("logging.metrics.enabled")?.unwrap_or(true) && !period.is_zero();
-        Ok(Settings { http: enabled.then_some(place), metrics_period: metrics.then_some(period.max(SHORTEST)) })
+        Ok(Settings {
+            http: enabled.then_some(place),
+            metrics_period: metrics.then_some(period.max(SHORTEST)),
+            cluster: match root.compat() {
+                pillion_config::Compat::V5 => String::new(),
+                _ => root.str("monitoring.cluster_uuid")?.unwrap_or_default(),
+            },
+        })
     }
 }
 
@@ -66,8 +75,9 @@ fn place(root: &Section<'_>) -> Result<Place, Error> {
     const HOST: &str = "http.host";
     let port = root.u64_in("http.port", 0..=65_535)?.map_or(PORT, |port| port as u16);
     let host = root.str(HOST)?.unwrap_or_default();
-    if let Some(path) = host.strip_prefix("unix://") {
-        let path = PathBuf::from(path);
+    // `unix:/PATH` is the same URL, and Filebeat takes it.
+    if let Some(path) = host.strip_prefix("unix:") {
+        let path = PathBuf::from(path.strip_prefix("//").unwrap_or(path));
         return if path.is_absolute() {
             Ok(Place::Socket(path))
         } else {
@@ -116,6 +126,7 @@ mod tests {
             ("http: {enabled: true, host: '[::1]', port: 0}", Some("[::1]:0")),
             ("http: {enabled: true, host: 'http://127.0.0.2'}", Some("127.0.0.2:5066")),
             ("http: {enabled: true, host: 'unix:///run/f.sock', port: 5066}", Some("unix:///run/f.sock")),
+            ("http: {enabled: true, host: 'unix:/run/f.sock'}", Some("unix:///run/f.sock")),
             ("http: {enabled: false, port: 80}", None),
             ("http.port: 80", None),
             ("x: 1", None),

@@ -3,6 +3,8 @@
 //! Comes in: what the parts of a run count. Goes out: the same in one piece. Always holds: counters only grow while the
 //! process lives. Tested where they are shown.
 
+use serde_json::{Map, Value};
+
 use crate::process::Process;
 
 /// Who this is: what doesn't change while the process lives.
@@ -22,6 +24,14 @@ pub struct About {
     pub output: &'static str,
     /// User and group that the process runs as.
     pub ids: (u32, u32),
+    /// The queue's name: `mem` or `disk`.
+    pub queue: &'static str,
+    /// The types of the inputs that the configuration began with, each once, in order.
+    pub kinds: Vec<&'static str>,
+    /// `monitoring.cluster_uuid`: to which cluster a monitor counts this; empty when nobody said.
+    pub cluster: String,
+    /// What is known of the machine, as `add_host_metadata` has it.
+    pub host: Map<String, Value>,
 }
 
 /// What reading has done, and what it has before it.

@@ -194,6 +194,7 @@ pub(super) const GENERAL: &[Row] = &[
         H("the lifecycle of data streams is for Elastic's serverless projects, which manage it themselves"),
     ),
     Row("dashboards", "5", H(SETUP)),
+    Row("monitoring.cluster_uuid", NEW, T),
     Row("monitoring", NEW, H(WATCHED)),
     Row("xpack", ALL, H(WATCHED)),
     Row("instrumentation", NEW, H(WATCHED)),

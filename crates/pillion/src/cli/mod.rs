@@ -320,8 +320,10 @@ fn kind_of(words: &[&str], asks_for_help: bool) -> Result<flags::Kind, Usage> {
     Ok(match words {
         [] | ["run"] => flags::Kind::Run,
         ["test", "config"] => flags::Kind::TestConfig,
+        ["test"] if asks_for_help => flags::Kind::TestConfig,
         ["test", "output"] => flags::Kind::TestOutput,
         ["export", "config"] => flags::Kind::Export,
+        ["export"] if asks_for_help => flags::Kind::Export,
         ["exec"] => flags::Kind::Exec,
         ["receive"] => flags::Kind::Receive,
         ["demo"] => flags::Kind::Demo,
@@ -408,7 +410,7 @@ fn run(matches: &ArgMatches, process: &Process) -> Result<Run, Usage> {
     settings.sort_by_key(|(place, _)| *place);
     let files = matches.get_many::<PathBuf>("c").map(|files| files.cloned().collect()).unwrap_or_default();
     let argv0 = process.args.first().map(Path::new).unwrap_or(Path::new("pillion"));
-    let container = flags::text(matches, "environment").is_some_and(|name| name == "container");
+    let container = in_container(flags::text(matches, "environment").map(String::as_str))?;
     let selectors = flags::all(matches, "d").into_iter().flat_map(|(_, list)| {
         list.split(',').map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()).collect::<Vec<_>>()
     });
@@ -487,6 +489,19 @@ fn webhook(matches: &ArgMatches) -> Webhook {
         linger_ns: matches.get_one::<u64>("linger").copied(),
         api_server: text("api-server"),
         verbose: flags::on(matches, "v"),
+    }
+}
+
+/// What `--environment` says, in letters of any size, as with Filebeat. Of its names `container` alone changes anything
+/// here: the log goes to standard error in all of them unless the file says otherwise.
+fn in_container(name: Option<&str>) -> Result<bool, Usage> {
+    const NAMES: [&str; 5] = ["default", "container", "systemd", "macos_service", "windows_service"];
+    let Some(name) = name else { return Ok(false) };
+    match NAMES.iter().find(|known| known.eq_ignore_ascii_case(name)) {
+        Some(known) => Ok(*known == "container"),
+        None => {
+            Err(Usage::new(&format!("--environment: no environment is named {name}"), "give `container` or `default`"))
+        }
     }
 }
 

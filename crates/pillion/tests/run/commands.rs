@@ -195,3 +195,17 @@ fn called_filebeat_with_the_flags_of_5_6() {
     let (_, out, _) = output(Command::new("./filebeat").arg("version").current_dir(job.path("")));
     assert!(out.starts_with("filebeat version "), "{out}");
 }
+
+#[test]
+fn levels_may_be_written_in_letters_of_any_size() {
+    let job = Job::new(dead_port());
+    for (level, code) in [("info", 0), ("INFO", 0), ("Warning", 0), ("loud", 2)] {
+        let mut command = Command::new(program());
+        command
+            .args(["test", "config", "-c"])
+            .arg(job.path("filebeat.yml"))
+            .args(["-E", &format!("logging.level={level}")]);
+        let (got, out, err) = output(&mut command);
+        assert_eq!(got, code, "{level}: {out}{err}");
+    }
+}

@@ -65,6 +65,9 @@ fn a_run_answers_until_it_ends() {
     assert_eq!(series(at, "pillion_backlog_bytes"), 3);
     let info = json(at, "/?pretty");
     assert_eq!((&info["beat"], info["uuid"].as_str().unwrap().len()), (&"filebeat".into(), 36));
+    let state = json(at, "/state");
+    assert_eq!(state["service"]["id"], info["uuid"]);
+    assert!(state["host"]["os"]["kernel"].is_string() && state["queue"]["name"] == "mem", "{state}");
     let stats = json(at, "/stats");
     assert_eq!(stats["filebeat"]["events"], serde_json::json!({"active": 0, "added": 2, "done": 2}));
     assert_eq!(
