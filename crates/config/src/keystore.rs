@@ -119,14 +119,22 @@ impl Keystore {
     /// The folder or the file can't be written.
     pub fn save(&self, world: &World) -> Result<(), Error> {
         let bytes = seal(&self.secrets, world).ok_or_else(|| Error::new("the keystore can't be sealed", ""))?;
-        let folder = self.path.parent().unwrap_or(Path::new("/"));
+        let folder = self.folder();
         let made = world.fs.create_dir_all(folder, 0o750).and_then(|()| world.fs.replace(&self.path, &bytes, 0o600));
-        made.map_err(|e| {
-            Error::new(
-                format!("the keystore {}: {e}", self.path.display()),
-                "let this user write there, or set --path.data",
-            )
-        })
+        made.map_err(|e| self.unwritable(&e))
+    }
+
+    /// Where the file lies.
+    pub fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("/"))
+    }
+
+    /// What is said when it can't be written.
+    pub fn unwritable(&self, why: &std::io::Error) -> Error {
+        Error::new(
+            format!("the keystore {}: {why}", self.path.display()),
+            "let this user write there, or set --path.data",
+        )
     }
 }
 

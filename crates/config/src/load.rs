@@ -294,6 +294,11 @@ fn setting_node(setting: &Setting) -> Result<Node, Error> {
                 return root_with(text.trim(), Node::new(Value::Bool(true), &at), &source);
             };
             let at = value_at(&source, key.chars().count());
+            // Nothing behind the sign sets nothing, as in Filebeat; `-E 'key=""'` is the empty text.
+            if value.trim().is_empty() {
+                root_with(key.trim(), Node::new(Value::Null, &at), &source)?;
+                return Ok(Node::new(Value::Map(Map::default()), &at));
+            }
             let node = value::parse(value, Syntax::Full, &at).map_err(|reason| {
                 Error::at(
                     &at,

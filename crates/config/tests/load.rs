@@ -64,6 +64,7 @@ fn layers() {
         "x=a,b",
         "x2='a,b'",
         "name=",
+        "x3=\"\"",
     ];
     load.settings = overwrites.iter().map(|text| Setting::Overwrite((*text).to_owned())).collect();
     load.settings.push(Setting::Text {
@@ -75,7 +76,8 @@ fn layers() {
     let root = config.root();
     // As in Filebeat, lists are laid over each other place by place.
     assert_eq!(root.strings("tags").unwrap(), ["z", "b", "c"]);
-    assert_eq!(root.str("name").unwrap().as_deref(), Some(""));
+    assert_eq!(root.str("name").unwrap().as_deref(), Some("two"), "nothing behind the sign changes nothing");
+    assert_eq!(root.str("x3").unwrap().as_deref(), Some(""));
     let inputs = root.sections("filebeat.inputs").unwrap();
     assert_eq!(inputs[0].strings("paths").unwrap(), ["/e", "/f,g"]);
     assert_eq!(

@@ -1,14 +1,17 @@
 //! `keystore create`, `add`, `list`, `remove`: Filebeat's keystore from the command line.
 //!
 //! Comes in: the task, what a terminal or standard input says. Goes out: the file, and the exit code. Always holds: a
-//! secret is read without an echo and never printed; nobody is asked where standard input isn't a terminal.
-//! Tested in `tests/keystore.rs`, and beside the real Filebeat by `cargo xtask e2e keystore`.
+//! secret is read without an echo and never printed; nobody is asked where standard input isn't a terminal; of several
+//! commands at once each changes what the one before it has written (Filebeat's lose each other's secrets, and say that they
+//! were kept). Tested in `tests/around.rs`, and beside the real Filebeat by `cargo xtask e2e keystore`.
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use pillion_config::{Error, Keystore, Load, Strict};
 use pillion_world::World;
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use crate::cli::Task;
@@ -24,6 +27,7 @@ pub(crate) fn keystore(load: &Load, task: &Task) -> Result<String, Error> {
         Task::KeystoreCreate { force } => create(&world, &path, *force),
         Task::KeystoreAdd { key, force, stdin } => add(&world, &path, strict, key, (*force, *stdin)),
         Task::KeystoreRemove(keys) => {
+            let _alone = alone(&path);
             let mut store = there(&world, &path, strict)?;
             for key in keys {
                 if !store.remove(key) {
@@ -47,6 +51,7 @@ fn create(world: &World, path: &Path, force: bool) -> Result<String, Error> {
     if exists && !force && !agreed("A keystore already exists, Overwrite? [y/N]: ", "--force overwrites it")? {
         return Ok("Exiting without creating keystore.\n".to_owned());
     }
+    let _alone = alone(path);
     Keystore::empty(path).save(world)?;
     Ok("Created filebeat keystore\n".to_owned())
 }
@@ -56,7 +61,7 @@ fn add(world: &World, path: &Path, strict: Strict, key: &str, (force, stdin): (b
         return Err(Error::new("a secret needs a name", "`keystore add KEY`"));
     }
     let mut said = String::new();
-    let mut store = match Keystore::load(&*world.fs, path, strict)? {
+    let store = match Keystore::load(&*world.fs, path, strict)? {
         Some(store) => store,
         None => {
             let question = "The keystore does not exist. Do you want to create it? [y/N]: ";
@@ -76,10 +81,25 @@ fn add(world: &World, path: &Path, strict: Strict, key: &str, (force, stdin): (b
         }
     }
     let secret = if stdin { all_of_stdin()? } else { typed(key)? };
-    store.put(key, secret);
-    store.save(world)?;
+    world.fs.create_dir_all(store.folder(), 0o750).map_err(|e| store.unwritable(&e))?;
+    let _alone = alone(path);
+    let mut now = Keystore::load(&*world.fs, path, strict)?.unwrap_or_else(|| Keystore::empty(path));
+    if now.get(key).is_some() && store.get(key).is_none() && !force {
+        return Err(Error::new(format!("`{key}` is in the keystore already"), "--force replaces it"));
+    }
+    now.put(key, secret);
+    now.save(world)?;
     said.push_str("Successfully updated the keystore\n");
     Ok(said)
+}
+
+/// Waits until no other command changes a keystore in that folder, which takes as long as one reads and writes such a file: who
+/// is asked is asked before. Where the file system has no locks for folders, or the folder isn't there, nobody waits.
+fn alone(path: &Path) -> Option<OwnedFd> {
+    let folder = path.parent()?;
+    let fd = rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    rustix::io::retry_on_intr(|| rustix::fs::flock(&fd, FlockOperation::LockExclusive)).ok()?;
+    Some(fd)
 }
 
 /// All of standard input as it is: a line end at its end belongs to it, as with Filebeat.

@@ -67,6 +67,30 @@ fn a_keystore_from_its_making_to_its_use() {
 }
 
 #[test]
+fn several_commands_at_once_lose_no_secret() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    configure(dir, "");
+    assert_eq!(text(&pillion(dir, "keystore create", "")).0, 0);
+    let names: Vec<String> = (0..8).map(|i| format!("KEY_{i}")).collect();
+    let mut adding = Vec::new();
+    for name in &names {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pillion"));
+        command.args(["keystore", "add", name, "--stdin", "--path.home"]).arg(dir).current_dir(dir);
+        adding.push(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    }
+    // All of them run before one hears the end of its secret.
+    adding.iter_mut().for_each(|child| child.stdin.as_mut().unwrap().write_all(b"x").unwrap());
+    adding.iter_mut().for_each(|child| drop(child.stdin.take()));
+    for child in adding {
+        let (code, _, err) = text(&child.wait_with_output().unwrap());
+        assert_eq!(code, 0, "{err}");
+    }
+    let (_, list, _) = text(&pillion(dir, "keystore list", ""));
+    assert_eq!(list.lines().collect::<Vec<_>>(), names);
+}
+
+#[test]
 fn what_is_exported() {
     let tmp = tempfile::tempdir().unwrap();
     let dir = tmp.path();
