@@ -195,7 +195,8 @@ impl Setup {
         if old {
             return json!({"version": self.settings.compat.agent_version(), "objects": [{"type": kind, "id": id, "version": 1, "attributes": attributes}]});
         }
-        json!({"version": self.settings.compat.agent_version(), "objects": [{"type": kind, "id": id, "attributes": attributes}]})
+        // What Kibana's `saved_objects/_import` takes; the version is as empty as Filebeat's.
+        json!({"attributes": attributes, "id": id, "type": kind, "version": ""})
     }
 
     /// Name and pattern; those of the alias where 7 has one.
