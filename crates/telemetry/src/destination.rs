@@ -22,8 +22,8 @@ use tracing::Level;
 
 /// Where machines listen for messages of programs.
 const SYSLOG: [&str; 3] = ["/dev/log", "/var/run/syslog", "/var/run/log"];
-/// RFC 3164's facility "system daemons", times 8, as Filebeat's.
-const DAEMON: u8 = 3 << 3;
+/// RFC 3164's facility "local use 0", times 8, as Filebeat's: rules of a machine's syslog go by it.
+const LOCAL0: u8 = 16 << 3;
 
 /// Writes a line of this level.
 pub(crate) type Write = Box<dyn Fn(Level, &[u8]) + Send + Sync>;
@@ -266,7 +266,7 @@ impl Open {
     }
 }
 
-/// `<30>Nov 28 22:10:05 filebeat[7]: …`: what a machine's own syslog takes, RFC 3164 without the host.
+/// `<134>Nov 28 22:10:05 filebeat[7]: …`: what a machine's own syslog takes, RFC 3164 without the host.
 fn syslog_message(level: Level, now_ms: i64, pid: u32, line: &[u8]) -> Vec<u8> {
     let severity = match level {
         Level::ERROR => 3,
@@ -278,7 +278,7 @@ fn syslog_message(level: Level, now_ms: i64, pid: u32, line: &[u8]) -> Vec<u8> {
     let month = short_month(month);
     let of_day = now_ms.rem_euclid(86_400_000) / 1000;
     let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-    let head = format!("<{}>{month} {day:2} {hour:02}:{minute:02}:{second:02} filebeat[{pid}]: ", DAEMON | severity);
+    let head = format!("<{}>{month} {day:2} {hour:02}:{minute:02}:{second:02} filebeat[{pid}]: ", LOCAL0 | severity);
     [head.as_bytes(), line.strip_suffix(b"\n").unwrap_or(line)].concat()
 }
 
@@ -552,7 +552,7 @@ mod tests {
         let paths = [tmp.path().join("none"), path.clone()];
         let paths: Vec<&str> = paths.iter().map(|path| path.to_str().unwrap()).collect();
         let message = syslog_message(Level::WARN, 1_795_459_223_656, 7, b"a line\n");
-        assert_eq!(String::from_utf8_lossy(&message), "<28>Nov 23 18:40:23 filebeat[7]: a line");
+        assert_eq!(String::from_utf8_lossy(&message), "<132>Nov 23 18:40:23 filebeat[7]: a line");
         let mut socket = None;
         assert!(to_syslog(&mut socket, &paths, &message).is_err());
         for _ in 0..2 {
