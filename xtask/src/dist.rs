@@ -1,7 +1,7 @@
 //! `target/dist/pillion`: the one executable that is measured and shipped.
 //!
 //! Comes in: the workspace. Goes out: a static, stripped executable.
-//! Always holds: it asks for no interpreter and no shared library, is at most 16.2 MB, and starts; else the chore fails.
+//! Always holds: it asks for no interpreter and no shared library, is at most 16.3 MB, and starts; else the chore fails.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::{Outcome, root};
 
 /// What the executable is measured on.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-const MOST_BYTES: u64 = 16_200_000;
+const MOST_BYTES: u64 = 16_300_000;
 
 /// Builds and checks it.
 pub(crate) fn run() -> Outcome {

@@ -84,7 +84,9 @@ impl Trial<'_> {
 
     fn run_at(&self, place: &Place) -> Outcome<Counts> {
         let sink = Sink::start(self.cell.target, Depth::Lines)?;
-        let mut config = input(place, &self.setup.input) + &output(self.cell.target, sink.port());
+        let mut config = input(place, &self.setup.input)
+            + self.setup.shipper.for_small_files()
+            + &output(self.cell.target, sink.port());
         if self.setup.exactly_once {
             config.push_str("pillion.exactly_once: true\n");
         }
