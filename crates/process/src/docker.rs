@@ -10,6 +10,7 @@
 mod daemon;
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -130,6 +131,10 @@ impl AddDockerMetadata {
             match daemon.get("/_ping", PATIENCE) {
                 Ok(_) => state.found = true,
                 Err(e) => {
+                    // It is there, and whoever set it up would wonder.
+                    if e.kind() == io::ErrorKind::PermissionDenied && state.silent_until.is_none() {
+                        tracing::warn!("add_docker_metadata: {daemon}: {e}: run with the group that may open it");
+                    }
                     tracing::debug!("add_docker_metadata: {daemon}: {e}: events get nothing of containers");
                     state.is_silent(self.world.clock.mono());
                 }
@@ -183,9 +188,9 @@ impl AddDockerMetadata {
     /// The container of the first process that an event names and that is there.
     fn of_process(&self, doc: &mut Doc<'_>) -> Option<String> {
         for field in &self.pids {
-            let pid = match doc.get(field).ok()?.to_value() {
-                Value::Number(n) => n.as_u64(),
-                Value::String(text) => text.parse().ok(),
+            let pid = match doc.get(field).map(|got| got.to_value()) {
+                Ok(Value::Number(n)) => n.as_u64(),
+                Ok(Value::String(text)) => text.parse().ok(),
                 _ => None,
             };
             let Some(pid) = pid else { continue };
@@ -348,6 +353,7 @@ mod tests {
                 with(&known(&all()), json!({"own": 1})),
             ),
             (", match_pids: [p.q, r]", json!({"p": {"q": 8}, "r": 7}), known(&all())),
+            (", match_pids: [nope, r]", json!({"r": 7}), known(&all())),
             (", match_pids: []", json!({"process": {"pid": 7}}), Value::Null),
             (", match_fields: [id, other]", json!({"other": ID}), known(&all())),
             (", match_fields: [id]", json!({"id": &ID[..12]}), Value::Null),
