@@ -8,10 +8,12 @@
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::Duration;
 
 use pillion_config::{Error, Keystore, Load, Strict};
 use pillion_world::World;
 use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use crate::cli::Task;
@@ -27,7 +29,7 @@ pub(crate) fn keystore(load: &Load, task: &Task) -> Result<String, Error> {
         Task::KeystoreCreate { force } => create(&world, &path, *force),
         Task::KeystoreAdd { key, force, stdin } => add(&world, &path, strict, key, (*force, *stdin)),
         Task::KeystoreRemove(keys) => {
-            let _alone = alone(&path);
+            let _alone = alone(&world, &path)?;
             let mut store = there(&world, &path, strict)?;
             for key in keys {
                 if !store.remove(key) {
@@ -51,7 +53,11 @@ fn create(world: &World, path: &Path, force: bool) -> Result<String, Error> {
     if exists && !force && !agreed("A keystore already exists, Overwrite? [y/N]: ", "--force overwrites it")? {
         return Ok("Exiting without creating keystore.\n".to_owned());
     }
-    let _alone = alone(path);
+    let _alone = alone(world, path)?;
+    // What was agreed to is to overwrite what was there then.
+    if !exists && !force && world.fs.stat(path, false).is_ok() {
+        return Err(Error::new("another command has just made the keystore", "--force overwrites it"));
+    }
     Keystore::empty(path).save(world)?;
     Ok("Created filebeat keystore\n".to_owned())
 }
@@ -82,7 +88,7 @@ fn add(world: &World, path: &Path, strict: Strict, key: &str, (force, stdin): (b
     }
     let secret = if stdin { all_of_stdin()? } else { typed(key)? };
     world.fs.create_dir_all(store.folder(), 0o750).map_err(|e| store.unwritable(&e))?;
-    let _alone = alone(path);
+    let _alone = alone(world, path)?;
     let mut now = Keystore::load(&*world.fs, path, strict)?.unwrap_or_else(|| Keystore::empty(path));
     if now.get(key).is_some() && store.get(key).is_none() && !force {
         return Err(Error::new(format!("`{key}` is in the keystore already"), "--force replaces it"));
@@ -93,13 +99,33 @@ fn add(world: &World, path: &Path, strict: Strict, key: &str, (force, stdin): (b
     Ok(said)
 }
 
+/// How long another command is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Waits until no other command changes a keystore in that folder, which takes as long as one reads and writes such a file: who
 /// is asked is asked before. Where the file system has no locks for folders, or the folder isn't there, nobody waits.
-fn alone(path: &Path) -> Option<OwnedFd> {
-    let folder = path.parent()?;
-    let fd = rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    rustix::io::retry_on_intr(|| rustix::fs::flock(&fd, FlockOperation::LockExclusive)).ok()?;
-    Some(fd)
+#[expect(clippy::disallowed_methods, reason = "flock has no limit of its own: it is asked again")]
+fn alone(world: &World, path: &Path) -> Result<Option<OwnedFd>, Error> {
+    let Some(folder) = path.parent() else { return Ok(None) };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(fd) = rustix::fs::open(folder, flags, Mode::empty()) else { return Ok(None) };
+    let begin = world.clock.mono();
+    loop {
+        match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some(fd)),
+            Err(Errno::INTR) => {}
+            Err(Errno::WOULDBLOCK) if world.clock.mono().since(begin) < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(Errno::WOULDBLOCK) => {
+                return Err(Error::new(
+                    format!("somebody holds a lock on {} for {PATIENCE:?} already", folder.display()),
+                    "end that command, or the `flock` around this one",
+                ));
+            }
+            Err(_) => return Ok(None),
+        }
+    }
 }
 
 /// All of standard input as it is: a line end at its end belongs to it, as with Filebeat.
@@ -119,7 +145,7 @@ fn typed(key: &str) -> Result<Vec<u8>, Error> {
     if !stdin.is_terminal() {
         return Err(Error::new("standard input isn't a terminal", "pass the secret there with --stdin"));
     }
-    let failed = |e: rustix::io::Errno| Error::new(format!("the terminal: {e}"), "pass the secret with --stdin");
+    let failed = |e: Errno| Error::new(format!("the terminal: {e}"), "pass the secret with --stdin");
     ask(&format!("Enter value for {key}: "));
     let before = tcgetattr(&stdin).map_err(failed)?;
     let mut silent = before.clone();

@@ -90,6 +90,35 @@ fn several_commands_at_once_lose_no_secret() {
     assert_eq!(list.lines().collect::<Vec<_>>(), names);
 }
 
+/// `create` has seen that there is no keystore, and waits for the lock; then another command makes one.
+#[test]
+fn a_keystore_that_was_just_made_is_not_overwritten() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    configure(dir, "");
+    fs::create_dir(dir.join("data")).unwrap();
+    let folder = fs::File::open(dir.join("data")).unwrap();
+    rustix::fs::flock(&folder, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pillion"));
+    command.args(["keystore", "create", "--path.home"]).arg(dir).current_dir(dir);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let fds = format!("/proc/{}/fd", child.id());
+    let is_open = || {
+        let mut links = fs::read_dir(&fds).into_iter().flatten().flatten();
+        links.any(|fd| fs::read_link(fd.path()).is_ok_and(|path| path == dir.join("data")))
+    };
+    let begin = std::time::Instant::now();
+    while !is_open() {
+        assert!(begin.elapsed().as_secs() < 60, "it never asked for the lock");
+        std::thread::yield_now();
+    }
+    fs::write(dir.join("data/filebeat.keystore"), "another's").unwrap();
+    rustix::fs::flock(&folder, rustix::fs::FlockOperation::Unlock).unwrap();
+    let (code, _, err) = text(&child.wait_with_output().unwrap());
+    assert!(code != 0 && err.contains("just made"), "{code}: {err}");
+    assert_eq!(fs::read_to_string(dir.join("data/filebeat.keystore")).unwrap(), "another's");
+}
+
 #[test]
 fn what_is_exported() {
     let tmp = tempfile::tempdir().unwrap();

@@ -2,8 +2,8 @@
 //! `libbeat/processors/add_docker_metadata`).
 //!
 //! Comes in: events whose file's path, process or fields name a container. Goes out: the same with `container.*`.
-//! Always holds: where no daemon answers nothing is added, as with Filebeat, and it is asked again after [`AGAIN`]; a daemon that
-//! hangs holds reading for at most [`PATIENCE`] each time. Nothing but the id of a container, 64 or 12 hexadecimal digits, gets into
+//! Always holds: where there is no socket at the start nothing is ever added, and where no daemon answers nothing until it is asked
+//! again after [`AGAIN`]; one that hangs holds reading for at most [`PATIENCE`] each time, and for at most a fifth of the time. Nothing but the id of a container, 64 or 12 hexadecimal digits, gets into
 //! a request. What was known of a container holds on when it is removed; what is known is bounded.
 //! Tested below with a daemon on a socket; `cargo xtask e2e differential --case docker` compares it with Filebeat.
 
@@ -15,11 +15,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use pillion_config::{Error, Section};
+use pillion_config::{Compat, Error, Section};
 use pillion_world::{Mono, World};
 use serde_json::{Map, Value, json};
 
-use crate::action::{Action, Done};
+use crate::action::{Action, Constant, Done};
 use crate::doc::Doc;
 use crate::generations::Generations;
 use crate::kubernetes::named;
@@ -43,13 +43,15 @@ pub(crate) const OPTIONS: &[&str] = &[
 ];
 
 /// How long the daemon may take for an answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(2);
 /// When a daemon that didn't answer is asked again.
 const AGAIN: Duration = Duration::from_secs(5);
 /// How long what is known of a container isn't asked again: it may be renamed.
 const FRESH: Duration = Duration::from_secs(60);
 /// How long a container that isn't there isn't asked for again.
 const ABSENT: Duration = Duration::from_secs(2);
+/// A daemon that takes longer than this for an answer gets a rest: asking it takes at most a fifth of the time.
+const SLOW: Duration = Duration::from_millis(100);
 /// Of how many containers something is known, and of how many processes.
 const KNOWN: usize = 4096;
 /// How long the container of a process is known, ms.
@@ -69,6 +71,8 @@ struct AddDockerMetadata {
     source: Option<usize>,
     short: bool,
     dedot: bool,
+    /// As 5 and 6: `docker.container.*`, with the image as a text.
+    old: bool,
     host: PathBuf,
     world: World,
     state: Mutex<State>,
@@ -77,15 +81,19 @@ struct AddDockerMetadata {
 /// What is put into events of a container.
 type Container = Arc<Map<String, Value>>;
 
-/// When a container was asked for, and what the daemon said.
+/// From when on a container is asked for again, and what the daemon said.
 type Known = (Mono, Option<Container>);
 
 #[derive(Debug)]
 struct State {
     /// Whether it has ever answered: until then events are left alone.
     found: bool,
-    /// Before this it isn't asked: it didn't answer.
-    silent_until: Option<Mono>,
+    /// Whether it was said that it may not be asked.
+    warned: bool,
+    /// Before this it isn't asked: nobody was there, or it was slow.
+    rests_until: Option<Mono>,
+    /// Before this it isn't asked for what is known.
+    fresh_until: Option<Mono>,
     containers: Generations<String, Known>,
     processes: Generations<u64, Option<String>>,
 }
@@ -97,18 +105,23 @@ impl fmt::Debug for AddDockerMetadata {
 }
 
 impl Action for AddDockerMetadata {
+    /// Where there is no socket at the start nothing is ever added, as in Filebeat.
+    fn constant(&self) -> Option<Constant> {
+        self.daemon.is_none().then(Constant::default)
+    }
+
     fn run(&self, doc: &mut Doc<'_>) -> Result<Done, String> {
         let Some(daemon) = self.daemon.as_ref().filter(|daemon| self.is_there(daemon)) else { return Ok(Done::Keep) };
         let mut id = None;
-        if let (Some(index), Some(path)) = (self.source, doc.text("log.file.path")) {
+        if let (Some(index), Some(path)) = (self.source, doc.text(self.names().path)) {
             let Some(part) = part_of(&path, index) else { return Ok(Done::Keep) };
-            doc.put("container.id", part.into())?;
+            doc.put(self.names().id, part.into())?;
             id = Some(part.to_owned());
         }
         if id.is_none()
             && let Some(of_process) = self.of_process(doc)
         {
-            doc.put("container.id", of_process.clone().into())?;
+            doc.put(self.names().id, of_process.clone().into())?;
             id = Some(of_process);
         }
         let id = id.or_else(|| self.fields.iter().find_map(|field| doc.text(field)));
@@ -119,7 +132,21 @@ impl Action for AddDockerMetadata {
     }
 }
 
+/// How a dialect calls a file's path and a container's id.
+struct Names {
+    path: &'static str,
+    id: &'static str,
+}
+
 impl AddDockerMetadata {
+    fn names(&self) -> Names {
+        if self.old {
+            Names { path: "source", id: "docker.container.id" }
+        } else {
+            Names { path: "log.file.path", id: "container.id" }
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -132,7 +159,7 @@ impl AddDockerMetadata {
                 Ok(_) => state.found = true,
                 Err(e) => {
                     // It is there, and whoever set it up would wonder.
-                    if e.kind() == io::ErrorKind::PermissionDenied && state.silent_until.is_none() {
+                    if e.kind() == io::ErrorKind::PermissionDenied && !std::mem::replace(&mut state.warned, true) {
                         tracing::warn!("add_docker_metadata: {daemon}: {e}: run with the group that may open it");
                     }
                     tracing::debug!("add_docker_metadata: {daemon}: {e}: events get nothing of containers");
@@ -150,22 +177,32 @@ impl AddDockerMetadata {
             return None;
         }
         let mut state = self.state();
-        let known = state.containers.get(&id, 0).cloned();
         let now = self.world.clock.mono();
-        let before = known.as_ref().and_then(|(_, container)| container.clone());
-        let holds = if before.is_some() { FRESH } else { ABSENT };
-        if known.is_some_and(|(asked, _)| now.since(asked) < holds) || !state.may_ask(self.world.clock.mono()) {
+        let (again, before) = state.containers.get(&id, 0).cloned().unzip();
+        let before: Option<Container> = before.flatten();
+        let holds = again.is_some_and(|again| now < again) || before.is_some() && state.is_fresh(now);
+        if holds || !state.may_ask(now) {
             return before;
         }
-        let found = match daemon.get(&format!("/containers/{id}/json"), PATIENCE) {
-            Ok(answer) => answer.and_then(|answer| self.read(&answer, &id)).map(Arc::new).or(before),
+        let answer = daemon.get(&format!("/containers/{id}/json"), PATIENCE);
+        let end = self.world.clock.mono();
+        let took = end.since(now);
+        state.took(end, took);
+        let (found, holds) = match answer {
+            Ok(answer) => {
+                let found = answer.and_then(|answer| self.read(&answer, &id)).map(Arc::new).or(before);
+                let holds = if found.is_some() { FRESH } else { ABSENT };
+                (found, holds)
+            }
             Err(e) => {
                 tracing::warn!("add_docker_metadata: {daemon}: {e}: asked again in {AGAIN:?}");
-                state.is_silent(self.world.clock.mono());
-                before
+                if is_away(&e) {
+                    state.is_silent(end);
+                }
+                (before, AGAIN)
             }
         };
-        state.containers.put(id, (now, found.clone()), i64::MAX);
+        state.containers.put(id, (end.plus(holds.max(took * 20)), found.clone()), i64::MAX);
         found
     }
 
@@ -174,15 +211,17 @@ impl AddDockerMetadata {
         let answer: Value = serde_json::from_slice(answer).ok()?;
         let full = answer["Id"].as_str().filter(|full| full.len() == id.len() || self.short && id.len() == SHORT)?;
         let full = full.strip_prefix(id).map(|_| full)?;
+        let image = answer["Config"]["Image"].as_str().unwrap_or_default();
         let mut container = json!({
             "id": full,
-            "image": {"name": answer["Config"]["Image"].as_str().unwrap_or_default()},
+            "image": if self.old { json!(image) } else { json!({"name": image}) },
             "name": answer["Name"].as_str().unwrap_or_default().trim_start_matches('/'),
         });
         if let Some(labels) = answer["Config"]["Labels"].as_object().filter(|labels| !labels.is_empty()) {
             container["labels"] = named(labels, |_| true, self.dedot).into();
         }
-        Some(Map::from_iter([("container".to_owned(), container)]))
+        let fields = Map::from_iter([("container".to_owned(), container)]);
+        Some(if self.old { Map::from_iter([("docker".to_owned(), fields.into())]) } else { fields })
     }
 
     /// The container of the first process that an event names and that is there.
@@ -219,13 +258,30 @@ fn id_in(groups: &str) -> Option<String> {
     runs.find_map(|run| run.get(..DIGITS)).map(str::to_owned)
 }
 
+/// Whether nobody is there; else another container may be answered for.
+fn is_away(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+}
+
 impl State {
     fn may_ask(&self, now: Mono) -> bool {
-        self.silent_until.is_none_or(|until| now >= until)
+        self.rests_until.is_none_or(|until| now >= until)
+    }
+
+    fn is_fresh(&self, now: Mono) -> bool {
+        self.fresh_until.is_some_and(|until| now < until)
+    }
+
+    /// It took so long for an answer: what is known is asked for again in a twentieth of the time.
+    fn took(&mut self, end: Mono, took: Duration) {
+        self.fresh_until = Some(end.plus(took * 20));
+        if took > SLOW {
+            self.rests_until = Some(end.plus(took * 4));
+        }
     }
 
     fn is_silent(&mut self, now: Mono) {
-        self.silent_until = Some(now.plus(AGAIN));
+        self.rests_until = Some(now.plus(AGAIN));
     }
 }
 
@@ -239,6 +295,7 @@ pub(crate) fn read(s: &Section<'_>) -> Result<Box<dyn Action>, Error> {
             "give its socket: `host: unix:///var/run/docker.sock`",
         ));
     }
+    let (world, old) = (World::real(), s.compat() == Compat::V5);
     let daemon = Daemon::at(&host);
     if daemon.is_none() {
         s.warn(
@@ -247,13 +304,15 @@ pub(crate) fn read(s: &Section<'_>) -> Result<Box<dyn Action>, Error> {
             "give `unix://PATH` or `tcp://HOST:PORT`",
         );
     }
+    // Filebeat's own configuration has this processor wherever it runs: without a daemon it costs nothing.
+    let daemon = daemon.filter(|daemon| daemon.may_be_there(&world));
     for switch in ["skip_older", "wait_for_metadata"] {
         s.bool(switch)?;
     }
     s.duration("cleanup_timeout")?;
     let pids = s.strings("match_pids")?;
-    let pids =
-        if pids.is_empty() && !s.has("match_pids") { vec!["process.pid".into(), "process.ppid".into()] } else { pids };
+    let parent = if s.compat().is_modern() { "process.parent.pid" } else { "process.ppid" };
+    let pids = if pids.is_empty() && !s.has("match_pids") { vec!["process.pid".into(), parent.into()] } else { pids };
     let index = s.usize("match_source_index")?.unwrap_or(4);
     // 7 has the latter name.
     let (hostfs, before) = (s.str("hostfs")?, s.str("system.hostfs")?);
@@ -263,12 +322,15 @@ pub(crate) fn read(s: &Section<'_>) -> Result<Box<dyn Action>, Error> {
         pids,
         source: s.bool("match_source")?.unwrap_or(true).then_some(index),
         short: s.bool("match_short_id")?.unwrap_or(false),
-        dedot: s.bool("labels.dedot")?.unwrap_or(true),
+        dedot: s.bool("labels.dedot")?.unwrap_or(!old),
+        old,
         host: hostfs.or(before).filter(|host| !host.is_empty()).unwrap_or_else(|| "/".to_owned()).into(),
-        world: World::real(),
+        world,
         state: Mutex::new(State {
             found: false,
-            silent_until: None,
+            warned: false,
+            rests_until: None,
+            fresh_until: None,
             containers: Generations::new(KNOWN),
             processes: Generations::new(KNOWN),
         }),
@@ -282,7 +344,8 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::pipeline::testing::{config, processed, with};
+    use crate::doc::Stage;
+    use crate::pipeline::testing::{config, processed, processed_in, with};
 
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -376,6 +439,17 @@ mod tests {
             }
             assert_eq!(got, expected, "{options}: {event}");
         }
+    }
+
+    #[test]
+    fn names_of_5_and_6() {
+        let folder = tempfile::tempdir().unwrap();
+        let (host, _) = daemon(folder.path());
+        let steps = format!("[{{add_docker_metadata: {{host: '{host}', match_fields: [id], match_source: false}}}}]");
+        let got = processed_in(Stage::Input, 5, &steps, json!({"message": "m", "id": ID}));
+        let labels = json!({"com": {"docker": {"compose": {"project": "shop"}}}, "a": {"value": "1", "b": "2"}});
+        let container = json!({"id": ID, "name": "web-1", "image": "nginx:1.27", "labels": labels});
+        assert_eq!((&got["docker"]["container"], &got["container"]), (&container, &Value::Null));
     }
 
     #[test]

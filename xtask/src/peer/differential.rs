@@ -15,7 +15,7 @@ use super::cases::{Case, DELIBERATE, Deliberate, RUNS, SILENT};
 use super::compare::{Flat, by_case, by_place, differences};
 use super::nine::NINE;
 use super::seven::SEVEN;
-use super::{Pair, Score, Version, around, dns, end_filebeat, odd, pillion_once, sockets};
+use super::{Pair, Score, Version, around, dns, end_filebeat, odd, pillion_once, sockets, stdin};
 use crate::child::Child;
 use crate::shipper::{Place, output};
 use crate::sink::{Depth, Protocol, Sink};
@@ -83,6 +83,7 @@ pub(super) fn suite(score: &mut Score, pair: &Pair) {
         score.case(&format!("{name}-{}", wire.name()), || run(pair, cases, settings, Target::Wire(wire)));
     }
     score.case("sockets", || sockets::compare(pair).map(|(said, _)| said));
+    score.case("stdin", || stdin::compare(pair));
     score.case("around", || around::compare(pair));
     score.case("dns", || dns::compare(pair).map(|(said, _)| said));
     score.case("odd", || run(pair, &odd::cases("odd")?, "", Target::File));

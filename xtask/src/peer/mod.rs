@@ -17,6 +17,7 @@ mod record;
 mod recorded;
 mod seven;
 mod sockets;
+mod stdin;
 mod swap;
 
 use std::fs;

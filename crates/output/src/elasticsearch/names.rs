@@ -94,10 +94,10 @@ impl Names {
         self.find(&batch.source.input, renderer.agent());
         let Some(names) = self.inputs.get_mut(self.last) else { return "" };
         if !names.own_pipeline {
-            // Filebeat asks the output only for events without any `@metadata`, and an input's `index` is there too:
+            // From 7 on Filebeat asks the output only for events without any `@metadata`, and an input's `index` is there too:
             // elastic/beats#40076.
             let said = |event: &Event| event.overlay.as_ref().is_some_and(|o| !o.metadata.is_empty());
-            if names.own_index || said(event) {
+            if self.options.compat != Compat::V5 && (names.own_index || said(event)) {
                 return "";
             }
             let rules = &self.options.pipelines;
@@ -259,6 +259,9 @@ mod tests {
             assert_eq!(names(yaml, input(InputKind::Log), metadata)[1].1, pipeline, "{metadata}");
             assert_eq!(names(yaml, input(InputKind::Log), metadata)[0].1, "single", "{metadata}");
         }
+        // 5 and 6 ask it for all that have no pipeline of their own.
+        let before = names_of(Compat::V5, yaml, input(InputKind::Log), r#"{"_id":"x"}"#);
+        assert_eq!(before[1].1, "rule");
         let own = |index: bool, pipeline: bool| {
             let mut own = input(InputKind::Log);
             own.index = index.then(|| "i".into());

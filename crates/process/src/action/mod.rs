@@ -56,6 +56,7 @@ pub(crate) enum Done {
 }
 
 /// What a processor adds to every event alike.
+#[derive(Default)]
 pub(crate) struct Constant {
     /// Merged over the event's fields.
     pub(crate) fields: Map<String, Value>,

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pillion_world::World;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
 
 use crate::fqdn;
 
@@ -29,7 +30,8 @@ impl fmt::Display for Daemon {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Daemon::Unix(path) => write!(f, "unix://{}", path.display()),
-            Daemon::Tcp(host, port) => write!(f, "tcp://{host}:{port}"),
+            // Without what could be a password.
+            Daemon::Tcp(host, port) => write!(f, "tcp://{}:{port}", host.rsplit('@').next().unwrap_or(host)),
         }
     }
 }
@@ -61,36 +63,71 @@ impl Daemon {
         Some(Daemon::Tcp(host.to_owned(), port.parse().ok()?))
     }
 
+    /// Whether there is something at a socket's path; elsewhere nobody knows without asking.
+    pub(super) fn may_be_there(&self, world: &World) -> bool {
+        match self {
+            Daemon::Unix(path) => world.fs.stat(path, true).is_ok(),
+            Daemon::Tcp(..) => true,
+        }
+    }
+
     /// Asks; `None`: what is asked for isn't there.
     pub(super) fn get(&self, path: &str, patience: Duration) -> io::Result<Option<Vec<u8>>> {
         let clock = World::real().clock;
         let until = clock.mono().plus(patience);
-        let left = || until.since(clock.mono());
-        let mut stream: Box<dyn Stream> = match self {
-            Daemon::Unix(path) => Box::new(UnixStream::connect(path)?),
-            Daemon::Tcp(host, port) => {
-                let address = fqdn::address(&World::real(), host).map_err(io::Error::other)?;
-                Box::new(TcpStream::connect_timeout(&SocketAddr::new(address, *port), patience)?)
-            }
-        };
-        stream.limit(patience)?;
-        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: docker\r\nConnection: close\r\n\r\n").as_bytes())?;
+        let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no whole answer within {patience:?}"));
+        let left = || Some(until.since(clock.mono())).filter(|left| !left.is_zero()).ok_or_else(late);
+        let mut stream = self.connect(left()?)?;
+        stream.limit(left()?)?;
+        let request = format!("GET {path} HTTP/1.0\r\nHost: docker\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).map_err(|e| if is_late(&e) { late() } else { e })?;
         let (mut answer, mut part) = (Vec::new(), vec![0; 8192]);
         loop {
-            let left = left();
-            if left.is_zero() {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, format!("no whole answer within {patience:?}")));
-            }
-            stream.limit(left)?;
-            match stream.read(&mut part)? {
-                0 => return body(&answer),
-                size => answer.extend_from_slice(&part[..size]),
+            stream.limit(left()?)?;
+            match stream.read(&mut part) {
+                Ok(0) => return body(&answer),
+                Ok(size) => answer.extend_from_slice(&part[..size]),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if is_late(&e) => return Err(late()),
+                Err(e) => return Err(e),
             }
             if answer.len() > ANSWER {
                 return Err(io::Error::other(format!("the answer is longer than {ANSWER} bytes")));
             }
         }
     }
+
+    fn connect(&self, left: Duration) -> io::Result<Box<dyn Stream>> {
+        match self {
+            Daemon::Unix(path) => {
+                let flags = SocketFlags::CLOEXEC;
+                let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+                // A connection waits in a full queue as long as a write would.
+                sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(left))?;
+                let connected = connect(&fd, &SocketAddrUnix::new(path.as_path())?).map_err(io::Error::from);
+                connected.map_err(|e| {
+                    if is_late(&e) {
+                        io::Error::new(io::ErrorKind::TimedOut, "its queue of connections is full")
+                    } else {
+                        e
+                    }
+                })?;
+                Ok(Box::new(UnixStream::from(fd)))
+            }
+            Daemon::Tcp(host, port) => {
+                let clock = World::real().clock;
+                let begin = clock.mono();
+                let address = fqdn::address(&World::real(), host, left).map_err(io::Error::other)?;
+                let left = left.saturating_sub(clock.mono().since(begin)).max(Duration::from_millis(1));
+                Ok(Box::new(TcpStream::connect_timeout(&SocketAddr::new(address, *port), left)?))
+            }
+        }
+    }
+}
+
+/// A socket's own limit is over.
+fn is_late(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 fn body(answer: &[u8]) -> io::Result<Option<Vec<u8>>> {
@@ -129,7 +166,18 @@ mod tests {
     #[test]
     fn one_that_hangs_is_given_up() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let daemon = Daemon::at(&format!("tcp://localhost:{}", listener.local_addr().unwrap().port())).unwrap();
-        assert!(daemon.get("/_ping", Duration::from_millis(50)).is_err());
+        let daemon = Daemon::at(&format!("tcp://127.0.0.1:{}", listener.local_addr().unwrap().port())).unwrap();
+        let late = |daemon: &Daemon| daemon.get("/_ping", Duration::from_millis(50)).unwrap_err().kind();
+        assert_eq!(late(&daemon), io::ErrorKind::TimedOut);
+        // One whose queue of connections is full, and nobody takes any.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+        rustix::net::bind(&fd, &SocketAddrUnix::new(path.as_path()).unwrap()).unwrap();
+        rustix::net::listen(&fd, 0).unwrap();
+        let daemon = Daemon::Unix(path);
+        for _ in 0..4 {
+            assert_eq!(late(&daemon), io::ErrorKind::TimedOut);
+        }
     }
 }
