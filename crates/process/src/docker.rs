@@ -23,6 +23,7 @@ use crate::action::{Action, Constant, Done};
 use crate::doc::Doc;
 use crate::generations::Generations;
 use crate::kubernetes::named;
+use crate::running::long_word;
 use daemon::Daemon;
 
 /// The options, by their first names.
@@ -239,7 +240,7 @@ impl AddDockerMetadata {
             }
             let path = self.host.join(format!("proc/{pid}/cgroup"));
             let Ok(groups) = self.world.fs.read(&path, CGROUPS) else { continue };
-            let id = id_in(&String::from_utf8_lossy(&groups));
+            let id = long_word(&String::from_utf8_lossy(&groups)).map(str::to_owned);
             state.processes.put(pid, id.clone(), doc.read_ms().saturating_add(PROCESS_MS));
             return id;
         }
@@ -250,12 +251,6 @@ impl AddDockerMetadata {
 /// A part of a path, from 0 on.
 fn part_of(path: &str, index: usize) -> Option<&str> {
     path.split('/').filter(|part| !part.is_empty()).nth(index)
-}
-
-/// The first 64 word characters in a row.
-fn id_in(groups: &str) -> Option<String> {
-    let mut runs = groups.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-    runs.find_map(|run| run.get(..DIGITS)).map(str::to_owned)
 }
 
 /// Whether nobody is there; else another container may be answered for.

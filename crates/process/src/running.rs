@@ -210,13 +210,16 @@ impl Cgroups {
             return Some(regex.captures(path)?.get(1)?.as_str().to_owned());
         }
         if controllers.is_empty() {
-            let word = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
-            let runs = path.split(|c: char| !word(&c));
-            return runs.filter_map(|run| run.get(..64)).next().map(str::to_owned);
+            return long_word(path).map(str::to_owned);
         }
         let fits = self.prefixes.iter().any(|prefix| path.starts_with(prefix.as_str()));
         fits.then(|| path.rsplit('/').next().unwrap_or(path).to_owned()).filter(|id| !id.is_empty())
     }
+}
+
+/// The first 64 word characters in a row: a container's id, wherever it stands.
+pub(crate) fn long_word(text: &str) -> Option<&str> {
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).find_map(|run| run.get(..64))
 }
 
 pub(crate) fn read(s: &Section<'_>) -> Result<Box<dyn Action>, Error> {

@@ -4,6 +4,7 @@
 //! Always holds: times of reading and ids of a run are left out, all else counts; order counts within a file.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -22,6 +23,12 @@ pub(crate) fn by_case(ndjson: &[u8], root: &str, now: &str) -> Outcome<BTreeMap<
         let case = path.strip_prefix(root).and_then(|p| p.trim_start_matches('/').split('/').next());
         case.unwrap_or("?").to_owned()
     })
+}
+
+/// The name of the folder that a file lies in, which is that of its case; `?` where there is none.
+pub(crate) fn folder_of(path: Option<&Value>) -> String {
+    let path = path.and_then(Value::as_str).map(Path::new);
+    path.and_then(|path| path.parent()?.file_name()?.to_str()).unwrap_or("?").to_owned()
 }
 
 /// The events of NDJSON by the case that they are of, in the order of file and output.

@@ -24,6 +24,11 @@ use crate::{Outcome, wait};
 /// How long Filebeat gets beyond what it needs for as many events as Pillion had: only used when it has fewer.
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(25);
 
+/// A queue that hands events on at once.
+pub(super) const QUEUE: &str = "queue.mem: {events: 4096, flush.min_events: 1, flush.timeout: 0s}\n";
+/// The output to files, of which [`written`] is told the folder.
+pub(super) const TO_FILE: &str = "output.file: {path: '${path.home}/out', filename: events}\n";
+
 /// Where events go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
@@ -48,7 +53,7 @@ impl Out {
         match (self.target, &self.sink) {
             (Target::Wire(protocol), Some(sink)) => output(protocol, sink.port()),
             (Target::Console, _) => "output.console.enabled: true\n".to_owned(),
-            _ => "output.file: {path: '${path.home}/out', filename: events}\n".to_owned(),
+            _ => TO_FILE.to_owned(),
         }
     }
 
@@ -94,7 +99,7 @@ pub(super) fn suite(score: &mut Score, pair: &Pair) {
         score.case("nine", || run(pair, NINE, "", Target::File));
         score.case("odd9", || run(pair, &odd::cases("odd9")?, "", Target::File));
         score.case("cache", || {
-            let runs = odd::caches("cache9")?;
+            let runs = odd::runs("cache9")?;
             let said = runs.iter().map(|cases| run(pair, cases, "", Target::File)).collect::<Outcome<Vec<_>>>()?;
             Ok(said.join("; "))
         });
@@ -194,7 +199,7 @@ fn configuration(version: Version, logs: &Path, cases: &[Case], settings: &str) 
         let _ = writeln!(config, "- {{type: {}, {id}{paths}, {close}{old}{comma}{}}}", case.kind, case.options);
     }
     config.push_str(settings);
-    config.push_str("queue.mem: {events: 4096, flush.min_events: 1, flush.timeout: 0s}\n");
+    config.push_str(QUEUE);
     Ok(config)
 }
 

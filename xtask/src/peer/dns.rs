@@ -6,12 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::Path;
-
-use serde_json::Value;
 
 use super::cases::Case;
-use super::compare::{Flat, grouped};
+use super::compare::{Flat, folder_of, grouped};
 use super::recorded::Compared;
 use super::{Pair, Version, differential, odd};
 use crate::Outcome;
@@ -28,18 +25,12 @@ const NXDOMAIN: u8 = 3;
 pub(super) fn compare(pair: &Pair) -> Outcome<Compared> {
     let cases = cases(pair.version, nameserver()?)?;
     let (said, raw) = differential::same(pair, &cases)?;
-    Ok((said, grouped(&raw, "2025", folder)?))
+    Ok((said, grouped(&raw, "2025", |event| folder_of(event.get("log.file.path")))?))
 }
 
 /// Pillion's events.
 pub(super) fn pillions(pair: &Pair) -> Outcome<BTreeMap<String, Vec<Flat>>> {
     differential::pillions(pair, &cases(pair.version, nameserver()?)?)
-}
-
-/// The case's folder, in which its file lies.
-fn folder(event: &Flat) -> String {
-    let path = event.get("log.file.path").and_then(Value::as_str).map(Path::new);
-    path.and_then(|p| p.parent()?.file_name()?.to_str()).unwrap_or("?").to_owned()
 }
 
 fn cases(version: Version, nameserver: SocketAddr) -> Outcome<Vec<Case>> {

@@ -171,7 +171,11 @@ impl Pair {
 
 /// Runs Pillion with `--once` to a complete end.
 fn pillion_once(pair: &Pair, place: &Place, more: &[&str]) -> Outcome {
-    let mut child = pair.start(&pair.pillion, place, &[more, &["--once"]].concat())?;
+    pillion_ends(pair.start(&pair.pillion, place, &[more, &["--once"]].concat())?, place)
+}
+
+/// Waits for Pillion's complete end.
+fn pillion_ends(mut child: Child, place: &Place) -> Outcome {
     let status = child.wait(LIMIT)?.status;
     if status.code() == Some(0) { Ok(()) } else { Err(format!("Pillion: {status}; {}", tail(&place.log()))) }
 }

@@ -12,7 +12,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::cases::Case;
-use super::compare::{Flat, flatten};
+use super::compare::{Flat, flatten, folder_of};
 use super::differential::{filebeats, same};
 use super::{Pair, Score, Version, dns, odd, recorded, sockets};
 use crate::{Outcome, root};
@@ -69,9 +69,8 @@ fn processors(pair: &Pair) -> Outcome<String> {
     let (mut out, mut all, mut before) = (String::new(), Vec::new(), "");
     let tables: &[&str] = if pair.version == Version::Nine { &["odd", "odd9", "cache9"] } else { &["odd"] };
     for table in tables {
-        let runs = if *table == "cache9" { odd::caches(table)? } else { vec![odd::cases(table)?] };
         let mut events = BTreeMap::new();
-        for cases in runs {
+        for cases in odd::runs(table)? {
             let (said, raw) = same(pair, &cases)?;
             all.push(said);
             events.extend(by_case(&raw)?);
@@ -84,8 +83,7 @@ fn processors(pair: &Pair) -> Outcome<String> {
 
 /// `script` isn't in the executable that is published: Pillion's tests hold it against what Filebeat alone is written to have made.
 fn script(pair: &Pair) -> Outcome<String> {
-    let mut cases = odd::cases("script")?;
-    cases.retain(|case| case.name.contains("-line-"));
+    let cases = odd::lines("script")?;
     // Such an event is gone.
     let events = cases
         .iter()
@@ -149,8 +147,7 @@ fn by_case(raw: &[u8]) -> Outcome<BTreeMap<String, Vec<Value>>> {
     let mut cases: BTreeMap<String, Vec<(u64, Value)>> = BTreeMap::new();
     for line in raw.split(|&b| b == b'\n').filter(|line| !line.is_empty()) {
         let mut event: Value = serde_json::from_slice(line).map_err(|e| e.to_string())?;
-        let path = event.pointer("/log/file/path").and_then(Value::as_str).map(Path::new);
-        let case = path.and_then(|p| p.parent()?.file_name()?.to_str()).unwrap_or("?").to_owned();
+        let case = folder_of(event.pointer("/log/file/path"));
         let offset = event.pointer("/log/offset").and_then(Value::as_u64).unwrap_or_default();
         strip(&mut event);
         cases.entry(case).or_default().push((offset, event));

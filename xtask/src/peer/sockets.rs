@@ -7,17 +7,19 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 
+use rustix::net::{Shutdown, shutdown, sockopt};
 use rustix::process::Signal;
 use serde_json::Value;
 
 use super::compare::{Flat, grouped};
-use super::differential::{filebeat_ends_at, now, verdict, written};
+use super::differential::{QUEUE, TO_FILE, filebeat_ends_at, now, verdict, written};
 use super::recorded::Compared;
-use super::{LIMIT, Pair, Version, tail};
+use super::{LIMIT, Pair, Version, pillion_ends, tail};
 use crate::child::Child;
 use crate::shipper::{Place, Shipper};
 use crate::{Outcome, ports, wait};
@@ -180,9 +182,7 @@ impl Listening {
             )
         };
         let inputs: String = self.ports.iter().map(input).collect();
-        format!(
-            "filebeat.inputs:\n{inputs}queue.mem: {{events: 4096, flush.min_events: 1, flush.timeout: 0s}}\noutput.file: {{path: '${{path.home}}/out', filename: events}}\n"
-        )
+        format!("filebeat.inputs:\n{inputs}{QUEUE}{TO_FILE}")
     }
 
     /// Sends all of every case, one after the other.
@@ -201,17 +201,8 @@ impl Listening {
     /// Sends all of one case; `false` when nobody listens yet.
     fn send(&self, socket: &Socket, port: u16) -> bool {
         match socket.way {
-            Tcp => TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok_and(|peer| {
-                // Both programs say so when a connection is over.
-                let _ = peer.set_read_timeout(Some(LIMIT));
-                stream(&peer, socket.send, || peer.shutdown(Shutdown::Write));
-                true
-            }),
-            Unix => UnixStream::connect(self.path(socket)).is_ok_and(|peer| {
-                let _ = peer.set_read_timeout(Some(LIMIT));
-                stream(&peer, socket.send, || peer.shutdown(Shutdown::Write));
-                true
-            }),
+            Tcp => TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map(|peer| stream(peer, socket.send)).is_ok(),
+            Unix => UnixStream::connect(self.path(socket)).map(|peer| stream(peer, socket.send)).is_ok(),
             Udp => {
                 let Ok(peer) = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)) else { return false };
                 is_bound(port)
@@ -225,12 +216,11 @@ impl Listening {
     }
 }
 
-/// Sends all, then waits until the other side has closed. One that closes early shows by its events.
-fn stream<S>(mut peer: S, send: &[&[u8]], end: impl FnOnce() -> std::io::Result<()>)
-where
-    S: Read + Write,
-{
-    let _ = send.iter().try_for_each(|bytes| peer.write_all(bytes)).and_then(|()| end());
+/// Sends all, then waits until the other side has closed, as both programs do at the end. One that closes early shows by its events.
+fn stream(mut peer: impl Read + Write + AsFd, send: &[&[u8]]) {
+    let _ = sockopt::set_socket_timeout(&peer, sockopt::Timeout::Recv, Some(LIMIT));
+    let sent = send.iter().try_for_each(|bytes| peer.write_all(bytes));
+    let _ = sent.and_then(|()| Ok(shutdown(&peer, Shutdown::Write)?));
     let _ = peer.read_to_end(&mut Vec::new());
 }
 
@@ -280,15 +270,10 @@ fn events(
     let mut child = pair.start(shipper, place, more)?;
     listening.feed(&mut child, &place.log())?;
     match count {
-        Some(count) => {
-            filebeat_ends_at(child, place, &|| written(&out), count)?;
-        }
+        Some(count) => filebeat_ends_at(child, place, &|| written(&out), count)?,
         None => {
             child.signal(Signal::TERM);
-            let status = child.wait(LIMIT)?.status;
-            if status.code() != Some(0) {
-                return Err(format!("Pillion: {status}; {}", tail(&place.log())));
-            }
+            pillion_ends(child, place)?;
         }
     }
     let mut all = grouped(&written(&out), &begin, case)?;

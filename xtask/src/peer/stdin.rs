@@ -10,8 +10,8 @@ use std::process::Command;
 
 use super::cases::{LEVELS, TEXT};
 use super::compare::{Flat, grouped};
-use super::differential::{filebeat_ends_at, now, verdict, written};
-use super::{LIMIT, Pair, tail};
+use super::differential::{QUEUE, TO_FILE, filebeat_ends_at, now, verdict, written};
+use super::{Pair, pillion_ends};
 use crate::Outcome;
 use crate::child::Child;
 use crate::shipper::{Place, Shipper};
@@ -50,10 +50,7 @@ pub(super) fn compare(pair: &Pair) -> Outcome<String> {
 fn events(pair: &Pair, shipper: &Shipper, (_, options, bytes): Stdin, count: Option<usize>) -> Outcome<Vec<Flat>> {
     let place = Place::new()?;
     let comma = if options.is_empty() { "" } else { ", " };
-    place.configure(&format!(
-        "filebeat.inputs:\n- {{type: stdin{comma}{options}}}\nqueue.mem: {{events: 4096, flush.min_events: 1, flush.timeout: 0s}}\n\
-         output.file: {{path: '${{path.home}}/out', filename: events}}\n"
-    ))?;
+    place.configure(&format!("filebeat.inputs:\n- {{type: stdin{comma}{options}}}\n{QUEUE}{TO_FILE}"))?;
     let input = place.folder().join("input");
     fs::write(&input, bytes).map_err(|e| e.to_string())?;
     let (begin, out) = (now(&place)?, place.home().join("out"));
@@ -66,15 +63,10 @@ fn events(pair: &Pair, shipper: &Shipper, (_, options, bytes): Stdin, count: Opt
     } else {
         command.args(["-E", "filebeat.shutdown_timeout=5s"]);
     }
-    let mut child = Child::start_apart(&mut command, &place.log(), &place.console())?;
+    let child = Child::start_apart(&mut command, &place.log(), &place.console())?;
     match count {
         Some(count) => filebeat_ends_at(child, &place, &|| written(&out), count)?,
-        None => {
-            let status = child.wait(LIMIT)?.status;
-            if status.code() != Some(0) {
-                return Err(format!("Pillion: {status}; {}", tail(&place.log())));
-            }
-        }
+        None => pillion_ends(child, &place)?,
     }
     let mut all = grouped(&written(&out), &begin, |_| String::new())?.into_values().next().unwrap_or_default();
     // Filebeat says 0 of each line; Pillion, where in the stream it began.

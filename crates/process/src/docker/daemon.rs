@@ -7,11 +7,13 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use pillion_world::World;
+use rustix::net::sockopt::Timeout;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
 
 use crate::fqdn;
@@ -36,20 +38,16 @@ impl fmt::Display for Daemon {
     }
 }
 
-trait Stream: Read + Write {
-    fn limit(&self, left: Duration) -> io::Result<()>;
-}
+trait Stream: Read + Write + AsFd {}
 
-impl Stream for UnixStream {
-    fn limit(&self, left: Duration) -> io::Result<()> {
-        self.set_read_timeout(Some(left)).and_then(|()| self.set_write_timeout(Some(left)))
-    }
-}
+impl<S: Read + Write + AsFd> Stream for S {}
 
-impl Stream for TcpStream {
-    fn limit(&self, left: Duration) -> io::Result<()> {
-        self.set_read_timeout(Some(left)).and_then(|()| self.set_write_timeout(Some(left)))
+/// A read and a write take no longer than this.
+fn limit(stream: &dyn Stream, left: Duration) -> io::Result<()> {
+    for way in [Timeout::Recv, Timeout::Send] {
+        sockopt::set_socket_timeout(stream.as_fd(), way, Some(left))?;
     }
+    Ok(())
 }
 
 impl Daemon {
@@ -78,12 +76,12 @@ impl Daemon {
         let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no whole answer within {patience:?}"));
         let left = || Some(until.since(clock.mono())).filter(|left| !left.is_zero()).ok_or_else(late);
         let mut stream = self.connect(left()?)?;
-        stream.limit(left()?)?;
+        limit(&*stream, left()?)?;
         let request = format!("GET {path} HTTP/1.0\r\nHost: docker\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).map_err(|e| if is_late(&e) { late() } else { e })?;
         let (mut answer, mut part) = (Vec::new(), vec![0; 8192]);
         loop {
-            stream.limit(left()?)?;
+            limit(&*stream, left()?)?;
             match stream.read(&mut part) {
                 Ok(0) => return body(&answer),
                 Ok(size) => answer.extend_from_slice(&part[..size]),
@@ -103,7 +101,7 @@ impl Daemon {
                 let flags = SocketFlags::CLOEXEC;
                 let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
                 // A connection waits in a full queue as long as a write would.
-                sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(left))?;
+                sockopt::set_socket_timeout(&fd, Timeout::Send, Some(left))?;
                 let connected = connect(&fd, &SocketAddrUnix::new(path.as_path())?).map_err(io::Error::from);
                 connected.map_err(|e| {
                     if is_late(&e) {
